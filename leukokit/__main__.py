@@ -1,0 +1,5 @@
+"""``python -m leukokit``."""
+
+from leukokit.cli import main
+
+main()

@@ -1,0 +1,60 @@
+"""The command line: one thin file a command. Nothing heavy is imported before a command runs."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+
+from leukokit import __version__
+from leukokit.cli import data, detect, doctor, evaluate, plugins, train
+from leukokit.errors import ConfigError, LeukokitError
+
+app = typer.Typer(
+    name="leukokit",
+    help="Find, count and save the blood cells of stained smear images. Research use only.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+app.command("detect")(detect.detect)
+app.add_typer(train.app, name="train")
+app.add_typer(evaluate.app, name="evaluate")
+app.add_typer(plugins.app, name="plugins")
+app.add_typer(data.app, name="data")
+app.command("doctor")(doctor.doctor)
+
+
+@app.callback()
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"leukokit {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; an error is one line and an exit code, a traceback only with ``--debug``."""
+    # Accepted anywhere, because it is added when a command has just failed.
+    debug = "--debug" in sys.argv
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    try:
+        app(arguments, prog_name="leukokit")
+    except KeyboardInterrupt:
+        typer.echo("stopped", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read the output has had enough.
+        sys.stderr.close()
+        sys.exit(0)
+    except Exception as error:
+        if debug:
+            raise
+        if isinstance(error, LeukokitError):
+            typer.echo(f"error: {error}", err=True)
+        else:
+            cause = " ".join(f"{type(error).__name__}: {error}".split())
+            typer.echo(f"error: unexpected {cause}; --debug shows where", err=True)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)

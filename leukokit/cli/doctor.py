@@ -1,0 +1,75 @@
+"""``leukokit doctor``: is everything here that a run needs?"""
+
+from __future__ import annotations
+
+import typer
+
+
+def doctor() -> None:
+    """Show versions, devices, plugins and weights, and what to do about each problem."""
+    import importlib.metadata
+    import platform
+
+    from rich.console import Console
+    from rich.markup import escape
+
+    from leukokit import __version__, weights
+    from leukokit.errors import LeukokitError
+    from leukokit.registry import ALL
+
+    console = Console(highlight=False)
+    problems = 0
+
+    def line(name: str, value: str, problem: str = "") -> None:
+        nonlocal problems
+        problems += bool(problem)
+        mark = "[red]problem[/red]" if problem else "[green]ok[/green]     "
+        console.print(f"{mark} {escape(name):<28} {escape(value)}", soft_wrap=True)
+        if problem:
+            console.print(f"        {escape(problem)}", soft_wrap=True)
+
+    line("leukokit", __version__)
+    line("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
+    for package in ("torch", "torchvision", "ultralytics-opencv-headless", "opencv-python-headless", "supervision"):
+        try:
+            line(package, importlib.metadata.version(package))
+        except importlib.metadata.PackageNotFoundError:
+            line(package, "not installed", f"install it: python -m pip install {package}")
+    for name, value, problem in _devices():
+        line(name, value, problem)
+    for registry in ALL:
+        for row in registry.rows():
+            problem = row.error
+            if not problem:
+                try:
+                    registry.get(row.name)
+                except LeukokitError as error:
+                    problem = str(error)
+            line(f"{row.kind} {row.name}", f"{row.version} ({row.package})", problem)
+    if not weights.shipped():
+        line("weights", "none", "the package is incomplete; install leukokit again")
+    for path in weights.shipped():
+        try:
+            card = weights.read_card(path)
+            line(f"weights {path.stem}", f"sha256 {card.sha256[:16]}..., {path.stat().st_size / 1e6:.1f} MB")
+        except LeukokitError as error:
+            line(f"weights {path.stem}", "unusable", str(error))
+    if problems:
+        raise typer.Exit(1)
+
+
+def _devices() -> list[tuple[str, str, str]]:
+    try:
+        import torch
+    except Exception as error:
+        # A broken driver or a missing library makes the import itself fail, in many ways.
+        return [("device", "none", f"torch does not import ({error}); install it again")]
+    rows = [("device cpu", f"{torch.get_num_threads()} threads", "")]
+    if torch.cuda.is_available():
+        rows += [
+            (f"device cuda:{number}", torch.cuda.get_device_name(number), "")
+            for number in range(torch.cuda.device_count())
+        ]
+    else:
+        rows.append(("device cuda", "none found; the CPU is used", ""))
+    return rows

@@ -1,0 +1,38 @@
+"""``leukokit train``: make weights from a recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="Train from a recipe (YAML).", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@app.command()
+def detector(
+    config: Annotated[Path, typer.Option(help="Recipe, e.g. configs/detector.yaml.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints and weights.")] = Path("runs"),
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", help="Over the recipe, e.g. steps=100; repeatable.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Train a YOLO detector; writes OUT/NAME/best.safetensors with its card."""
+    from rich.console import Console
+
+    from leukokit.config import load_settings
+    from leukokit.pipeline import resolve_device
+    from leukokit.training.detector import DetectorRecipe, train_detector
+
+    recipe = load_settings(DetectorRecipe, config, assign or [])
+    console = Console(highlight=False)
+    weights = train_detector(recipe, out / recipe.name, resolve_device(device), resume, console.print)
+    console.print(f"wrote {weights} and its card", soft_wrap=True)

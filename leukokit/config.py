@@ -1,0 +1,110 @@
+"""The configuration of a pipeline: from code, from a YAML file, from ``--set`` on the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from leukokit.errors import ConfigError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+class PluginChoice(BaseModel):
+    """A plugin and its parameters; in YAML the parameters stand beside the name."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    params: dict[str, Any] = Field(default_factory=dict)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _flat(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return {"name": value}
+        if isinstance(value, dict) and "params" not in value:
+            return {"name": value.get("name", "yolo"), "params": {k: v for k, v in value.items() if k != "name"}}
+        return value
+
+
+class PipelineConfig(BaseModel):
+    """What a pipeline is made of."""
+
+    model_config = ConfigDict(extra="forbid")
+    standardize: bool = Field(True, description="even out light and stain before detection")
+    detector: PluginChoice = Field(default_factory=lambda: PluginChoice(name="yolo"))
+
+
+def load_config(path: Path | None, assignments: Sequence[str] = (), detector: str | None = None) -> PipelineConfig:
+    """A configuration from a YAML file, then options, then ``KEY=VALUE`` assignments, each over the last.
+
+    Raises:
+        ConfigError: unreadable file, unknown key, or a value of the wrong type; one line.
+    """
+    values = _read_yaml(path) if path else {}
+    if isinstance(values.get("detector"), str):
+        values["detector"] = {"name": values["detector"]}
+    if detector:
+        # Parameters of one plugin mean nothing to another.
+        previous = values.get("detector") or {}
+        values["detector"] = previous if previous.get("name") == detector else {"name": detector}
+    return _validate(PipelineConfig, values, path, assignments)
+
+
+def load_settings(model: type[Model], path: Path, assignments: Sequence[str] = ()) -> Model:
+    """Settings of any pydantic model from a YAML file, then ``KEY=VALUE`` assignments.
+
+    Raises:
+        ConfigError: as ``load_config``.
+    """
+    return _validate(model, _read_yaml(path), path, assignments)
+
+
+def _validate(model: type[Model], values: dict[str, Any], path: Path | None, assignments: Sequence[str]) -> Model:
+    for assignment in assignments:
+        _assign(values, assignment)
+    try:
+        return model(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        source = f"{path}: " if path else ""
+        raise ConfigError(f"{source}{where}: {first['msg'].lower()}") from error
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the configuration ({error.strerror})") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: a configuration is a mapping of keys to values")
+    return values
+
+
+def _assign(values: dict[str, Any], assignment: str) -> None:
+    import yaml
+
+    key, equals, text = assignment.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"--set {assignment}: must be KEY=VALUE, e.g. detector.confidence=0.3")
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {assignment}: the value is not YAML") from error
+    *sections, last = key.split(".")
+    target = values
+    for section in sections:
+        target = target.setdefault(section, {})
+        if not isinstance(target, dict):
+            raise ConfigError(f"--set {assignment}: '{section}' has no settings of its own")
+    target[last] = value

@@ -1,0 +1,1 @@
+"""Public data sets, their preparation for training, and drawn smears."""

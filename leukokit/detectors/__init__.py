@@ -1,0 +1,1 @@
+"""Detectors: plugins that find the cells of a smear."""

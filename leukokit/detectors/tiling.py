@@ -1,0 +1,80 @@
+"""A field cut into overlapping tiles, and the cells of the tiles brought together, each counted once.
+
+A cell belongs to the tile whose core holds its centre. The cores part the field without overlap, and a
+tile reaches beyond its core by half the overlap, so that a cell no larger than the overlap is seen whole
+by the tile it belongs to. What two tiles place on different sides of a core's edge, by a pixel, is
+settled by the suppression that follows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from leukokit.cells import Cells
+
+SLACK_PX = 4.0
+"""How far outside its core, in pixels of the field, a tile may still claim a cell's centre."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """``region`` is what is looked at, ``core`` what is answered for: x1, y1, x2, y2 in whole pixels."""
+
+    region: tuple[int, int, int, int]
+    core: tuple[int, int, int, int]
+
+
+def tiles_of(width: int, height: int, side: int, overlap: int) -> list[Tile]:
+    """Tiles of at most ``side`` pixels that cover a field, neighbours sharing at least ``overlap``.
+
+    Raises:
+        ValueError: the overlap is not smaller than the side.
+    """
+    if not 0 <= overlap < side:
+        raise ValueError(f"overlap {overlap} must be at least 0 and smaller than the tile side {side}")
+    columns, rows = _spans(width, side, overlap), _spans(height, side, overlap)
+    return [
+        Tile((left, top, right, bottom), (core_left, core_top, core_right, core_bottom))
+        for (top, bottom), (core_top, core_bottom) in rows
+        for (left, right), (core_left, core_right) in columns
+    ]
+
+
+def owned(tile: Tile, boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """(N,) bool: which of the boxes, in pixels of the field, the tile answers for."""
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    low, high = np.array(tile.core[:2]) - SLACK_PX, np.array(tile.core[2:]) + SLACK_PX
+    inside: npt.NDArray[np.bool_] = ((centres >= low) & (centres < high)).all(axis=1)
+    return inside
+
+
+def suppress(cells: Cells, same_kind: float, any_kind: float) -> Cells:
+    """Greedy non-maximum suppression, best score first; the survivors keep that order.
+
+    Args:
+        cells: candidates.
+        same_kind: largest intersection over union of two cells of one kind.
+        any_kind: largest intersection over union of any two cells: one cell is not of two kinds.
+    """
+    import torch
+    from torchvision.ops import batched_nms, nms
+
+    if len(cells) == 0:
+        return cells
+    boxes, scores = torch.from_numpy(cells.boxes), torch.from_numpy(cells.scores)
+    kept = batched_nms(boxes, scores, torch.from_numpy(cells.kinds), same_kind)
+    kept = kept[nms(boxes[kept], scores[kept], any_kind)]
+    return cells[kept.numpy()]
+
+
+def _spans(length: int, side: int, overlap: int) -> Sequence[tuple[tuple[int, int], tuple[int, int]]]:
+    if length <= side:
+        return [((0, length), (0, length))]
+    count = -(-(length - overlap) // (side - overlap))
+    starts = np.linspace(0, length - side, count).round().astype(int).tolist()
+    cuts = [0, *((starts[i] + side + starts[i + 1]) // 2 for i in range(count - 1)), length]
+    return [((start, start + side), (cuts[i], cuts[i + 1])) for i, start in enumerate(starts)]

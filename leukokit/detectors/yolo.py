@@ -1,0 +1,184 @@
+"""The detector ``yolo``: each field is brought to the size the network sees best, tiled if need be."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from leukokit import weights
+from leukokit.cells import Cells
+from leukokit.detectors.base import Detector
+from leukokit.detectors.scale import ENOUGH, Glimpse, diameter_of, glimpses
+from leukokit.detectors.tiling import Tile, owned, suppress, tiles_of
+from leukokit.detectors.yolo_network import LoadedNetwork, load_network
+from leukokit.plugin import PluginParams
+from leukokit.smear import Smear
+
+DEFAULT_WEIGHTS = "smear-yolo11n"
+STRIDE = 32
+PADDING_GREY = 240
+LARGEST_CELL = 3.5
+"""Side of the largest leukocyte, in erythrocyte diameters: what neighbouring tiles share."""
+SAME_SIZE = 1.3
+"""A glimpse this near to the wanted size is the answer; looking again would change nothing."""
+
+
+class YoloParams(PluginParams):
+    """Parameters of the detector ``yolo``."""
+
+    weights: Path = Field(Path(DEFAULT_WEIGHTS), description="name of shipped weights, or a weight file")
+    confidence: float | None = Field(
+        None, ge=0, le=1, description="lowest score of a cell that is kept; by default the weights' own"
+    )
+    cell_diameter_px: float | None = Field(
+        None, gt=2, description="erythrocyte diameter in pixels of the image; measured when not given"
+    )
+    overlap: float = Field(0.6, gt=0, le=1, description="largest intersection over union of two cells of a kind")
+    tile_px: int = Field(1024, ge=256, multiple_of=STRIDE, description="longest side shown to the network at once")
+    batch: int = Field(8, ge=1, description="pictures shown to the network at once")
+    trust_pickle: bool = Field(False, description="read .pt weights, which may run any code")
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One picture for the network: a tile of a smear, and the factor it is resized by."""
+
+    smear: Smear
+    tile: Tile
+    scale: float
+
+
+class YoloDetector(Detector):
+    """YOLO on ultralytics' networks.
+
+    A field is looked at once as a whole; its erythrocytes tell the scale; if they are much larger or
+    smaller than the network likes, or the field is too large for one look, it is looked at again at the
+    right size, in overlapping tiles. There is no limit on the number of cells.
+    """
+
+    name = "yolo"
+    version = "1.0"
+    summary = "YOLO detector for leukocytes, erythrocytes and platelets, at any magnification"
+    Params = YoloParams
+
+    @cached_property
+    def loaded(self) -> LoadedNetwork:
+        """The network; loaded on first use."""
+        return load_network(weights.find(self.params.weights), self.device, self.params.trust_pickle)
+
+    @property
+    def confidence(self) -> float:
+        """Lowest score that is kept."""
+        given: float | None = self.params.confidence
+        return self.loaded.confidence if given is None else given
+
+    def detect(self, smears: Sequence[Smear]) -> list[Cells]:
+        """Cells of each smear; see ``Detector.detect``."""
+        found: list[Cells | None] = [None] * len(smears)
+        scales = [0.0] * len(smears)
+        firsts = [next(glimpses(smear.width, smear.height)) for smear in smears]
+        seen = self._run(_as_look(smear, glimpse) for smear, glimpse in zip(smears, firsts, strict=True))
+        for number, (smear, first, cells) in enumerate(zip(smears, firsts, seen, strict=True)):
+            scales[number] = self._scale(smear, first, cells)
+            if 1 / SAME_SIZE <= scales[number] / first.scale <= SAME_SIZE:
+                found[number] = self._settle([cells])
+        again = [number for number, cells in enumerate(found) if cells is None]
+        looks = [self._looks(smears[number], scales[number]) for number in again]
+        answers = self._run(itertools.chain.from_iterable(looks))
+        for number, own in zip(again, looks, strict=True):
+            found[number] = self._settle(list(itertools.islice(answers, len(own))))
+        return [cells for cells in found if cells is not None]
+
+    def provenance(self) -> dict[str, Any]:
+        """Parameters as used, and the weights' name and SHA-256."""
+        stored = super().provenance()
+        stored["params"] |= {"confidence": self.confidence}
+        stored["params"]["weights"] = self.loaded.name
+        return stored | {"weights_sha256": self.loaded.sha256}
+
+    def _scale(self, smear: Smear, first: Glimpse, cells: Cells) -> float:
+        """Factor that brings the smear's erythrocytes to the size the network sees best."""
+        best = self.loaded.cell_diameter_px
+        if self.params.cell_diameter_px is not None:
+            return float(best / self.params.cell_diameter_px)
+        low, high = self.loaded.diameter_range_px
+        measured: list[tuple[int, float]] = []
+        for glimpse in glimpses(smear.width, smear.height):
+            if glimpse != first:
+                cells = next(self._run([_as_look(smear, glimpse)]))
+            confident = cells[cells.scores >= max(self.confidence, 0.25)]
+            answer = diameter_of(confident, low / glimpse.scale, high / glimpse.scale)
+            if answer is not None:
+                diameter, support = answer
+                measured.append((support, diameter))
+                if support >= ENOUGH or (glimpse == first and glimpse.scale == 1.0 and support):
+                    break
+        if not measured:
+            return first.scale
+        return float(best / max(measured)[1])
+
+    def _looks(self, smear: Smear, scale: float) -> list[_Look]:
+        side = max(int(self.params.tile_px / scale), 1)
+        overlap = int(LARGEST_CELL * self.loaded.cell_diameter_px / scale)
+        tiles = tiles_of(smear.width, smear.height, side, min(overlap, side // 2))
+        return [_Look(smear, tile, scale) for tile in tiles]
+
+    def _settle(self, parts: list[Cells]) -> Cells:
+        return suppress(Cells.concatenate(parts), same_kind=self.params.overlap, any_kind=0.8)
+
+    def _run(self, looks: Iterable[_Look]) -> Iterator[Cells]:
+        """Cells of each look in pixels of its smear, those outside the look's core left out."""
+        pending: list[tuple[_Look, npt.NDArray[np.uint8]]] = []
+        for look in looks:
+            picture = _picture(look)
+            if pending and (picture.shape != pending[0][1].shape or len(pending) == self.params.batch):
+                yield from self._flush(pending)
+                pending = []
+            pending.append((look, picture))
+        yield from self._flush(pending)
+
+    def _flush(self, pending: list[tuple[_Look, npt.NDArray[np.uint8]]]) -> Iterator[Cells]:
+        if not pending:
+            return
+        outputs = self.loaded.network(np.stack([picture for _, picture in pending]))
+        for (look, _), anchors in zip(pending, outputs, strict=True):
+            classes = anchors[:, 4:]
+            scores = classes.max(axis=1)
+            keep = scores >= self.confidence
+            left, top, right, bottom = look.tile.region
+            boxes = anchors[keep, :4] / look.scale + np.array([left, top, left, top], np.float32)
+            boxes = np.clip(boxes, [left, top, left, top], [right, bottom, right, bottom]).astype(np.float32)
+            kinds = self.loaded.kinds[classes[keep].argmax(axis=1)]
+            mine = owned(look.tile, boxes) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
+            # Suppressed look by look, so that memory does not grow with the anchors of a large field.
+            yield self._settle([Cells(boxes[mine], kinds[mine], scores[keep][mine].clip(0, 1))])
+
+
+def _as_look(smear: Smear, glimpse: Glimpse) -> _Look:
+    return _Look(smear, Tile(glimpse.region, glimpse.region), glimpse.scale)
+
+
+def _picture(look: _Look) -> npt.NDArray[np.uint8]:
+    left, top, right, bottom = look.tile.region
+    part = look.smear.image[top:bottom, left:right]
+    size = (max(1, round((right - left) * look.scale)), max(1, round((bottom - top) * look.scale)))
+    if size != (right - left, bottom - top):
+        shrinking = look.scale < 1
+        part = cv2.resize(part, size, interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
+    if look.smear.standardization is not None:
+        width, height = look.smear.width, look.smear.height
+        extent = (left / width, top / height, right / width, bottom / height)
+        part = look.smear.standardization.apply(part, extent)
+    pad_down, pad_right = (-side % STRIDE for side in part.shape[:2])
+    return cv2.copyMakeBorder(
+        part, 0, pad_down, 0, pad_right, cv2.BORDER_CONSTANT, value=(PADDING_GREY,) * 3
+    )

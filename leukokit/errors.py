@@ -1,0 +1,31 @@
+"""The one family of errors a user may meet: each message says what, where and what to do."""
+
+from __future__ import annotations
+
+
+class LeukokitError(Exception):
+    """Base of every error that leukokit raises on purpose; shown to users as one line."""
+
+
+class ImageError(LeukokitError):
+    """An image file cannot be read as a smear."""
+
+
+class ConfigError(LeukokitError):
+    """A setting, a configuration file or a parameter is wrong."""
+
+
+class PluginError(LeukokitError):
+    """A plugin is missing, broken, ambiguous or breaks its contract."""
+
+
+class WeightsError(LeukokitError):
+    """A weight file is missing, damaged, of another architecture, or not trusted."""
+
+
+class DataError(LeukokitError):
+    """A data set cannot be fetched, prepared or read."""
+
+
+class OutputError(LeukokitError):
+    """A result cannot be written."""

@@ -1,0 +1,1 @@
+"""Measuring detectors on annotated fields."""

@@ -1,0 +1,113 @@
+"""From image files to results: read, standardise, detect."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from leukokit import __version__
+from leukokit.cells import Cells
+from leukokit.config import PipelineConfig
+from leukokit.detectors.base import Detector
+from leukokit.errors import ConfigError, PluginError
+from leukokit.registry import detectors
+from leukokit.results import SmearResult
+from leukokit.smear import Smear, read_smear
+
+
+class Pipeline:
+    """What is done to every image, as a configuration says.
+
+    Args:
+        config: plugins and their parameters.
+        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+
+    Raises:
+        PluginError, ConfigError: at once, not at the first image.
+    """
+
+    def __init__(self, config: PipelineConfig | None = None, device: str = "auto") -> None:
+        self.config = config or PipelineConfig()
+        self.device = resolve_device(device)
+        plugin = detectors.get(self.config.detector.name)
+        self.detector: Detector = plugin(plugin.parse(self.config.detector.params), self.device)
+
+    def read(self, path: Path) -> Smear:
+        """Read an image and measure its light and stain.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        return self.prepare(read_smear(path))
+
+    def prepare(self, smear: Smear) -> Smear:
+        """The smear with its standardisation measured, where the configuration wants one."""
+        from leukokit.standardize import estimate
+
+        return replace(smear, standardization=estimate(smear.image)) if self.config.standardize else smear
+
+    def detect(self, smear: Smear) -> Cells:
+        """Cells of one prepared smear.
+
+        Raises:
+            PluginError: the detector broke its contract.
+        """
+        answers = self.detector.detect([smear])
+        if len(answers) != 1 or not isinstance(answers[0], Cells):
+            raise PluginError(f"detector '{self.detector.name}' must return one Cells for each smear")
+        return answers[0]
+
+    def run(self, path: Path, output_stem: Path | None = None) -> SmearResult:
+        """Read one image and find its cells.
+
+        Raises:
+            ImageError: it cannot be read.  PluginError: the detector broke its contract.
+        """
+        started = time.perf_counter()
+        smear = self.read(path)
+        cells = self.detect(smear)
+        seconds = time.perf_counter() - started
+        return SmearResult(smear, cells, output_stem or Path(path.stem), self.provenance, seconds)
+
+    def run_all(self, paths: Iterable[Path]) -> Iterator[SmearResult]:
+        """``run`` for each path, lazily: only one image is in memory at a time."""
+        return (self.run(path) for path in paths)
+
+    @cached_property
+    def provenance(self) -> dict[str, Any]:
+        """Versions, plugins, parameters, weight hashes and device."""
+        import torch
+
+        return {
+            "leukokit": __version__,
+            "python": platform.python_version(),
+            "torch": torch.__version__,
+            "device": self.device,
+            "standardize": self.config.standardize,
+            "detector": self.detector.provenance(),
+        }
+
+
+def resolve_device(device: str) -> str:
+    """``auto`` made definite, and a device that is not there refused.
+
+    Raises:
+        ConfigError: no such device.
+    """
+    if device == "cpu":
+        return device
+    import torch
+
+    if device == "auto":
+        return "cuda:0" if torch.cuda.is_available() else "cpu"
+    name, _, number = device.partition(":")
+    if name != "cuda" or (number and not number.isdigit()):
+        raise ConfigError(f"--device {device}: must be auto, cpu, cuda or cuda:N")
+    if int(number or 0) >= torch.cuda.device_count():
+        raise ConfigError(f"--device {device}: there is no such GPU here ({torch.cuda.device_count()} found); use cpu")
+    return f"cuda:{number or 0}"

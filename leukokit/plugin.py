@@ -1,0 +1,54 @@
+"""What every plugin, of whatever kind, declares."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from leukokit.errors import ConfigError
+
+API_VERSION = "1.0"
+"""Version of the plugin contracts. Another major number is another contract and is refused."""
+
+
+class PluginParams(BaseModel):
+    """Base of a plugin's parameters; a field's description is its documentation. Unknown keys are errors."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Plugin:
+    """Base of all plugins: identity and parameters.
+
+    A subclass sets ``name``, ``version`` and ``summary``, and nests a ``Params`` model if it has any.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[str]
+    summary: ClassVar[str]
+    api_version: ClassVar[str] = API_VERSION
+    Params: ClassVar[type[PluginParams]] = PluginParams
+
+    def __init__(self, params: PluginParams | None = None) -> None:
+        self.params: Any = self.Params() if params is None else params
+
+    @classmethod
+    def parse(cls, values: dict[str, Any]) -> PluginParams:
+        """Parameters from plain values, as they stand in a YAML file or behind ``--set``.
+
+        Raises:
+            ConfigError: one line that names the plugin, the field and what is wrong with it.
+        """
+        try:
+            return cls.Params(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            field = ".".join(str(part) for part in first["loc"]) or "parameters"
+            known = ", ".join(cls.Params.model_fields) or "none"
+            message = f"{cls.name}: {field}: {first['msg'].lower()} (parameters: {known})"
+            raise ConfigError(message) from error
+
+    def provenance(self) -> dict[str, Any]:
+        """What a result records of this plugin; subclasses add what else decides their answer."""
+        return {"name": self.name, "version": self.version, "params": self.params.model_dump(mode="json")}

@@ -1,0 +1,162 @@
+"""Bring the light and the stain of a field of view to one reference before anything looks at it.
+
+Laboratories differ in lamp, stain and camera far more than cells do. Three measured steps, all on a
+reduced copy of the field, undo most of it:
+
+1. *Light.* The background is the upper envelope of the intensities. A quadratic surface with a vignetting term is fitted to
+   the log intensity of each channel by expectile regression (asymmetric least squares), so that a
+   pixel darker than the surface hardly pulls on it. Seven coefficients cannot follow a cell, even one
+   that fills half of a close-up, which is what a blurred copy of the field does.
+2. *White.* Dividing by that surface sets the empty background to white (Beer-Lambert: what is left is
+   transmittance, and ``-log`` of it optical density).
+3. *Stain.* The optical density of the palest half of everything that is not background, which is
+   mostly erythrocytes, is scaled to a fixed anchor, one gain a channel, within limits.
+
+Boxes never move: the standardised image has the size of the original.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+RGBImage = npt.NDArray[np.uint8]
+
+REDUCED_SIDE = 128
+"""Longer side, in pixels, of the copy that everything is estimated on."""
+ENVELOPE = 0.97
+"""Expectile of the log intensities that is taken for the background."""
+ANCHOR_DENSITY = np.array([0.16, 0.50, 0.36], dtype=np.float32)
+"""Optical density (natural log; red, green, blue) to which a field's pale foreground is brought."""
+GAIN_LIMITS = (0.5, 3.0)
+GRID = 64
+STRIP_PIXELS = 1 << 20
+WHITE = 240.0
+"""Grey value given to the background, so that what is brighter than it is not clipped."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standardization:
+    """What was measured on one field, and therefore what was undone.
+
+    Attributes:
+        surface: (7, 3) float32, log background intensity per channel (red, green, blue) as a quadratic
+            in x and y and a fourth power of the radius, both running from -1 to 1 over the field.
+        gains: (3,) float32, factor on the optical density per channel.
+    """
+
+    surface: npt.NDArray[np.float32]
+    gains: npt.NDArray[np.float32]
+
+    @property
+    def unevenness(self) -> float:
+        """Largest ratio of background light between two places of the field, any channel (1 is even)."""
+        log_light = _basis(16, 16) @ self.surface
+        return float(np.exp(np.ptp(log_light, axis=0).max()))
+
+    def apply(
+        self, image: RGBImage, extent: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
+    ) -> RGBImage:
+        """Standardised copy of a picture of the field, at whatever size.
+
+        Args:
+            image: RGB uint8 (H, W, 3), the whole field or a part of it, reduced or not.
+            extent: the part of the field it shows: left, top, right, bottom as fractions of the field.
+
+        Returns:
+            RGB uint8 (H, W, 3). Work is done in strips, so that memory beside it stays small.
+        """
+        height, width = image.shape[:2]
+        left, top, right, bottom = extent
+        # The surface is smooth: evaluated on a small grid and enlarged, it costs next to nothing.
+        grid = (_basis(GRID, GRID) @ self.surface).reshape(GRID, GRID, 3).astype(np.float32)
+        table = np.log(np.maximum(np.arange(256, dtype=np.float32), 1.0))
+        xs = np.linspace(left, right, width, dtype=np.float32) * (GRID - 1)
+        ys = np.linspace(top, bottom, height, dtype=np.float32) * (GRID - 1)
+        out = np.empty_like(image)
+        rows = max(1, STRIP_PIXELS // max(width, 1))
+        for start in range(0, height, rows):
+            strip = image[start : start + rows]
+            map_x = np.broadcast_to(xs, strip.shape[:2]).astype(np.float32)
+            map_y = np.broadcast_to(ys[start : start + rows, None], strip.shape[:2]).astype(np.float32)
+            background = cv2.remap(grid, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            transmittance = cv2.exp((table[strip] - background) * self.gains)
+            out[start : start + rows] = np.clip(transmittance * WHITE, 0, 255).astype(np.uint8)
+        return out
+
+    def to_json(self) -> dict[str, Any]:
+        """What a result records: the coefficients, the gains, and the unevenness for people."""
+        return {
+            "unevenness": round(self.unevenness, 3),
+            "stain_gains": [round(float(gain), 4) for gain in self.gains],
+            "light_surface": [[round(float(value), 5) for value in row] for row in self.surface],
+        }
+
+
+def estimate(image: RGBImage) -> Standardization:
+    """Measure light and stain of a field.
+
+    Args:
+        image: RGB uint8 (H, W, 3), H and W at least 1.
+
+    The expectile fit follows Newey & Powell (1987, doi:10.2307/1911031).
+    """
+    height, width = image.shape[:2]
+    scale = REDUCED_SIDE / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
+    log_intensity = np.log(np.maximum(small.reshape(-1, 3).astype(np.float32), 1.0))
+    basis = _basis(*small.shape[:2])
+    surface = _upper_envelope(basis, log_intensity)
+    density = np.maximum(basis @ surface - log_intensity, 0.0)
+    return Standardization(surface=surface, gains=_stain_gains(density))
+
+
+def standardize(image: RGBImage) -> RGBImage:
+    """``estimate(image).apply(image)``."""
+    return estimate(image).apply(image)
+
+
+def _basis(height: int, width: int) -> npt.NDArray[np.float32]:
+    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    x, y = x.ravel(), y.ravel()
+    radius = x * x + y * y
+    return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y, radius * radius], axis=1).astype(np.float32)
+
+
+def _upper_envelope(
+    basis: npt.NDArray[np.float32], log_intensity: npt.NDArray[np.float32]
+) -> npt.NDArray[np.float32]:
+    # The ridge spares the constant: with little background in sight the surface tends to flat light.
+    ridge = 2e-3 * len(basis) * np.diag([0.0, 1, 1, 1, 1, 1, 1]).astype(np.float32)
+    surface = np.zeros((7, 3), dtype=np.float32)
+    for channel in range(3):
+        target = log_intensity[:, channel]
+        coefficients = np.array([np.quantile(target, 0.9), 0, 0, 0, 0, 0, 0], dtype=np.float32)
+        for _ in range(12):
+            weight = np.where(target > basis @ coefficients, ENVELOPE, 1 - ENVELOPE).astype(np.float32)
+            weighted = basis * weight[:, None]
+            coefficients = np.linalg.solve(
+                weighted.T @ basis + ridge * weight.mean() , weighted.T @ target
+            )
+        surface[:, channel] = coefficients
+    return surface
+
+
+def _stain_gains(density: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    overall = density.mean(axis=1)
+    # The root draws the dark end together, so that Otsu parts cells from background, not nuclei from the rest.
+    root = np.sqrt(overall)
+    scaled = (root / max(float(root.max()), 1e-2) * 255).astype(np.uint8)
+    cut, _ = cv2.threshold(scaled, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    foreground = density[scaled > 0.9 * cut]
+    if len(foreground) < 0.005 * len(density):
+        return np.ones(3, dtype=np.float32)
+    pale = foreground[foreground.mean(axis=1) <= np.median(foreground.mean(axis=1))]
+    anchor = np.median(pale, axis=0)
+    gains = (ANCHOR_DENSITY + 0.08) / (anchor + 0.08)
+    return np.clip(gains, *GAIN_LIMITS).astype(np.float32)

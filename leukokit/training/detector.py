@@ -1,0 +1,324 @@
+"""Training a YOLO detector from random weights on annotated, standardised fields.
+
+The network, its loss and its target assignment are ultralytics'; the loop is here because two things
+its own trainer does not offer are the point: kinds that a data set does not annotate take no part in
+the classification loss of its fields, and every window is cut to one erythrocyte diameter.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch.optim.swa_utils import AveragedModel
+from torch.utils.data import DataLoader, Dataset, Subset
+
+from leukokit.data.catalogue import licence_of
+from leukokit.detectors.yolo_network import build_network, load_weights, save_weights
+from leukokit.errors import ConfigError, DataError
+from leukokit.smear import read_image
+from leukokit.standardize import standardize
+from leukokit.taxonomy import KINDS
+from leukokit.training.augment import Window, cut, disturb, join, turn
+from leukokit.training.fields import AnnotatedField, is_held_back, read_fields
+from leukokit.weights import DetectorCard, sha256_of
+
+FIELD_DIAMETER_PX = 80.0
+"""Fields are kept in memory at no more than this erythrocyte diameter."""
+SHORTEST_PART_PX = 64
+"""Shortest side of a part of a window that is filled from several fields."""
+
+LoadedField = tuple[Window, float, tuple[str, ...]]
+"""A standardised field, its erythrocyte diameter in its pixels, and the kinds annotated in it."""
+
+
+class Selection(BaseModel):
+    """Fields of one prepared data set; an empty list means all."""
+
+    model_config = ConfigDict(extra="forbid")
+    dataset: str
+    splits: list[str] = ["train"]
+    labs: list[str] = []
+    slides: list[str] = []
+
+    def accepts(self, field: AnnotatedField) -> bool:
+        """Whether the field belongs to the selection."""
+        return (
+            field.dataset == self.dataset
+            and field.split in self.splits
+            and (not self.labs or field.lab in self.labs)
+            and (not self.slides or field.slide in self.slides)
+        )
+
+
+class DetectorRecipe(BaseModel):
+    """What ``leukokit train detector --config`` reads."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str = Field(description="name of the weights, and of their folder under the output folder")
+    fields: Path = Field(description="prepared fields (.jsonl)")
+    train: list[Selection] = Field(description="fields to train on")
+    start_from: Path | None = Field(None, description="safetensors weights to start from instead of random ones")
+    architecture: str = Field("yolo11n", description="an ultralytics detection architecture")
+    window_px: int = Field(320, description="side of a training window", multiple_of=32)
+    cell_diameter_px: float = Field(44.0, description="erythrocyte diameter that windows are cut to, on average")
+    diameter_spread: float = Field(0.35, description="standard deviation of the log diameter around it")
+    mixed_scales: float = Field(0.5, description="share of the fields that fill up a window at a diameter of their own")
+    steps: int = Field(4500, description="optimiser steps")
+    batch: int = Field(16, description="windows a step")
+    learning_rate: float = Field(1.5e-3, description="peak, after a warm-up of 200 steps; cosine to 1% of it")
+    weight_decay: float = 5e-4
+    held_back: float = Field(0.06, description="share of the photographs kept for choosing the checkpoint")
+    check_every: int = Field(500, description="steps between checkpoints")
+    confidence: float = Field(0.25, description="default threshold that the card carries")
+    seed: int = 0
+    workers: int = Field(2, description="processes that cut windows")
+
+
+class WindowDataset(Dataset[tuple[Window, tuple[str, ...]]]):
+    """An endless, seeded supply of training windows: item ``i`` depends on the seed and ``i`` alone."""
+
+    def __init__(self, fields: list[LoadedField], recipe: DetectorRecipe, length: int):
+        self.fields, self.recipe, self.length = fields, recipe, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> tuple[Window, tuple[str, ...]]:
+        rng = np.random.default_rng([self.recipe.seed, index])
+        side = self.recipe.window_px
+        first = self.fields[rng.integers(len(self.fields))]
+        window = turn(self._fill(first, self._diameter(rng), (side, side), rng), rng)
+        return Window(disturb(window.image, rng), window.boxes, window.kinds), first[2]
+
+    def _diameter(self, rng: np.random.Generator) -> float:
+        spread = float(np.clip(rng.normal(0, self.recipe.diameter_spread), -1.0, 1.0))
+        return self.recipe.cell_diameter_px * math.exp(spread)
+
+    def _fill(
+        self, field: LoadedField, diameter: float, size: tuple[int, int], rng: np.random.Generator
+    ) -> Window:
+        """A (height, width) window of ``field``; where it is too short, others of its kind fill the rest."""
+        height, width = size
+        scale = diameter / field[1]
+        field_height, field_width = (round(side * scale) for side in field[0].image.shape[:2])
+        for axis, (length, available) in enumerate(((height, field_height), (width, field_width))):
+            if available < 0.85 * length and length >= 2 * SHORTEST_PART_PX:
+                part = int(np.clip(available, SHORTEST_PART_PX, length - SHORTEST_PART_PX))
+                near, far = ((part, width), (length - part, width)) if axis == 0 else ((height, part), (height, length - part))
+                # The parts are annotated alike, because the loss leaves out a kind for a whole window.
+                other = field
+                while (other := self.fields[rng.integers(len(self.fields))])[2] != field[2]:
+                    pass
+                other_diameter = self._diameter(rng) if rng.random() < self.recipe.mixed_scales else diameter
+                parts = [self._fill(field, diameter, near, rng), self._fill(other, other_diameter, far, rng)]
+                return join(parts, axis)
+        return cut(field[0], scale, size, rng)
+
+
+def load_fields(fields: list[AnnotatedField]) -> list[LoadedField]:
+    """Read, standardise and reduce fields to memory: (window, erythrocyte diameter in px, labelled kinds)."""
+    import cv2
+
+    loaded = []
+    for annotated in fields:
+        diameter = annotated.cell_diameter_px()
+        if diameter is None:
+            continue
+        image = standardize(read_image(annotated.image))
+        boxes, kinds = annotated.box_array(), annotated.kind_array()
+        keep = np.isin(kinds, [KINDS.index(kind) for kind in annotated.labelled])
+        scale = min(1.0, FIELD_DIAMETER_PX / diameter)
+        if scale < 1.0:
+            image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+        loaded.append((Window(image, boxes[keep] * np.float32(scale), kinds[keep]), diameter * scale, annotated.labelled))
+    return loaded
+
+
+def collate(items: list[tuple[Window, tuple[str, ...]]]) -> dict[str, torch.Tensor]:
+    """A batch as ultralytics' loss takes it, and ``class_weights`` (B, 1, kinds): 0 where not annotated."""
+    side = items[0][0].image.shape[0]
+    boxes = [torch.from_numpy(window.boxes) / side for window, _ in items]
+    corners = torch.cat(boxes)
+    return {
+        "img": torch.from_numpy(np.stack([window.image for window, _ in items])).permute(0, 3, 1, 2),
+        "bboxes": torch.cat([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], dim=1),
+        "cls": torch.cat([torch.from_numpy(window.kinds) for window, _ in items]).float()[:, None],
+        "batch_idx": torch.cat([torch.full((len(b),), float(i)) for i, b in enumerate(boxes)]),
+        "class_weights": torch.tensor([[[float(kind in labelled) for kind in KINDS]] for _, labelled in items]),
+    }
+
+
+def train_detector(
+    recipe: DetectorRecipe, out: Path, device: str, resume: bool, report: Callable[[str], None]
+) -> Path:
+    """Train, writing checkpoints to ``out``; returns the path of the best weights, with their card beside.
+
+    The best checkpoint is the one whose averaged weights have the lowest loss on windows of the
+    held-back photographs. A run that was stopped goes on from its last checkpoint with ``resume``.
+
+    Raises:
+        DataError: no field is selected.  ConfigError: nothing to resume.
+    """
+    torch.manual_seed(recipe.seed)
+    out.mkdir(parents=True, exist_ok=True)
+    chosen = [f for f in read_fields(recipe.fields) if any(s.accepts(f) for s in recipe.train)]
+    fields = load_fields([f for f in chosen if not is_held_back(f.photo, recipe.held_back)])
+    held = load_fields([f for f in chosen if is_held_back(f.photo, recipe.held_back)])
+    if not fields:
+        raise DataError(f"{recipe.fields}: the recipe's 'train' selects no field with a cell")
+    report(f"{len(fields)} fields to train on, {len(held)} held back to choose the checkpoint")
+    state = TrainingState(recipe, device)
+    if resume:
+        state.load(out / "state.pt")
+    supply = WindowDataset(fields, recipe, recipe.steps * recipe.batch)
+    windows = Subset(supply, range(state.step * recipe.batch, len(supply)))
+    loader = DataLoader(windows, recipe.batch, num_workers=recipe.workers, collate_fn=collate)
+    checks = _held_back_batches(held, recipe)
+    started, first, running = time.monotonic(), state.step, 0.0
+    for batch in loader:
+        loss = state.advance(batch)
+        running += (loss - running) / min(state.step - first, 50)
+        if state.step % 50 == 0:
+            pace = (time.monotonic() - started) / (state.step - first)
+            left = pace * (recipe.steps - state.step) / 60
+            report(f"step {state.step}/{recipe.steps}  loss {running:.3f}  {pace:.2f} s a step, {left:.0f} min left")
+        if state.step % recipe.check_every == 0 or state.step == recipe.steps:
+            held_loss = state.check(checks) if checks else running
+            report(f"step {state.step}  held-back loss {held_loss:.4f}")
+            if held_loss <= state.lowest:
+                state.lowest = held_loss
+                save_weights(state.average.module, out / "best.safetensors")
+            state.save(out / "state.pt")
+    _write_card(recipe, chosen, out / "best.safetensors")
+    return out / "best.safetensors"
+
+
+class TrainingState:
+    """Network, averaged network and optimiser: all that a run needs to go on after a stop."""
+
+    def __init__(self, recipe: DetectorRecipe, device: str) -> None:
+        self.recipe, self.device = recipe, torch.device(device)
+        self.network = build_network(recipe.architecture).to(self.device, memory_format=torch.channels_last)
+        if recipe.start_from is not None:
+            load_weights(self.network, recipe.start_from)
+        # Gains of the three parts of the loss: ultralytics' own defaults.
+        self.network.args = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)
+        self.network.train()
+        self.criterion = self.network.init_criterion()
+        self.average = AveragedModel(self.network, multi_avg_fn=_ramped_average, use_buffers=True)
+        self.average.eval()
+        parameters = list(self.network.parameters())
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate)
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: _rate(step, recipe.steps))
+        self.step, self.lowest = 0, math.inf
+
+    def advance(self, batch: dict[str, torch.Tensor]) -> float:
+        """One optimiser step; returns the loss a window."""
+        loss = self._loss(self.network, batch)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.schedule.step()
+        self.average.update_parameters(self.network)
+        self.step += 1
+        return float(loss)
+
+    @torch.no_grad()
+    def check(self, batches: list[dict[str, torch.Tensor]]) -> float:
+        """Mean loss a window of the averaged network."""
+        return float(np.mean([float(self._loss(self.average.module, batch)) for batch in batches]))
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, whole or not at all."""
+        parts = {name: getattr(self, name).state_dict() for name in self._PARTS}
+        torch.save(parts | {"step": self.step, "lowest": self.lowest}, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if not path.exists():
+            raise ConfigError(f"{path.parent}: nothing to resume; leave out --resume to start anew")
+        stored = torch.load(path, weights_only=True, map_location=self.device)
+        for name in self._PARTS:
+            getattr(self, name).load_state_dict(stored[name])
+        self.step, self.lowest = stored["step"], stored["lowest"]
+
+    _PARTS = ("network", "average", "optimizer", "schedule")
+
+    def _loss(self, model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        batch = {key: value.to(self.device) for key, value in batch.items()}
+        pictures = batch["img"].contiguous(memory_format=torch.channels_last).float() / 255
+        # Ultralytics weighs classes by this; a weight of 0 leaves a kind out of a window's loss.
+        self.criterion.class_weights = batch["class_weights"]
+        with torch.autocast(self.device.type, dtype=torch.bfloat16):
+            predictions = model.predict(pictures)
+        parts, _ = self.criterion(_to_float(predictions), batch)
+        return parts.sum() / len(pictures)  # type: ignore[no-any-return]  # ultralytics is untyped
+
+
+def _held_back_batches(held: list[LoadedField], recipe: DetectorRecipe) -> list[dict[str, torch.Tensor]]:
+    windows = WindowDataset(held, recipe, 2 * len(held))
+    items = [windows[number] for number in range(len(windows))]
+    return [collate(items[start : start + recipe.batch]) for start in range(0, len(items), recipe.batch)]
+
+
+def _write_card(recipe: DetectorRecipe, fields: list[AnnotatedField], path: Path) -> None:
+    used = Counter((field.dataset, field.lab) for field in fields)
+    low = recipe.cell_diameter_px * math.exp(-1.0)
+    card = DetectorCard(
+        name=recipe.name,
+        architecture=recipe.architecture,
+        kinds=list(KINDS),
+        cell_diameter_px=recipe.cell_diameter_px,
+        diameter_range_px=(round(low, 1), round(recipe.cell_diameter_px * math.exp(1.0), 1)),
+        confidence=recipe.confidence,
+        sha256=sha256_of(path),
+        command=f"leukokit train detector --config configs/{recipe.name}.yaml",
+        recipe=recipe.model_dump(mode="json"),
+        data=[
+            {"dataset": dataset, "lab": lab, "fields": count, "licence": licence_of(dataset)}
+            for (dataset, lab), count in sorted(used.items())
+        ],
+    )
+    path.with_suffix(".json").write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+@torch.no_grad()
+def _ramped_average(averaged: Any, current: Any, count: torch.Tensor) -> None:
+    # The first steps, from random weights, are forgotten soon: the decay rises to 0.998.
+    decay = 0.998 * (1 - math.exp(-float(count) / 300))
+    torch._foreach_lerp_(averaged, current, 1 - decay)
+
+
+def _rate(step: int, steps: int) -> float:
+    if step < 200:
+        return (step + 1) / 200
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - 200) / max(1, steps - 200))))
+
+
+def _to_float(predictions: Any) -> Any:
+    if isinstance(predictions, torch.Tensor):
+        return predictions.float()
+    if isinstance(predictions, dict):
+        return {key: _to_float(value) for key, value in predictions.items()}
+    if isinstance(predictions, list | tuple):
+        return type(predictions)(_to_float(value) for value in predictions)
+    return predictions

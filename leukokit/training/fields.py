@@ -1,0 +1,112 @@
+"""Annotated fields of view: what ``leukokit data prepare`` writes and training and evaluation read.
+
+One JSON object a line, so that a set of a hundred thousand fields streams and diffs well::
+
+    {"image": "txl-pbc/images/train/a.jpg", "dataset": "txl-pbc", "lab": "pbc", "photo": "a", "slide": "",
+     "split": "train", "labelled": ["leukocyte", "erythrocyte", "platelet"],
+     "boxes": [[x1, y1, x2, y2], ...], "kinds": ["leukocyte", ...], "labels": ["", ...]}
+
+``labelled`` names the kinds that are annotated *completely*: a cell of any other kind may be in the
+picture without a box, and neither training nor evaluation may take its absence for a fact.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from leukokit.errors import DataError
+from leukokit.taxonomy import KINDS
+
+LEUKOCYTE_TO_ERYTHROCYTE = 1.95
+"""Usual ratio of a leukocyte's to an erythrocyte's box side; the ruler of a field without red-cell boxes."""
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotatedField:
+    """One annotated field of view; ``boxes`` are xyxy pixels of the image as stored, EXIF applied."""
+
+    image: Path
+    dataset: str
+    lab: str
+    photo: str
+    slide: str
+    split: str
+    labelled: tuple[str, ...]
+    boxes: list[list[float]] = field(default_factory=list)
+    kinds: list[str] = field(default_factory=list)
+    labels: list[str] = field(default_factory=list)
+
+    def box_array(self) -> npt.NDArray[np.float32]:
+        """Boxes as float32 (N, 4) xyxy."""
+        return np.asarray(self.boxes, dtype=np.float32).reshape(-1, 4)
+
+    def kind_array(self) -> npt.NDArray[np.int64]:
+        """Kinds as int64 (N,), positions in ``taxonomy.KINDS``."""
+        return np.asarray([KINDS.index(kind) for kind in self.kinds], dtype=np.int64)
+
+    def cell_diameter_px(self) -> float | None:
+        """Median erythrocyte box side, or what the leukocytes imply where fewer than three are boxed."""
+        boxes, kinds = self.box_array(), self.kind_array()
+        sides = np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
+        erythrocytes = sides[kinds == KINDS.index("erythrocyte")]
+        if len(erythrocytes) >= 3:
+            return float(np.median(erythrocytes))
+        leukocytes = sides[kinds == KINDS.index("leukocyte")]
+        return float(np.median(leukocytes)) / LEUKOCYTE_TO_ERYTHROCYTE if len(leukocytes) else None
+
+
+def read_fields(path: Path) -> Iterator[AnnotatedField]:
+    """Read a prepared ``.jsonl`` file; image paths are taken relative to its folder.
+
+    Raises:
+        DataError: the file is missing, or a line is not an annotated field; names the line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise DataError(f"{path}: cannot read the prepared fields ({error.strerror}); make them with 'leukokit data prepare'") from error
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            row["image"] = path.parent / row["image"]
+            row["labelled"] = tuple(row["labelled"])
+            annotated = AnnotatedField(**row)
+            annotated.kind_array()
+        except (ValueError, TypeError, KeyError) as error:
+            raise DataError(f"{path}, line {number}: not an annotated field ({error})") from error
+        yield annotated
+
+
+def write_fields(path: Path, fields: Iterable[AnnotatedField]) -> None:
+    """Write fields as ``.jsonl``, whole or not at all; image paths become relative to the file's folder."""
+    partial = path.with_name(path.name + ".part")
+    try:
+        with partial.open("w", encoding="utf-8") as stream:
+            for annotated in fields:
+                row = asdict(annotated)
+                row["image"] = _relative(annotated.image, path.parent)
+                stream.write(json.dumps(row, ensure_ascii=False) + "\n")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def is_held_back(photo: str, fraction: float) -> bool:
+    """Whether a photograph is in the given fraction kept for choosing a checkpoint; fixed by its name."""
+    digest = hashlib.sha256(photo.encode()).digest()
+    return int.from_bytes(digest[:4], "big") < fraction * 2**32
+
+
+def _relative(image: Path, folder: Path) -> str:
+    import os
+
+    return Path(os.path.relpath(image.resolve(), folder.resolve())).as_posix()

@@ -1,0 +1,84 @@
+"""Weight files: the shipped ones by name, and the card that stands beside every file.
+
+A weight file is safetensors; its card is JSON of the same stem, and says what the weights are, what they
+were trained on, how well they did and how to make them again. Nothing here unpickles anything.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from leukokit.errors import WeightsError
+
+FOLDER = Path(__file__).parent
+
+
+class DetectorCard(BaseModel):
+    """The card of a detector's weights."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str
+    architecture: str = Field(description="ultralytics architecture, e.g. yolo11n")
+    kinds: list[str] = Field(description="class names in the order of the network's outputs")
+    cell_diameter_px: float = Field(description="erythrocyte diameter, in pixels, that the network sees best")
+    diameter_range_px: tuple[float, float] = Field(description="diameters it was trained on")
+    confidence: float = Field(0.25, description="lowest score kept unless the user says otherwise")
+    sha256: str = Field(description="of the weight file")
+    command: str = Field("", description="what makes these weights again")
+    recipe: dict[str, Any] = Field(default_factory=dict, description="the configuration it was trained with")
+    data: list[dict[str, Any]] = Field(default_factory=list, description="sets, fields, licences")
+    metrics: list[dict[str, Any]] = Field(default_factory=list, description="results, each with its split and n")
+    use: str = "Research use only; not a medical device."
+
+
+def shipped() -> list[Path]:
+    """Weight files inside the package, sorted by name."""
+    return sorted(FOLDER.glob("*.safetensors"))
+
+
+def find(weights: Path | str) -> Path:
+    """A weight file by its path, or a shipped one by its name.
+
+    Raises:
+        WeightsError: neither; says what is shipped.
+    """
+    path = Path(weights)
+    if path.is_file():
+        return path
+    for candidate in shipped():
+        if candidate.stem == str(weights):
+            return candidate
+    names = ", ".join(candidate.stem for candidate in shipped()) or "none"
+    raise WeightsError(f"{weights}: no such weight file, and no shipped weights of that name (shipped: {names})")
+
+
+def sha256_of(path: Path) -> str:
+    """Hexadecimal SHA-256 of a file's bytes."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def read_card(path: Path, check: bool = True) -> DetectorCard:
+    """The card beside a weight file, its hash compared with the file's.
+
+    Raises:
+        WeightsError: no card, not a card, or a hash that differs (a damaged or another file).
+    """
+    card_path = path.with_suffix(".json")
+    try:
+        card = DetectorCard(**json.loads(card_path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise WeightsError(f"{path}: its card {card_path.name} is missing; keep the two side by side") from error
+    except (OSError, ValueError, ValidationError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{card_path}: not a card of detector weights ({reason})") from error
+    if check and (found := sha256_of(path)) != card.sha256:
+        raise WeightsError(
+            f"{path}: SHA-256 {found[:12]}... is not the card's {card.sha256[:12]}...; damaged or exchanged, get it again"
+        )
+    return card

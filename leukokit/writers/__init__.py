@@ -1,0 +1,1 @@
+"""Writers: plugins that save results in a format."""

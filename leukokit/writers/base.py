@@ -1,0 +1,75 @@
+"""The contract of a writer."""
+
+from __future__ import annotations
+
+import os
+from abc import ABC, abstractmethod
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from leukokit.errors import OutputError
+from leukokit.plugin import Plugin, PluginParams
+from leukokit.results import SmearResult
+
+
+class Writer(Plugin, ABC):
+    """Saves results one by one, so that memory does not grow with their number. A context manager.
+
+    Args:
+        params: the plugin's parameters; None for its defaults.
+        out: folder to write under; exists.
+
+    Attributes:
+        files: what has been written so far.
+    """
+
+    def __init__(self, out: Path, params: PluginParams | None = None) -> None:
+        super().__init__(params)
+        self.out = out
+        self.files: list[Path] = []
+
+    @abstractmethod
+    def write(self, result: SmearResult) -> None:
+        """Save one result."""
+
+    def close(self) -> None:
+        """Finish what is written over all results. Called once, also after a failure."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def path_for(self, result: SmearResult, suffix: str) -> Path:
+        """Where the file of one image goes: the input's relative path under ``out``, with ``suffix``."""
+        path = self.out / result.output_stem.with_name(result.output_stem.name + suffix)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return path
+
+    def save(self, path: Path, content: bytes | str) -> None:
+        """Write a file whole or not at all, and list it in ``files``.
+
+        Raises:
+            OutputError: the disk is full, the folder may not be written to, ...
+        """
+        write_whole(path, content)
+        self.files.append(path)
+
+
+def write_whole(path: Path, content: bytes | str) -> None:
+    """Write under a temporary name, then rename: a reader never sees half a file.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        partial.replace(path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OutputError(f"{path}: cannot be written ({error.strerror}); free space or choose another --out") from error

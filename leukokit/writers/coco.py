@@ -1,0 +1,60 @@
+"""Writer ``coco``: one file in COCO's detection format (Lin et al. 2014, doi:10.1007/978-3-319-10602-1_48)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from leukokit.plugin import PluginParams
+from leukokit.results import SmearResult
+from leukokit.taxonomy import KINDS
+from leukokit.writers.base import Writer
+from leukokit.writers.tables import GrowingFile
+
+
+class CocoWriter(Writer):
+    """``coco.json`` over all images: boxes as x, y, width, height in pixels, categories from 1.
+
+    Annotations go to disk as they come; of the images only name and size are kept until the end.
+    """
+
+    name = "coco"
+    version = "1.0"
+    summary = "coco.json over all images, boxes as [x, y, width, height]"
+
+    def __init__(self, out: Path, params: PluginParams | None = None) -> None:
+        super().__init__(out, params)
+        self._file = GrowingFile(out / "coco.json")
+        categories = [{"id": number, "name": kind} for number, kind in enumerate(KINDS, 1)]
+        self._file.write('{"info": {"description": "leukokit; research use only"},\n')
+        self._file.write(f'"categories": {json.dumps(categories)},\n"annotations": [')
+        self._images: list[dict[str, Any]] = []
+        self._count = 0
+
+    def write(self, result: SmearResult) -> None:
+        """Save one result."""
+        cells, number = result.cells, len(self._images) + 1
+        name = str(result.smear.path or result.output_stem)
+        size = {"width": result.smear.width, "height": result.smear.height}
+        self._images.append({"id": number, "file_name": name, **size})
+        for kind, score, (x1, y1, x2, y2) in zip(
+            cells.kinds.tolist(), cells.scores.tolist(), cells.boxes.tolist(), strict=True
+        ):
+            box = [round(x1, 2), round(y1, 2), round(x2 - x1, 2), round(y2 - y1, 2)]
+            row = {
+                "id": self._count + 1,
+                "image_id": number,
+                "category_id": kind + 1,
+                "bbox": box,
+                "area": round(box[2] * box[3], 2),
+                "iscrowd": 0,
+                "score": round(score, 4),
+            }
+            self._file.write((",\n" if self._count else "\n") + json.dumps(row))
+            self._count += 1
+
+    def close(self) -> None:
+        """Write the images and give the file its name."""
+        self._file.write(f'],\n"images": {json.dumps(self._images, ensure_ascii=False)}}}\n')
+        self.files.append(self._file.finish())

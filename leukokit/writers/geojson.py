@@ -1,0 +1,50 @@
+"""Writer ``geojson``: objects that QuPath opens (Bankhead et al. 2017, doi:10.1038/s41598-017-17204-5)."""
+
+from __future__ import annotations
+
+import json
+import uuid
+
+from leukokit.results import SmearResult
+from leukokit.taxonomy import COLOURS, KINDS
+from leukokit.writers.base import Writer
+
+
+class GeoJsonWriter(Writer):
+    """``STEM.geojson`` for every image: a detection object a cell, in pixels of the image."""
+
+    name = "geojson"
+    version = "1.0"
+    summary = "one GeoJSON file an image, opens in QuPath as classified detections"
+
+    def write(self, result: SmearResult) -> None:
+        """Save one result."""
+        cells = result.cells
+        features = [
+            _feature(f"{result.smear.sha256}/{number}", KINDS[kind], float(score), box)
+            for number, (kind, score, box) in enumerate(
+                zip(cells.kinds, cells.scores, cells.boxes.tolist(), strict=True)
+            )
+        ]
+        collection = {"type": "FeatureCollection", "features": features}
+        self.save(self.path_for(result, ".geojson"), json.dumps(collection, allow_nan=False) + "\n")
+
+
+def _feature(identity: str, kind: str, score: float, box: list[float]) -> dict[str, object]:
+    x1, y1, x2, y2 = (round(side, 2) for side in box)
+    red, green, blue = (int(COLOURS[kind][start : start + 2], 16) for start in (1, 3, 5))
+    return {
+        "type": "Feature",
+        # Named after image and cell, so that equal results are equal files.
+        "id": str(uuid.uuid5(uuid.NAMESPACE_OID, identity)),
+        "geometry": {"type": "Polygon", "coordinates": [[[x1, y1], [x2, y1], [x2, y2], [x1, y2], [x1, y1]]]},
+        "properties": {
+            "objectType": "detection",
+            "classification": {"name": kind, "color": [red, green, blue]},
+            "measurements": {
+                "score": round(score, 4),
+                "width px": round(x2 - x1, 2),
+                "height px": round(y2 - y1, 2),
+            },
+        },
+    }
