@@ -129,6 +129,6 @@ class Cells:
             raise ValueError("detections without class_id: the kind of the cells is not known")
         return cls(
             np.asarray(detections.xyxy, dtype=np.float32),
-            np.zeros(0, np.int64) if kinds is None else kinds,
+            np.zeros(0, np.int64) if kinds is None else np.asarray(kinds, dtype=np.int64),
             np.ones(count, np.float32) if scores is None else scores,
         )

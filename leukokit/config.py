@@ -26,7 +26,10 @@ class PluginChoice(BaseModel):
         if isinstance(value, str):
             return {"name": value}
         if isinstance(value, dict) and "params" not in value:
-            return {"name": value.get("name", "yolo"), "params": {k: v for k, v in value.items() if k != "name"}}
+            return {
+                "name": value.get("name", "yolo"),
+                "params": {k: v for k, v in value.items() if k != "name"},
+            }
         return value
 
 
@@ -38,7 +41,9 @@ class PipelineConfig(BaseModel):
     detector: PluginChoice = Field(default_factory=lambda: PluginChoice(name="yolo"))
 
 
-def load_config(path: Path | None, assignments: Sequence[str] = (), detector: str | None = None) -> PipelineConfig:
+def load_config(
+    path: Path | None, assignments: Sequence[str] = (), detector: str | None = None
+) -> PipelineConfig:
     """A configuration from a YAML file, then options, then ``KEY=VALUE`` assignments, each over the last.
 
     Raises:
@@ -63,7 +68,9 @@ def load_settings(model: type[Model], path: Path, assignments: Sequence[str] = (
     return _validate(model, _read_yaml(path), path, assignments)
 
 
-def _validate(model: type[Model], values: dict[str, Any], path: Path | None, assignments: Sequence[str]) -> Model:
+def _validate(
+    model: type[Model], values: dict[str, Any], path: Path | None, assignments: Sequence[str]
+) -> Model:
     for assignment in assignments:
         _assign(values, assignment)
     try:

@@ -109,5 +109,7 @@ def resolve_device(device: str) -> str:
     if name != "cuda" or (number and not number.isdigit()):
         raise ConfigError(f"--device {device}: must be auto, cpu, cuda or cuda:N")
     if int(number or 0) >= torch.cuda.device_count():
-        raise ConfigError(f"--device {device}: there is no such GPU here ({torch.cuda.device_count()} found); use cpu")
+        raise ConfigError(
+            f"--device {device}: there is no such GPU here ({torch.cuda.device_count()} found); use cpu"
+        )
     return f"cuda:{number or 0}"

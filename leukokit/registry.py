@@ -108,7 +108,9 @@ class Registry(Generic[T]):
         except Exception as error:
             # Whatever a stranger's module raises at import is that plugin's error, not the toolkit's.
             cause = f"{type(error).__name__}: {error}"
-            raise PluginError(f"{self.kind} '{name}' ({entries[0].value}) does not import: {cause}") from error
+            raise PluginError(
+                f"{self.kind} '{name}' ({entries[0].value}) does not import: {cause}"
+            ) from error
         self._check(plugin, name)
         return plugin  # type: ignore[no-any-return]  # an entry point may hold anything; _check has looked
 
@@ -120,26 +122,25 @@ class Registry(Generic[T]):
 
         module, _, attribute = self.base.partition(":")
         base = getattr(importlib.import_module(module), attribute)
+        candidate: Any = plugin
         said = f"{self.kind} '{name}'"
         if not (isinstance(plugin, type) and issubclass(plugin, base)):
             raise PluginError(f"{said} is not a class derived from {module}.{attribute}")
         for attribute in ("name", "version", "summary"):
             if not isinstance(getattr(plugin, attribute, None), str):
                 raise PluginError(f"{said} declares no '{attribute}'")
-        if plugin.name != name:
-            raise PluginError(f"{said} calls itself '{plugin.name}'; the two names must be one")
-        if plugin.api_version.split(".")[0] != API_VERSION.split(".")[0]:
+        if candidate.name != name:
+            raise PluginError(f"{said} calls itself '{candidate.name}'; the two names must be one")
+        if candidate.api_version.split(".")[0] != API_VERSION.split(".")[0]:
             raise PluginError(
-                f"{said} is written for plugin API {plugin.api_version}, this is {API_VERSION}; "
+                f"{said} is written for plugin API {candidate.api_version}, this is {API_VERSION}; "
                 "install a release of it that fits"
             )
-        if not issubclass(plugin.Params, PluginParams):
+        if not issubclass(candidate.Params, PluginParams):
             raise PluginError(f"{said}: Params must derive from leukokit.plugin.PluginParams")
 
 
-detectors: Registry[Detector] = Registry(
-    "detector", "leukokit.detectors", "leukokit.detectors.base:Detector"
-)
+detectors: Registry[Detector] = Registry("detector", "leukokit.detectors", "leukokit.detectors.base:Detector")
 writers: Registry[Writer] = Registry("writer", "leukokit.writers", "leukokit.writers.base:Writer")
 ALL: tuple[Registry[Any], ...] = (detectors, writers)
 

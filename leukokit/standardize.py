@@ -3,8 +3,8 @@
 Laboratories differ in lamp, stain and camera far more than cells do. Three measured steps, all on a
 reduced copy of the field, undo most of it:
 
-1. *Light.* The background is the upper envelope of the intensities. A quadratic surface with a vignetting term is fitted to
-   the log intensity of each channel by expectile regression (asymmetric least squares), so that a
+1. *Light.* The background is the upper envelope of the intensities. A quadratic surface with a
+   vignetting term is fitted to the log intensity of each channel by expectile regression (asymmetric least squares), so that a
    pixel darker than the surface hardly pulls on it. Seven coefficients cannot follow a cell, even one
    that fills half of a close-up, which is what a blurred copy of the field does.
 2. *White.* Dividing by that surface sets the empty background to white (Beer-Lambert: what is left is
@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-RGBImage = npt.NDArray[np.uint8]
+from leukokit.pixels import RGBImage, scaled
 
 REDUCED_SIDE = 128
 """Longer side, in pixels, of the copy that everything is estimated on."""
@@ -106,9 +106,7 @@ def estimate(image: RGBImage) -> Standardization:
     The expectile fit follows Newey & Powell (1987, doi:10.2307/1911031).
     """
     height, width = image.shape[:2]
-    scale = REDUCED_SIDE / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    small = cv2.resize(image, size, interpolation=cv2.INTER_AREA) if scale < 1 else image
+    small = scaled(image, min(1.0, REDUCED_SIDE / max(height, width)))
     log_intensity = np.log(np.maximum(small.reshape(-1, 3).astype(np.float32), 1.0))
     basis = _basis(*small.shape[:2])
     surface = _upper_envelope(basis, log_intensity)
@@ -123,9 +121,9 @@ def standardize(image: RGBImage) -> RGBImage:
 
 def _basis(height: int, width: int) -> npt.NDArray[np.float32]:
     y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-    x, y = x.ravel(), y.ravel()
     radius = x * x + y * y
-    return np.stack([np.ones_like(x), x, y, x * x, y * y, x * y, radius * radius], axis=1).astype(np.float32)
+    terms = [np.ones_like(x), x, y, x * x, y * y, x * y, radius * radius]
+    return np.stack([term.ravel() for term in terms], axis=1).astype(np.float32)
 
 
 def _upper_envelope(
@@ -140,23 +138,21 @@ def _upper_envelope(
         for _ in range(12):
             weight = np.where(target > basis @ coefficients, ENVELOPE, 1 - ENVELOPE).astype(np.float32)
             weighted = basis * weight[:, None]
-            coefficients = np.linalg.solve(
-                weighted.T @ basis + ridge * weight.mean() , weighted.T @ target
-            )
+            coefficients = np.linalg.solve(weighted.T @ basis + ridge * weight.mean(), weighted.T @ target)
         surface[:, channel] = coefficients
     return surface
 
 
 def _stain_gains(density: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     overall = density.mean(axis=1)
-    # The root draws the dark end together, so that Otsu parts cells from background, not nuclei from the rest.
+    # The root draws the dark end together: Otsu parts cells from background, not nuclei from the rest.
     root = np.sqrt(overall)
-    scaled = (root / max(float(root.max()), 1e-2) * 255).astype(np.uint8)
-    cut, _ = cv2.threshold(scaled, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
-    foreground = density[scaled > 0.9 * cut]
+    grey = (root / max(float(root.max()), 1e-2) * 255).astype(np.uint8)
+    cut, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    foreground = density[grey > 0.9 * cut]
     if len(foreground) < 0.005 * len(density):
         return np.ones(3, dtype=np.float32)
     pale = foreground[foreground.mean(axis=1) <= np.median(foreground.mean(axis=1))]
     anchor = np.median(pale, axis=0)
     gains = (ANCHOR_DENSITY + 0.08) / (anchor + 0.08)
-    return np.clip(gains, *GAIN_LIMITS).astype(np.float32)
+    return np.asarray(np.clip(gains, *GAIN_LIMITS), dtype=np.float32)

@@ -35,7 +35,10 @@ def list_sets(catalogue: OwnCatalogue = None) -> None:
 
     from leukokit.data.catalogue import load_catalogue
 
-    table = Table("set", "licence", "what, whom to cite, where it lives", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    table.add_column("set", no_wrap=True)
+    table.add_column("licence", max_width=10)
+    table.add_column("what, whom to cite, where it lives", overflow="fold")
     for entry in load_catalogue(catalogue).values():
         home = entry.home if entry.files else f"{entry.home} (by hand: {entry.access})"
         about = [f"{entry.what} ({', '.join(entry.labs)})", entry.citation, home, ""]
@@ -76,11 +79,11 @@ def prepare(
         "fields.jsonl"
     ),
     form: Annotated[Form | None, typer.Option("--format", help="Form of FOLDER's annotations.")] = None,
-    dataset: Annotated[str, typer.Option(help="Name of the set  [default: the folder's]")] = "",
-    lab: Annotated[str, typer.Option(help="Laboratory of the set  [default: the set's name]")] = "",
+    dataset: Annotated[str, typer.Option(help="Name of the set (the folder's if left out)")] = "",
+    lab: Annotated[str, typer.Option(help="Laboratory of the set (the set's name if left out)")] = "",
     labelled: Annotated[
         str | None,
-        typer.Option(help="Kinds annotated completely, e.g. leukocyte,platelet  [default: all that occur]"),
+        typer.Option(help="Kinds annotated completely, e.g. leukocyte,platelet (all that occur if left out)"),
     ] = None,
     classes: Annotated[
         list[str] | None,
@@ -89,7 +92,7 @@ def prepare(
     photo_pattern: Annotated[
         str | None,
         typer.Option(
-            help="Regular expression; its group is the photo's name in a file name  [default: stem]"
+            help="Regular expression; its group is the photo's name in a file name (stem if left out)"
         ),
     ] = None,
     val: Annotated[float, typer.Option(help="Share of the photographs for validation.")] = 0.2,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from leukokit.errors import ImageError
     from leukokit.inputs import FoundImage
     from leukokit.pipeline import Pipeline
     from leukokit.results import SmearResult
@@ -24,13 +25,19 @@ DEFAULT_SAVE = "png,json,csv"
 
 
 def detect(
-    images: Annotated[list[str], typer.Argument(help="Image files, folders or patterns such as 'a/**/*.tif'.")],
-    out: Annotated[Path | None, typer.Option(help=f"Folder for the results. [default: {DEFAULT_OUT}]")] = None,
+    images: Annotated[
+        list[str], typer.Argument(help="Image files, folders or patterns such as 'a/**/*.tif'.")
+    ],
+    out: Annotated[
+        Path | None, typer.Option(help=f"Folder for the results. [default: {DEFAULT_OUT}]")
+    ] = None,
     json_lines: Annotated[
-        bool, typer.Option("--json", help="One JSON document an image on stdout; files only with --out or --save.")
+        bool,
+        typer.Option("--json", help="One JSON document an image on stdout; files only with --out or --save."),
     ] = False,
     save: Annotated[
-        str | None, typer.Option(help=f"Writers, comma-separated; 'none' for no files. [default: {DEFAULT_SAVE}]")
+        str | None,
+        typer.Option(help=f"Writers, comma-separated; 'none' for no files. [default: {DEFAULT_SAVE}]"),
     ] = None,
     detector: Annotated[str | None, typer.Option(help="Detector plugin. [default: yolo]")] = None,
     config: Annotated[Path | None, typer.Option(help="Pipeline as a YAML file.")] = None,
@@ -87,7 +94,7 @@ def detect(
         raise typer.Exit(3 if done else 1)
 
 
-def _results(pipeline: Pipeline, images: Sequence[FoundImage]) -> Iterator[SmearResult | Exception]:
+def _results(pipeline: Pipeline, images: Sequence[FoundImage]) -> Iterator[SmearResult | ImageError]:
     from leukokit.errors import ImageError
 
     for image in images:
@@ -113,7 +120,9 @@ def _open_writers(names: list[str], out: Path) -> Iterator[list[Writer]]:
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise OutputError(f"{out}: cannot make the folder ({error.strerror}); choose another --out") from error
+            raise OutputError(
+                f"{out}: cannot make the folder ({error.strerror}); choose another --out"
+            ) from error
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(plugin(out)) for plugin in plugins]
 
@@ -121,21 +130,22 @@ def _open_writers(names: list[str], out: Path) -> Iterator[list[Writer]]:
 def _print_row(console: Console, result: SmearResult, first: bool) -> None:
     """A row a result as it comes: a table that grows, because a folder may take hours."""
     from rich.table import Table
+    from rich.text import Text
 
     counts = result.cells.counts
     ruler = result.cells.cell_diameter_px
-    width = max(24, console.width - 62)
+    width = max(20, console.width - 60)
     table = Table(box=None, show_header=first, header_style="bold", pad_edge=False)
-    table.add_column("image", width=width, no_wrap=True, overflow="ellipsis")
+    table.add_column("image", width=width, no_wrap=True)
     for kind in counts:
-        table.add_column(f"{kind}s", width=12, justify="right")
-    table.add_column("red cell", width=9, justify="right")
-    table.add_column("s", width=6, justify="right")
-    from rich.text import Text
-
-    name = Text(str(result.smear.path or result.output_stem))
+        table.add_column(f"{kind}s", width=12, justify="right", no_wrap=True)
+    table.add_column("red cell", width=8, justify="right")
+    table.add_column("s", width=5, justify="right")
+    name = str(result.smear.path or result.output_stem)
+    # The end of a path tells images apart.
+    name = name if len(name) <= width else f"…{name[1 - width :]}"
     figures = [str(count) for count in counts.values()]
-    table.add_row(name, *figures, "-" if ruler is None else f"{ruler:.0f} px", f"{result.seconds:.2f}")
+    table.add_row(Text(name), *figures, "-" if ruler is None else f"{ruler:.0f} px", f"{result.seconds:.2f}")
     console.print(table)
 
 
@@ -147,5 +157,7 @@ def _print_files(console: Console, writers: list[Writer]) -> None:
             for path in writer.files:
                 console.print(Text(f"wrote {path}"), soft_wrap=True)
         elif writer.files:
-            console.print(Text(f"wrote {len(writer.files)} {writer.name} files under {writer.out}"), soft_wrap=True)
+            console.print(
+                Text(f"wrote {len(writer.files)} {writer.name} files under {writer.out}"), soft_wrap=True
+            )
     console.print("Research use only; not a medical device.", style="dim")

@@ -30,7 +30,13 @@ def doctor() -> None:
 
     line("leukokit", __version__)
     line("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    for package in ("torch", "torchvision", "ultralytics-opencv-headless", "opencv-python-headless", "supervision"):
+    for package in (
+        "torch",
+        "torchvision",
+        "ultralytics-opencv-headless",
+        "opencv-python-headless",
+        "supervision",
+    ):
         try:
             line(package, importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:

@@ -30,6 +30,10 @@ def detector(
     detector: Annotated[str | None, typer.Option(help="Detector plugin. [default: yolo]")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file.")] = None,
+    card: Annotated[
+        Path | None, typer.Option(help="Record the figures in this card of detector weights, under --title.")
+    ] = None,
+    title: Annotated[str, typer.Option(help="What was measured, for the card.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")] = False,
 ) -> None:
     """Average precision, precision and recall, and count errors, each with n and 95% limits."""
@@ -43,6 +47,7 @@ def detector(
     from leukokit.pipeline import Pipeline
     from leukokit.registry import load_file
     from leukokit.training.fields import read_fields
+    from leukokit.weights import record_metrics
     from leukokit.writers.base import write_whole
 
     for path in plugin or []:
@@ -63,6 +68,8 @@ def detector(
     document = json.dumps(figures, indent=1) + "\n"
     if out:
         write_whole(out, document)
+    if card:
+        record_metrics(card, title or "detector", figures)
     if as_json:
         typer.echo(document, nl=False)
     else:

@@ -54,7 +54,9 @@ def info(
     console = Console(highlight=False)
     for registry in having:
         cls: Any = registry.get(name)
-        console.print(f"[bold]{registry.kind} {escape(name)}[/bold] {escape(cls.version)}: {escape(cls.summary)}")
+        console.print(
+            f"[bold]{registry.kind} {escape(name)}[/bold] {escape(cls.version)}: {escape(cls.summary)}"
+        )
         table = Table(box=None, header_style="bold", pad_edge=False)
         for column in ("parameter", "type", "default", "meaning"):
             table.add_column(column)

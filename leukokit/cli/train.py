@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -34,5 +36,8 @@ def detector(
 
     recipe = load_settings(DetectorRecipe, config, assign or [])
     console = Console(highlight=False)
-    weights = train_detector(recipe, out / recipe.name, resolve_device(device), resume, console.print)
+    command = shlex.join(["leukokit", *(word for word in sys.argv[1:] if word != "--debug")])
+    weights = train_detector(
+        recipe, out / recipe.name, resolve_device(device), resume, console.print, command
+    )
     console.print(f"wrote {weights} and its card", soft_wrap=True)

@@ -27,7 +27,8 @@ Progress = Callable[[str, int, int | None], None]
 
 RECORD = "fetched.json"
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
-CHUNK = 1 << 18
+CHUNK = 1 << 14
+"""Bytes written at a time; of what arrives before a break, less than this is lost."""
 TIMEOUT_S = (10, 60)
 """Longest wait for a connection and for the next bytes."""
 PASSING = frozenset({408, 425, 429, 500, 502, 503, 504})
@@ -247,8 +248,9 @@ def _unpack(archive: Path, folder: Path) -> None:
         RuntimeError,
     ) as error:
         archive.unlink()
+        cause = " ".join(str(error).split())
         raise DataError(
-            f"{archive}: the archive is damaged ({error}) and was removed; fetch it again"
+            f"{archive}: the archive is damaged ({cause}) and was removed; fetch it again"
         ) from error
     else:
         if folder.exists():

@@ -264,9 +264,7 @@ def _fields(
         raise DataError(f"no field is left to prepare: {counts or 'there is no image'}")
     if not report.boxes and Reason.UNKNOWN_CLASS in report.left_out:
         first = report.left_out[Reason.UNKNOWN_CLASS][0]
-        raise DataError(
-            f"no class of the set is known (first: {first}); map each: --class NAME=KIND[:LABEL]"
-        )
+        raise DataError(f"no class of the set is known (first: {first}); map each: --class NAME=KIND[:LABEL]")
 
 
 def _read(

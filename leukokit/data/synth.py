@@ -7,6 +7,7 @@ The truth is known to the pixel. It is an example and a test piece, not a substi
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 from dataclasses import dataclass
@@ -100,6 +101,10 @@ def save_smear(smear: SyntheticSmear, path: Path) -> Path:
     if path.suffix.lower() != ".png":
         raise DataError(f"{path}: a drawn smear is saved as PNG; give a name that ends in .png")
     truth_path = path.with_suffix(".json")
+    for target in (path, truth_path):
+        # Replacing is the last step, too late to find that one of the two cannot be replaced.
+        if target.is_dir():
+            raise DataError(f"{target}: cannot write the drawn smear (it is a folder); choose another name")
     picture = io.BytesIO()
     Image.fromarray(smear.image).save(picture, format="PNG", optimize=True)
     contents = {truth_path: _truth_json(smear, path.name).encode(), path: picture.getvalue()}
@@ -111,8 +116,12 @@ def save_smear(smear: SyntheticSmear, path: Path) -> Path:
             partial.replace(target)
     except OSError as error:
         for partial in partials.values():
-            partial.unlink(missing_ok=True)
-        raise DataError(f"{path}: cannot write the drawn smear ({error.strerror}); choose another place") from error
+            # Tidying up must not hide what went wrong.
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
+        raise DataError(
+            f"{path}: cannot write the drawn smear ({error.strerror}); choose another place"
+        ) from error
     return truth_path
 
 
@@ -154,11 +163,11 @@ def _truth_json(smear: SyntheticSmear, name: str) -> str:
 
 
 def _bare_slide(rng: np.random.Generator, width: int, height: int, unit: float) -> Floats:
-    """Optical density of the slide without cells: a thin film of dried plasma, dust out of focus, stain specks."""
+    """Optical density of the slide without cells: a thin film of plasma, dust out of focus, stain specks."""
     film = 0.006 * band_noise(rng, (height // 4 + 1, width // 4 + 1), 0.3 * unit / 4)
     film += 0.004 * band_noise(rng, film.shape, 1.5 * unit / 4)
-    film = cv2.resize(film, (width, height), interpolation=cv2.INTER_CUBIC)
-    density = (film[..., None] + 0.012) * np.array([0.8, 1.2, 0.7], dtype=np.float32)
+    fine_film = np.asarray(cv2.resize(film, (width, height), interpolation=cv2.INTER_CUBIC), np.float32)
+    density = (fine_film[..., None] + 0.012) * np.array([0.8, 1.2, 0.7], dtype=np.float32)
     share = width * height / unit**2 / (1600 * 1200 / 70**2)
     for count, size, tint, strength in (
         (rng.poisson(9 * share), (0.04, 0.10), (0.9, 1.0, 1.1), 0.10),
@@ -168,7 +177,7 @@ def _bare_slide(rng: np.random.Generator, width: int, height: int, unit: float) 
             spread = rng.uniform(*size) * unit
             place = rng.uniform(0, (width, height))
             _add_speck(density, place, spread, strength * rng.uniform(0.3, 1.0) * np.array(tint))
-    return np.maximum(density, 0).astype(np.float32)
+    return np.asarray(np.maximum(density, 0), dtype=np.float32)
 
 
 def _add_speck(
@@ -195,9 +204,9 @@ def _photograph(rng: np.random.Generator, density: Floats, unit: float) -> npt.N
     light += 0.30 * (light - cv2.GaussianBlur(light, (0, 0), 2.2 * scale))
     noise = rng.standard_normal(light.shape, dtype=np.float32)
     # The colour filter's interpolation and compression leave photon noise softer than white.
-    noise = cv2.GaussianBlur(noise, (0, 0), 0.55)
-    noise /= float(noise.std())
-    light += noise * np.sqrt(np.maximum(light, 0) * 0.0065 + 0.35)
+    grain = np.asarray(cv2.GaussianBlur(noise, (0, 0), 0.55), dtype=np.float32)
+    grain /= grain.std()
+    light += grain * np.sqrt(np.maximum(light, 0) * 0.0065 + 0.35)
     return np.clip(np.rint(light), 0, 255).astype(np.uint8)
 
 

@@ -41,7 +41,7 @@ class DrawnCell:
     mask: npt.NDArray[np.bool_]
 
     def box(self, width: int, height: int) -> tuple[Floats, float]:
-        """Tight xyxy box of the mask clipped to a field, float32 (4,), and the visible fraction of the mask."""
+        """Tight xyxy box of the mask clipped to a field, float32 (4,), and the mask's visible fraction."""
         rows, columns = np.nonzero(self.mask)
         rows, columns = rows + self.top, columns + self.left
         seen = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
@@ -52,7 +52,7 @@ class DrawnCell:
         return np.array(corners, dtype=np.float32), float(seen.mean())
 
     def stamp(self, field_density: Floats) -> None:
-        """Add the cell's optical density to a field's, (H, W, 3) float32, in place: overlaps multiply in light."""
+        """Add the cell's optical density to a field's, (H, W, 3) float32, in place."""
         height, width = field_density.shape[:2]
         top, left = max(self.top, 0), max(self.left, 0)
         bottom = min(self.top + self.density.shape[0], height)
@@ -64,7 +64,13 @@ class DrawnCell:
 
 
 def finish(
-    rng: np.random.Generator, patch: Patch, kind: str, label: str, density: Floats, distance: Floats, unit: float
+    rng: np.random.Generator,
+    patch: Patch,
+    kind: str,
+    label: str,
+    density: Floats,
+    distance: Floats,
+    unit: float,
 ) -> DrawnCell:
     """Put a drawn cell slightly out of focus, as a cell a little above or below the focal plane is.
 
@@ -83,7 +89,7 @@ def finish(
 
 
 def erythrocyte_outline(rng: np.random.Generator, side: float) -> Outline:
-    """The outline of an erythrocyte of ``side`` pixels: mostly a fair ellipse, now and then crenated or dented."""
+    """The outline of an erythrocyte of ``side`` pixels: mostly a fair ellipse, some crenated or long."""
     form = rng.random()
     if form < 0.03:
         return Outline.draw(rng, side, elongation=1.05, roughness=0.022, waves=range(9, 14))
@@ -132,7 +138,9 @@ def _biconcave_profile(rng: np.random.Generator, patch: Patch, outline: Outline,
     outer = inner + rng.uniform(0.36, 0.66)
     # A thin line where the light bends at the rim.
     rim = np.exp(-(((radius - 0.94) / 0.045) ** 2))
-    return (profile * (1 - pallor * (1 - smoothstep(inner, outer, dimple))) + 0.10 * rim).astype(np.float32)
+    return np.asarray(
+        (profile * (1 - pallor * (1 - smoothstep(inner, outer, dimple))) + 0.10 * rim), dtype=np.float32
+    )
 
 
 def draw_platelet(rng: np.random.Generator, centre: Centre, unit: float) -> DrawnCell:

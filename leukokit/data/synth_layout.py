@@ -1,10 +1,9 @@
-"""Where the cells of a drawn smear lie: leukocytes apart, erythrocytes in clumps around them, platelets between."""
+"""Where the cells of a drawn smear lie: leukocytes apart, erythrocytes around them, platelets between."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -42,13 +41,17 @@ class Layout:
     centres: list[Centre] = field(default_factory=list)
     radii: list[float] = field(default_factory=list)
 
-    def clearance(self, centre: Centre, radius: float, start: int = 0, stop: int | None = None) -> float:
-        """Least distance to a disc from ``start`` to ``stop``, over the sum of radii: 1 touches, below 1 overlaps."""
-        if not self.centres[start:stop]:
-            return np.inf
-        there = np.asarray(self.centres[start:stop])
+    def clearances(
+        self, centre: Centre, radius: float, among: slice = slice(None)
+    ) -> npt.NDArray[np.float64]:
+        """Distances to some of the taken discs over the sum of radii, nearest first, then twice infinity.
+
+        1 touches, below 1 overlaps.
+        """
+        there = np.asarray(self.centres[among], dtype=np.float64).reshape(-1, 2)
         away = np.hypot(there[:, 0] - centre[0], there[:, 1] - centre[1])
-        return float((away / (np.asarray(self.radii[start:stop]) + radius)).min())
+        relative = np.sort(away / (np.asarray(self.radii[among], dtype=np.float64) + radius))
+        return np.append(relative, [np.inf, np.inf])
 
     def take(self, centre: Centre, radius: float) -> None:
         """Mark a disc as taken."""
@@ -57,7 +60,7 @@ class Layout:
 
 
 def draw_leukocytes(rng: np.random.Generator, layout: Layout, count: int) -> list[DrawnCell]:
-    """Place ``count`` leukocytes wholly inside the field, apart from one another, every class among the first five.
+    """Place ``count`` leukocytes wholly inside the field and apart, every class among the first five.
 
     Raises:
         DataError: they do not fit.
@@ -75,7 +78,9 @@ def draw_leukocytes(rng: np.random.Generator, layout: Layout, count: int) -> lis
     return cells
 
 
-def _leukocyte_places(rng: np.random.Generator, layout: Layout, radii: npt.NDArray[np.float64]) -> list[Centre]:
+def _leukocyte_places(
+    rng: np.random.Generator, layout: Layout, radii: npt.NDArray[np.float64]
+) -> list[Centre]:
     size = np.array([layout.width, layout.height])
     for _ in range(12):
         trial = Layout(layout.width, layout.height, layout.unit)
@@ -87,23 +92,23 @@ def _leukocyte_places(rng: np.random.Generator, layout: Layout, radii: npt.NDArr
             found = [
                 (float(x), float(y))
                 for x, y in rng.uniform(margin, size - margin, (60, 2))
-                if trial.clearance((x, y), float(radius)) > 1.2
+                if trial.clearances((x, y), float(radius))[0] > 1.2
             ]
             if not found:
                 break
             # The roomiest of the first few: leukocytes lie scattered, not heaped.
-            best = max(found[:4], key=lambda place: trial.clearance(place, float(radius)))
+            best = max(found[:4], key=lambda place: trial.clearances(place, float(radius))[0])
             trial.take(best, float(radius))
         if len(trial.centres) == len(radii):
             return trial.centres
     raise DataError(
-        f"drawn smear: {len(radii)} leukocytes do not fit in {layout.width} x {layout.height} px at an erythrocyte "
-        f"diameter of {layout.unit:g} px; ask for fewer, a larger field or a smaller diameter"
+        f"drawn smear: {len(radii)} leukocytes do not fit in {layout.width} x {layout.height} px at an "
+        f"erythrocyte diameter of {layout.unit:g} px; ask for fewer, a larger field or a smaller diameter"
     )
 
 
 def draw_erythrocytes(rng: np.random.Generator, layout: Layout) -> list[DrawnCell]:
-    """Fill the field with erythrocytes, some in clumps and some overlapping, pushed aside by the leukocytes."""
+    """Fill the field with erythrocytes, some touching or overlapping, pushed aside by the leukocytes."""
     leukocytes = len(layout.centres)
     free = layout.width * layout.height - np.pi * float(np.square(layout.radii).sum())
     # Those at the border lie in the field by half only, on average.
@@ -127,16 +132,16 @@ def draw_erythrocytes(rng: np.random.Generator, layout: Layout) -> list[DrawnCel
 
 
 def _crowding(rng: np.random.Generator, layout: Layout) -> Floats:
-    """Chance (1, 8th of the field) that an erythrocyte settles at a place: open areas alternate with crowded ones."""
+    """Chance that an erythrocyte settles, float32, a value for 8 x 8 pixels: open and crowded areas."""
     shape = (layout.height // 8 + 1, layout.width // 8 + 1)
     noise = band_noise(rng, shape, 1.3 * layout.unit / 8)
-    return np.clip(0.55 + 0.55 * noise, 0.0, 1.0).astype(np.float32)
+    return np.asarray(np.clip(0.55 + 0.55 * noise, 0.0, 1.0), dtype=np.float32)
 
 
 def _erythrocyte_place(
     rng: np.random.Generator, layout: Layout, leukocytes: int, radius: float, crowding: Floats
 ) -> Centre | None:
-    """A place for one more erythrocyte: on its own, or beside or over one that lies already; None: try again."""
+    """A place for one more erythrocyte: on its own, or beside or over another; None: try again."""
     beside = len(layout.centres) > leukocytes and rng.random() < 0.45
     allowed = 1.03
     if beside:
@@ -155,22 +160,13 @@ def _erythrocyte_place(
     column = int(np.clip(place[0], 0, layout.width - 1)) // 8
     if not inside or rng.random() > crowding[row, column] + (0.25 if beside else 0.0):
         return None
-    # Beside its partner it must not lie over a third one.
-    others_allowed = allowed if allowed > 0.93 else 0.93
-    near = _second_clearance(layout, place, radius, leukocytes) if allowed < 0.93 else np.inf
-    if layout.clearance(place, radius, start=leukocytes) < allowed - 1e-6 or near < others_allowed:
+    nearest, second = layout.clearances(place, radius, slice(leukocytes, None))[:2]
+    # Over its partner it must not lie over a third one too.
+    if nearest < allowed - 1e-6 or second < 0.93:
         return None
-    if layout.clearance(place, radius, stop=leukocytes) < 0.93:
+    if layout.clearances(place, radius, slice(leukocytes))[0] < 0.93:
         return None
     return place
-
-
-def _second_clearance(layout: Layout, centre: Centre, radius: float, start: int) -> float:
-    there = np.asarray(layout.centres[start:])
-    if len(there) < 2:
-        return np.inf
-    away = np.hypot(there[:, 0] - centre[0], there[:, 1] - centre[1])
-    return float(np.partition(away / (np.asarray(layout.radii[start:]) + radius), 1)[1])
 
 
 def draw_platelets(rng: np.random.Generator, layout: Layout) -> list[DrawnCell]:
@@ -185,7 +181,7 @@ def draw_platelets(rng: np.random.Generator, layout: Layout) -> list[DrawnCell]:
             break
         x, y = rng.uniform(2 * radius, [layout.width - 2 * radius, layout.height - 2 * radius])
         place = (float(x), float(y))
-        if layout.clearance(place, 1.3 * radius) > 1.0:
+        if layout.clearances(place, 1.3 * radius)[0] > 1.0:
             layout.take(place, radius)
             cells.append(draw_platelet(rng, place, layout.unit))
     return cells

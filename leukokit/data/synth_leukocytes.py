@@ -53,14 +53,16 @@ class _Cell:
         return self.distance.shape[0], self.distance.shape[1]
 
     def warped(self, amount: float) -> tuple[Floats, Floats]:
-        """The patch's coordinates, bent by up to a few times ``amount`` radii, so that no contour is a circle."""
+        """The patch's coordinates, bent by about ``amount`` radii, so that no contour is a circle."""
         bend = amount * self.radius
         x = self.patch.x + bend * band_noise(self.rng, self.shape, 0.18 * self.radius)
         y = self.patch.y + bend * band_noise(self.rng, self.shape, 0.18 * self.radius)
         return x.astype(np.float32), y.astype(np.float32)
 
 
-def draw_leukocyte(rng: np.random.Generator, label: str, centre: Centre, side: float, unit: float) -> DrawnCell:
+def draw_leukocyte(
+    rng: np.random.Generator, label: str, centre: Centre, side: float, unit: float
+) -> DrawnCell:
     """Draw a leukocyte.
 
     Args:
@@ -109,7 +111,7 @@ def _polar(radius: float, angle: float) -> npt.NDArray[np.float64]:
 def _lobes(
     cell: _Cell, places: list[npt.NDArray[np.float64]], sizes: list[float], length: float, strand: float
 ) -> Beads:
-    """Lobes at ``places`` (x, y) of ``sizes`` radii, each drawn out along the chain, and the strands between."""
+    """Lobes at ``places`` (x, y) of ``sizes`` pixels, drawn out along the chain, and the strands between."""
     pieces: list[Beads] = []
     previous_end: npt.NDArray[np.float64] | None = None
     for number, (place, size) in enumerate(zip(places, sizes, strict=True)):
@@ -139,7 +141,9 @@ def _neutrophil(cell: _Cell) -> tuple[Floats, Floats, Floats]:
     beads = _lobes(cell, places, sizes, 0.55, 0.04 * radius)
     nucleus = beaded_distance(*cell.warped(0.028), beads)
     cloud = band_noise(rng, cell.shape, 0.12 * radius)
-    grains, shade = granules(rng, cell.patch.x, cell.patch.y, 0.05 * cell.unit, 0.02 * cell.unit, vacancy=0.25)
+    grains, shade = granules(
+        rng, cell.patch.x, cell.patch.y, 0.05 * cell.unit, 0.02 * cell.unit, vacancy=0.25
+    )
     strength = (grains * np.clip(0.45 + 0.75 * shade, 0, 2.4))[..., None]
     base = np.array([0.10, 0.20, 0.075]) * (1 + 0.22 * cloud[..., None])
     cytoplasm = base + strength * np.array([0.14, 0.23, 0.045])
@@ -153,7 +157,9 @@ def _lymphocyte(cell: _Cell) -> tuple[Floats, Floats, Floats]:
     shift = _polar((1 - share) * rng.uniform(0.2, 0.75) * radius, rng.uniform(0, 2 * np.pi))
     x, y = cell.warped(0.012)
     nucleus = outline.distance(x - np.float32(shift[0]), y - np.float32(shift[1]))
-    cloud = 0.12 * band_noise(rng, cell.shape, 0.03 * cell.unit) + 0.2 * band_noise(rng, cell.shape, 0.14 * radius)
+    cloud = 0.12 * band_noise(rng, cell.shape, 0.03 * cell.unit) + 0.2 * band_noise(
+        rng, cell.shape, 0.14 * radius
+    )
     cytoplasm = np.array([0.36, 0.29, 0.085]) * (1 + cloud[..., None])
     return cytoplasm.astype(np.float32), nucleus, _chromatin(cell, nucleus, clump=0.058, loose=0.38)
 
@@ -170,7 +176,9 @@ def _monocyte(cell: _Cell) -> tuple[Floats, Floats, Floats]:
     arc = centre + bend * np.stack([np.cos(turns), np.sin(turns)], axis=1)
     swell = thickness * (1 + rng.uniform(-0.05, 0.14) * ends**2 + rng.uniform(-0.12, 0.12) * ends)
     nucleus = beaded_distance(*cell.warped(0.045), string_of_beads(arc, swell))
-    cloud = 0.13 * band_noise(rng, cell.shape, 0.026 * cell.unit) + 0.15 * band_noise(rng, cell.shape, 0.16 * radius)
+    cloud = 0.13 * band_noise(rng, cell.shape, 0.026 * cell.unit) + 0.15 * band_noise(
+        rng, cell.shape, 0.16 * radius
+    )
     dust = np.maximum(band_noise(rng, cell.shape, 0.016 * cell.unit, 0.06 * cell.unit) - 0.8, 0)
     cytoplasm = np.array([0.31, 0.33, 0.125]) * (1 + cloud[..., None])
     cytoplasm = cytoplasm + dust[..., None] * np.array([0.06, 0.13, 0.03])
@@ -189,7 +197,9 @@ def _eosinophil(cell: _Cell) -> tuple[Floats, Floats, Floats]:
     places = [_polar(rng.uniform(0.46, 0.56) * radius, start + number * step) for number in range(2)]
     beads = _lobes(cell, places, [radius * rng.uniform(0.29, 0.34) for _ in places], 0.6, 0.06 * radius)
     nucleus = beaded_distance(*cell.warped(0.025), beads)
-    cover, shade = granules(rng, cell.patch.x, cell.patch.y, 0.082 * cell.unit, 0.047 * cell.unit, vacancy=0.06)
+    cover, shade = granules(
+        rng, cell.patch.x, cell.patch.y, 0.082 * cell.unit, 0.047 * cell.unit, vacancy=0.06
+    )
     cloud = 0.22 * band_noise(rng, cell.shape, 0.14 * radius)
     mix = (cover * np.clip(0.9 + 0.22 * shade + cloud, 0.2, 1.5))[..., None]
     # The outermost rim is nearly free of granules.
@@ -211,7 +221,7 @@ def _basophil(cell: _Cell) -> tuple[Floats, Floats, Floats]:
 
 
 def _covering_granules(cell: _Cell) -> Floats:
-    """Two layers of granules of unlike size, thinner towards the rim, so that some merge and some lie alone."""
+    """Two layers of granules of unlike size, thinner towards the rim: some merge and some lie alone."""
     thin = 0.55 + 0.45 * smoothstep(0.0, 0.45 * cell.radius, -cell.distance)
     strength = np.zeros(cell.shape, dtype=np.float32)
     for spacing, size, vacancy in ((0.12, 0.064, 0.34), (0.085, 0.042, 0.40)):
@@ -219,7 +229,7 @@ def _covering_granules(cell: _Cell) -> Floats:
             cell.rng, cell.patch.x, cell.patch.y, spacing * cell.unit, size * cell.unit, vacancy
         )
         strength = np.maximum(strength, cover * np.clip(0.85 + 0.35 * shade, 0.2, 1.5))
-    return ((strength * thin)[..., None] * np.array([0.62, 1.02, 0.21])).astype(np.float32)
+    return np.asarray((strength * thin)[..., None] * np.array([0.62, 1.02, 0.21]), dtype=np.float32)
 
 
 _PARTS: Final = {

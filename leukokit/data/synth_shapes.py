@@ -75,7 +75,9 @@ class Outline:
         radii = 1 / np.hypot(np.cos(turned) / stretch, np.sin(turned) * stretch)
         bumps = np.zeros_like(radii)
         for wave in waves:
-            bumps += rng.normal() / (wave - waves.start + 1) * np.cos(wave * _ANGLES + rng.uniform(0, 2 * np.pi))
+            bumps += (
+                rng.normal() / (wave - waves.start + 1) * np.cos(wave * _ANGLES + rng.uniform(0, 2 * np.pi))
+            )
         return cls(radii * (1 + roughness * np.clip(bumps, -2.5, 2.5))).scaled_to(side)
 
     def scaled_to(self, side: float) -> Outline:
@@ -91,44 +93,50 @@ class Outline:
     def radius_at(self, x: Floats, y: Floats) -> Floats:
         """Radius of the contour, in pixels, in the direction of each point."""
         turn = np.degrees(np.arctan2(y, x)) % 360
-        return np.interp(turn, np.arange(361), np.append(self.radii, self.radii[0])).astype(np.float32)
+        return np.asarray(
+            np.interp(turn, np.arange(361), np.append(self.radii, self.radii[0])), dtype=np.float32
+        )
 
     def distance(self, x: Floats, y: Floats) -> Floats:
         """Signed distance of each point from the contour, in pixels, to first order."""
         slope = np.gradient(np.append(self.radii, self.radii[0]), np.radians(1.0))[:-1] / self.radii
         turn = np.degrees(np.arctan2(y, x)) % 360
         steepness = np.interp(turn, np.arange(361), np.append(slope, slope[0]))
-        return ((np.hypot(x, y) - self.radius_at(x, y)) / np.sqrt(1 + steepness**2)).astype(np.float32)
+        return np.asarray(
+            ((np.hypot(x, y) - self.radius_at(x, y)) / np.sqrt(1 + steepness**2)), dtype=np.float32
+        )
 
     def pressed_by(self, offset: tuple[float, float], radius: float) -> Outline:
-        """The outline yielding to a disc of ``radius`` pixels whose centre lies at ``offset`` (x, y) from it."""
+        """The outline yielding to a disc of ``radius`` pixels centred at ``offset`` (x, y) from it."""
         away = float(np.hypot(*offset))
         bearing = _ANGLES - np.arctan2(offset[1], offset[0])
         beside = away * np.sin(bearing)
         meets = (np.abs(beside) < radius) & (np.cos(bearing) > 0)
-        reach = np.where(meets, away * np.cos(bearing) - np.sqrt(np.maximum(radius**2 - beside**2, 0)), np.inf)
+        reach = np.where(
+            meets, away * np.cos(bearing) - np.sqrt(np.maximum(radius**2 - beside**2, 0)), np.inf
+        )
         return Outline(np.minimum(self.radii, np.maximum(reach, 0.4 * self.radii)))
 
 
 def smoothstep(low: float, high: float, value: Floats) -> Floats:
     """0 below ``low``, 1 above ``high``, a smooth cubic between."""
     t = np.clip((value - low) / (high - low), 0, 1)
-    return (t * t * (3 - 2 * t)).astype(np.float32)
+    return np.asarray(t * t * (3 - 2 * t), dtype=np.float32)
 
 
 def band_noise(rng: np.random.Generator, shape: tuple[int, int], fine: float, coarse: float = 0.0) -> Floats:
-    """Noise of mean 0 and deviation 1 without detail below ``fine`` pixels and, if given, above ``coarse``."""
+    """Noise of mean 0 and deviation 1 without detail below ``fine`` pixels and above ``coarse``, if given."""
     white = rng.standard_normal(shape, dtype=np.float32)
     noise = cv2.GaussianBlur(white, (0, 0), max(fine, 0.3), borderType=cv2.BORDER_REFLECT)
     if coarse:
         noise = noise - cv2.GaussianBlur(white, (0, 0), coarse, borderType=cv2.BORDER_REFLECT)
-    return ((noise - noise.mean()) / max(float(noise.std()), 1e-6)).astype(np.float32)
+    return np.asarray((noise - noise.mean()) / max(float(noise.std()), 1e-6), dtype=np.float32)
 
 
 def ragged(rng: np.random.Generator, distance: Floats, unit: float, amount: float) -> Floats:
     """A signed distance whose contour is unsteady by ``amount`` erythrocyte diameters of ``unit`` pixels."""
     fine = band_noise(rng, (distance.shape[0], distance.shape[1]), 0.05 * unit)
-    return (distance + amount * unit * np.clip(fine, -2, 2)).astype(np.float32)
+    return np.asarray(distance + amount * unit * np.clip(fine, -2, 2), dtype=np.float32)
 
 
 def beaded_distance(x: Floats, y: Floats, beads: npt.NDArray[np.float64]) -> Floats:
@@ -139,7 +147,9 @@ def beaded_distance(x: Floats, y: Floats, beads: npt.NDArray[np.float64]) -> Flo
     return distance
 
 
-def string_of_beads(points: npt.NDArray[np.float64], radii: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def string_of_beads(
+    points: npt.NDArray[np.float64], radii: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
     """Beads (N, 3) strung densely along a polyline (M, 2), their radii interpolated between its M points."""
     lengths = np.hypot(*np.diff(points, axis=0).T)
     along = np.concatenate([[0.0], np.cumsum(lengths)])

@@ -46,7 +46,9 @@ class OnnxNetwork:
             names = ast.literal_eval(metadata["names"])
             self.class_names = [str(names[number]) for number in sorted(names)]
         except (KeyError, ValueError, SyntaxError, TypeError) as error:
-            raise WeightsError(f"{path}: its metadata has no class 'names'; export it with ultralytics") from error
+            raise WeightsError(
+                f"{path}: its metadata has no class 'names'; export it with ultralytics"
+            ) from error
 
     def __call__(self, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Run the network; a network of fixed size sees each picture padded to it, one by one if it must.
@@ -59,7 +61,9 @@ class OnnxNetwork:
         padded_height, padded_width = fixed_height or height, fixed_width or width
         if height > padded_height or width > padded_width:
             limit = min(padded_height, padded_width)
-            raise WeightsError(f"the ONNX network takes {limit} px at most; set --set detector.tile_px={limit}")
+            raise WeightsError(
+                f"the ONNX network takes {limit} px at most; set --set detector.tile_px={limit}"
+            )
         padding = ((0, 0), (0, padded_height - height), (0, padded_width - width), (0, 0))
         batch = np.pad(pictures, padding, constant_values=240).transpose(0, 3, 1, 2).astype(np.float32) / 255
         step = fixed_batch or count

@@ -48,8 +48,7 @@ def owned(tile: Tile, boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
     """(N,) bool: which of the boxes, in pixels of the field, the tile answers for."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     low, high = np.array(tile.core[:2]) - SLACK_PX, np.array(tile.core[2:]) + SLACK_PX
-    inside: npt.NDArray[np.bool_] = ((centres >= low) & (centres < high)).all(axis=1)
-    return inside
+    return np.asarray(((centres >= low) & (centres < high)).all(axis=1), dtype=np.bool_)
 
 
 def suppress(cells: Cells, same_kind: float, any_kind: float) -> Cells:

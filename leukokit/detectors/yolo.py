@@ -9,9 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from leukokit import weights
@@ -20,6 +18,7 @@ from leukokit.detectors.base import Detector
 from leukokit.detectors.scale import ENOUGH, Glimpse, diameter_of, glimpses
 from leukokit.detectors.tiling import Tile, owned, suppress, tiles_of
 from leukokit.detectors.yolo_network import LoadedNetwork, load_network
+from leukokit.pixels import RGBImage, scaled
 from leukokit.plugin import PluginParams
 from leukokit.smear import Smear
 
@@ -42,8 +41,12 @@ class YoloParams(PluginParams):
     cell_diameter_px: float | None = Field(
         None, gt=2, description="erythrocyte diameter in pixels of the image; measured when not given"
     )
-    overlap: float = Field(0.6, gt=0, le=1, description="largest intersection over union of two cells of a kind")
-    tile_px: int = Field(1024, ge=256, multiple_of=STRIDE, description="longest side shown to the network at once")
+    overlap: float = Field(
+        0.6, gt=0, le=1, description="largest intersection over union of two cells of a kind"
+    )
+    tile_px: int = Field(
+        1024, ge=256, multiple_of=STRIDE, description="longest side shown to the network at once"
+    )
     batch: int = Field(8, ge=1, description="pictures shown to the network at once")
     trust_pickle: bool = Field(False, description="read .pt weights, which may run any code")
 
@@ -137,7 +140,7 @@ class YoloDetector(Detector):
 
     def _run(self, looks: Iterable[_Look]) -> Iterator[Cells]:
         """Cells of each look in pixels of its smear, those outside the look's core left out."""
-        pending: list[tuple[_Look, npt.NDArray[np.uint8]]] = []
+        pending: list[tuple[_Look, RGBImage]] = []
         for look in looks:
             picture = _picture(look)
             if pending and (picture.shape != pending[0][1].shape or len(pending) == self.params.batch):
@@ -146,7 +149,7 @@ class YoloDetector(Detector):
             pending.append((look, picture))
         yield from self._flush(pending)
 
-    def _flush(self, pending: list[tuple[_Look, npt.NDArray[np.uint8]]]) -> Iterator[Cells]:
+    def _flush(self, pending: list[tuple[_Look, RGBImage]]) -> Iterator[Cells]:
         if not pending:
             return
         outputs = self.loaded.network(np.stack([picture for _, picture in pending]))
@@ -167,18 +170,14 @@ def _as_look(smear: Smear, glimpse: Glimpse) -> _Look:
     return _Look(smear, Tile(glimpse.region, glimpse.region), glimpse.scale)
 
 
-def _picture(look: _Look) -> npt.NDArray[np.uint8]:
+def _picture(look: _Look) -> RGBImage:
     left, top, right, bottom = look.tile.region
     part = look.smear.image[top:bottom, left:right]
-    size = (max(1, round((right - left) * look.scale)), max(1, round((bottom - top) * look.scale)))
-    if size != (right - left, bottom - top):
-        shrinking = look.scale < 1
-        part = cv2.resize(part, size, interpolation=cv2.INTER_AREA if shrinking else cv2.INTER_CUBIC)
+    part = scaled(part, look.scale)
     if look.smear.standardization is not None:
         width, height = look.smear.width, look.smear.height
         extent = (left / width, top / height, right / width, bottom / height)
         part = look.smear.standardization.apply(part, extent)
     pad_down, pad_right = (-side % STRIDE for side in part.shape[:2])
-    return cv2.copyMakeBorder(
-        part, 0, pad_down, 0, pad_right, cv2.BORDER_CONSTANT, value=(PADDING_GREY,) * 3
-    )
+    padding = ((0, pad_down), (0, pad_right), (0, 0))
+    return np.pad(part, padding, constant_values=PADDING_GREY)

@@ -76,7 +76,7 @@ def load_network(path: Path, device: str, trust_pickle: bool) -> LoadedNetwork:
     if suffix == ".pt":
         if not trust_pickle:
             raise WeightsError(
-                f"{path}: a .pt file is a pickle and can run any code; add --trust-pickle if you trust its origin"
+                f"{path}: a .pt file is a pickle, which can run any code; --trust-pickle if you trust it"
             )
         return _from_pickle(path, device)
     raise WeightsError(f"{path}: weights must be .safetensors with a card, .onnx or .pt")
@@ -92,7 +92,7 @@ def build_network(architecture: str, kinds: int = len(KINDS)) -> Any:
     from ultralytics.nn.tasks import DetectionModel
 
     try:
-        return DetectionModel(f"{architecture}.yaml", nc=kinds, verbose=False)
+        return DetectionModel(f"{architecture}.yaml", nc=kinds, verbose=False)  # type: ignore[no-untyped-call]
     except (FileNotFoundError, KeyError) as error:
         raise WeightsError(f"'{architecture}': no such ultralytics detection architecture") from error
 
@@ -194,7 +194,9 @@ def _from_pickle(path: Path, device: str) -> LoadedNetwork:
         names = module.names
     except Exception as error:
         # Unpickling runs foreign code, which may raise anything.
-        raise WeightsError(f"{path}: not an ultralytics checkpoint ({type(error).__name__}: {error})") from error
+        raise WeightsError(
+            f"{path}: not an ultralytics checkpoint ({type(error).__name__}: {error})"
+        ) from error
     ordered = [str(names[number]) for number in sorted(names)] if isinstance(names, dict) else list(names)
     return _foreign(path, TorchNetwork(module, device), ordered)
 

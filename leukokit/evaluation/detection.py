@@ -49,7 +49,9 @@ class _Tally:
     answers: list[dict[str, Any]] = field(default_factory=list)
 
 
-def evaluate_detector(pipeline: Pipeline, fields: Sequence[AnnotatedField], console: Console) -> dict[str, Any]:
+def evaluate_detector(
+    pipeline: Pipeline, fields: Sequence[AnnotatedField], console: Console
+) -> dict[str, Any]:
     """Run the pipeline's detector on the fields and measure it.
 
     Returns:
@@ -158,7 +160,8 @@ def _add(tally: _Tally, number: int, annotated: AnnotatedField, cells: Cells, ki
     tally.matches.append(Matches(annotated.photo, scores, hits, len(truth)))
     tally.truths += [_coco(number, box) | {"iscrowd": 0} for box in truth]
     tally.answers += [
-        _coco(number, box) | {"score": float(score)} for box, score in zip(found.boxes, found.scores, strict=True)
+        _coco(number, box) | {"score": float(score)}
+        for box, score in zip(found.boxes, found.scores, strict=True)
     ]
 
 
@@ -179,7 +182,9 @@ def _figures(tally: _Tally, threshold: float) -> dict[str, Any]:
     photos = list(by_photo.values())
     rng = np.random.default_rng(0)
     samples = [
-        _summary([m for index in rng.integers(len(photos), size=len(photos)) for m in photos[index]], threshold)
+        _summary(
+            [m for index in rng.integers(len(photos), size=len(photos)) for m in photos[index]], threshold
+        )
         for _ in range(RESAMPLES)
     ]
     ap50, precision, recall = _summary(tally.matches, threshold)
@@ -226,7 +231,9 @@ def _coco_map(tally: _Tally) -> float:
     truths = [row | {"id": number} for number, row in enumerate(tally.truths, 1)]
     with contextlib.redirect_stdout(io.StringIO()):
         ground = COCO({"images": images, "annotations": truths, "categories": [{"id": 1, "name": "cell"}]})
-        run = COCOeval_faster(ground, ground.loadRes(tally.answers), iouType="bbox", print_function=lambda _: None)
+        run = COCOeval_faster(
+            ground, ground.loadRes(tally.answers), iouType="bbox", print_function=lambda _: None
+        )
         run.params.maxDets = [1, 10, max(len(tally.answers), 100)]
         run.evaluate()
         run.accumulate()
@@ -240,7 +247,7 @@ def _overlaps(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -
     shared = np.prod(np.clip(high - low, 0, None), axis=2)
     areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
     union = areas[0][:, None] + areas[1][None, :] - shared
-    return (shared / np.maximum(union, 1e-9)).astype(np.float32)
+    return np.asarray(shared / np.maximum(union, 1e-9), dtype=np.float32)
 
 
 def _mean(values: list[float]) -> float:

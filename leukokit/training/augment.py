@@ -12,10 +12,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from leukokit.standardize import WHITE, RGBImage
-
-VISIBLE = 0.25
-"""Smallest visible share of a cell, by area, that keeps its box at the edge of a window."""
+from leukokit.pixels import RGBImage, scaled
+from leukokit.standardize import WHITE
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +25,13 @@ class Window:
     kinds: npt.NDArray[np.int64]
 
 
-def cut(field: Window, scale: float, size: tuple[int, int], rng: np.random.Generator) -> Window:
-    """Cut a (height, width) window at ``scale``, around a random cell or anywhere; short fields are padded."""
+def cut(
+    field: Window, scale: float, size: tuple[int, int], visible: float, rng: np.random.Generator
+) -> Window:
+    """Cut a (height, width) window at ``scale``, around a random cell or anywhere; short fields are padded.
+
+    A cell at the edge of the window keeps its box if at least ``visible`` of its area is inside.
+    """
     height, width = size
     field_height, field_width = field.image.shape[:2]
     stretch = np.exp(rng.normal(0, 0.05))
@@ -48,7 +51,7 @@ def cut(field: Window, scale: float, size: tuple[int, int], rng: np.random.Gener
     image = _warp(field.image, matrix, (width, height), scale)
     offset = np.tile(origin, 2)
     boxes = ((field.boxes - offset) * np.array([scale_x, scale_y] * 2)).astype(np.float32)
-    return _clip(Window(image, boxes, field.kinds))
+    return _clip(Window(image, boxes, field.kinds), visible)
 
 
 def join(windows: list[Window], axis: int) -> Window:
@@ -57,7 +60,9 @@ def join(windows: list[Window], axis: int) -> Window:
     shift = np.array([0, 1, 0, 1] if axis == 0 else [1, 0, 1, 0], dtype=np.float32)
     return Window(
         np.concatenate([window.image for window in windows], axis=axis),
-        np.concatenate([window.boxes + start * shift for window, start in zip(windows, starts, strict=True)]).astype(np.float32),
+        np.concatenate(
+            [window.boxes + start * shift for window, start in zip(windows, starts, strict=True)]
+        ).astype(np.float32),
         np.concatenate([window.kinds for window in windows]),
     )
 
@@ -85,23 +90,22 @@ def disturb(image: RGBImage, rng: np.random.Generator) -> RGBImage:
     mixing += rng.normal(0, 0.06, (3, 3))
     if rng.random() < 0.1:
         mixing = np.full((3, 3), rng.uniform(0.2, 0.5))
-    log_light = cv2.transform(log_light, mixing.astype(np.float32))
-    log_light += rng.normal(0, 0.05, 3).astype(np.float32)
+    tint = rng.normal(0, 0.05, 3).astype(np.float32)
+    log_light = np.asarray(cv2.transform(log_light, mixing.astype(np.float32)), dtype=np.float32) + tint
     if rng.random() < 0.4:
         log_light += _uneven_light(image.shape[:2], rng)
     out = np.exp(np.minimum(log_light, 0.3)) * WHITE
     focus = rng.random()
     if focus < 0.2:
-        out = cv2.GaussianBlur(out, (0, 0), rng.uniform(0.5, 1.8))
+        out = _blurred(out, rng.uniform(0.5, 1.8))
     elif focus < 0.35:
-        blurred = cv2.GaussianBlur(out, (0, 0), rng.uniform(1.0, 2.5))
-        out = out + (out - blurred) * rng.uniform(0.5, 2.0)
+        out = out + (out - _blurred(out, rng.uniform(1.0, 2.5))) * rng.uniform(0.5, 2.0)
     if rng.random() < 0.3:
         out = out + rng.normal(0, rng.uniform(2, 9), image.shape).astype(np.float32)
-    picture = np.clip(out, 0, 255).astype(np.uint8)
+    picture = np.asarray(np.clip(out, 0, 255), dtype=np.uint8)
     if rng.random() < 0.15:
         _, code = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(30, 80))])
-        picture = cv2.imdecode(code, cv2.IMREAD_COLOR)
+        picture = np.asarray(cv2.imdecode(code, cv2.IMREAD_COLOR), dtype=np.uint8)
     return picture
 
 
@@ -110,25 +114,31 @@ def _uneven_light(size: tuple[int, int], rng: np.random.Generator) -> npt.NDArra
     terms = np.stack([x, y, x * x, y * y, x * y], axis=-1)
     shared, coloured = rng.normal(0, 0.12, (5, 1)), rng.normal(0, 0.05, (5, 3))
     surface = (terms @ (shared + coloured)).astype(np.float32)
-    return cv2.resize(surface - surface.max(), size[::-1], interpolation=cv2.INTER_CUBIC)
+    enlarged = cv2.resize(surface - surface.max(), size[::-1], interpolation=cv2.INTER_CUBIC)
+    return np.asarray(enlarged, dtype=np.float32)
+
+
+def _blurred(picture: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.float32]:
+    return np.asarray(cv2.GaussianBlur(picture, (0, 0), sigma), dtype=np.float32)
 
 
 def _warp(image: RGBImage, matrix: npt.NDArray[np.float64], size: tuple[int, int], scale: float) -> RGBImage:
     if scale < 0.6:
         # Bilinear warping would alias: halve first, as often as it takes.
-        halved = cv2.resize(image, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA)
+        halved = scaled(image, 0.5)
         doubled = matrix * np.array([[2, 2, 1], [2, 2, 1]])
         return _warp(halved, doubled, size, scale * 2)
     fill = (int(WHITE),) * 3
-    return cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderValue=fill)
+    warped = cv2.warpAffine(image, matrix, size, flags=cv2.INTER_LINEAR, borderValue=fill)
+    return np.asarray(warped, dtype=np.uint8)
 
 
-def _clip(window: Window) -> Window:
+def _clip(window: Window, visible: float) -> Window:
     height, width = window.image.shape[:2]
     boxes = window.boxes.copy()
     boxes[:, [0, 2]] = boxes[:, [0, 2]].clip(0, width)
     boxes[:, [1, 3]] = boxes[:, [1, 3]].clip(0, height)
     sides = boxes[:, 2:] - boxes[:, :2]
     whole = np.prod(window.boxes[:, 2:] - window.boxes[:, :2], axis=1)
-    keep = (np.prod(sides, axis=1) >= VISIBLE * whole) & (sides.min(axis=1, initial=np.inf) >= 3)
+    keep = (np.prod(sides, axis=1) >= visible * whole) & (sides.min(axis=1, initial=np.inf) >= 3)
     return Window(window.image, boxes[keep], window.kinds[keep])

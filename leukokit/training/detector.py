@@ -18,12 +18,13 @@ from typing import Any
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch.optim.swa_utils import AveragedModel
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from leukokit.data.catalogue import licence_of
 from leukokit.detectors.yolo_network import build_network, load_weights, save_weights
 from leukokit.errors import ConfigError, DataError
+from leukokit.pixels import scaled
 from leukokit.smear import read_image
 from leukokit.standardize import standardize
 from leukokit.taxonomy import KINDS
@@ -66,12 +67,21 @@ class DetectorRecipe(BaseModel):
     name: str = Field(description="name of the weights, and of their folder under the output folder")
     fields: Path = Field(description="prepared fields (.jsonl)")
     train: list[Selection] = Field(description="fields to train on")
-    start_from: Path | None = Field(None, description="safetensors weights to start from instead of random ones")
+    start_from: Path | None = Field(
+        None, description="safetensors weights to start from instead of random ones"
+    )
     architecture: str = Field("yolo11n", description="an ultralytics detection architecture")
     window_px: int = Field(320, description="side of a training window", multiple_of=32)
-    cell_diameter_px: float = Field(44.0, description="erythrocyte diameter that windows are cut to, on average")
+    cell_diameter_px: float = Field(
+        44.0, description="erythrocyte diameter that windows are cut to, on average"
+    )
     diameter_spread: float = Field(0.35, description="standard deviation of the log diameter around it")
-    mixed_scales: float = Field(0.5, description="share of the fields that fill up a window at a diameter of their own")
+    mixed_scales: float = Field(
+        0.5, description="share of the fields that fill up a window at a diameter of their own"
+    )
+    visible: float = Field(
+        0.25, description="smallest share of a cell, by area, that keeps its box at an edge"
+    )
     steps: int = Field(4500, description="optimiser steps")
     batch: int = Field(16, description="windows a step")
     learning_rate: float = Field(1.5e-3, description="peak, after a warm-up of 200 steps; cosine to 1% of it")
@@ -113,7 +123,11 @@ class WindowDataset(Dataset[tuple[Window, tuple[str, ...]]]):
         for axis, (length, available) in enumerate(((height, field_height), (width, field_width))):
             if available < 0.85 * length and length >= 2 * SHORTEST_PART_PX:
                 part = int(np.clip(available, SHORTEST_PART_PX, length - SHORTEST_PART_PX))
-                near, far = ((part, width), (length - part, width)) if axis == 0 else ((height, part), (height, length - part))
+                near, far = (
+                    ((part, width), (length - part, width))
+                    if axis == 0
+                    else ((height, part), (height, length - part))
+                )
                 # The parts are annotated alike, because the loss leaves out a kind for a whole window.
                 other = field
                 while (other := self.fields[rng.integers(len(self.fields))])[2] != field[2]:
@@ -121,13 +135,11 @@ class WindowDataset(Dataset[tuple[Window, tuple[str, ...]]]):
                 other_diameter = self._diameter(rng) if rng.random() < self.recipe.mixed_scales else diameter
                 parts = [self._fill(field, diameter, near, rng), self._fill(other, other_diameter, far, rng)]
                 return join(parts, axis)
-        return cut(field[0], scale, size, rng)
+        return cut(field[0], scale, size, self.recipe.visible, rng)
 
 
 def load_fields(fields: list[AnnotatedField]) -> list[LoadedField]:
     """Read, standardise and reduce fields to memory: (window, erythrocyte diameter in px, labelled kinds)."""
-    import cv2
-
     loaded = []
     for annotated in fields:
         diameter = annotated.cell_diameter_px()
@@ -137,9 +149,14 @@ def load_fields(fields: list[AnnotatedField]) -> list[LoadedField]:
         boxes, kinds = annotated.box_array(), annotated.kind_array()
         keep = np.isin(kinds, [KINDS.index(kind) for kind in annotated.labelled])
         scale = min(1.0, FIELD_DIAMETER_PX / diameter)
-        if scale < 1.0:
-            image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-        loaded.append((Window(image, boxes[keep] * np.float32(scale), kinds[keep]), diameter * scale, annotated.labelled))
+        image = scaled(image, scale)
+        loaded.append(
+            (
+                Window(image, boxes[keep] * np.float32(scale), kinds[keep]),
+                diameter * scale,
+                annotated.labelled,
+            )
+        )
     return loaded
 
 
@@ -153,17 +170,25 @@ def collate(items: list[tuple[Window, tuple[str, ...]]]) -> dict[str, torch.Tens
         "bboxes": torch.cat([(corners[:, :2] + corners[:, 2:]) / 2, corners[:, 2:] - corners[:, :2]], dim=1),
         "cls": torch.cat([torch.from_numpy(window.kinds) for window, _ in items]).float()[:, None],
         "batch_idx": torch.cat([torch.full((len(b),), float(i)) for i, b in enumerate(boxes)]),
-        "class_weights": torch.tensor([[[float(kind in labelled) for kind in KINDS]] for _, labelled in items]),
+        "class_weights": torch.tensor(
+            [[[float(kind in labelled) for kind in KINDS]] for _, labelled in items]
+        ),
     }
 
 
 def train_detector(
-    recipe: DetectorRecipe, out: Path, device: str, resume: bool, report: Callable[[str], None]
+    recipe: DetectorRecipe,
+    out: Path,
+    device: str = "cpu",
+    resume: bool = False,
+    report: Callable[[str], None] = print,
+    command: str = "",
 ) -> Path:
     """Train, writing checkpoints to ``out``; returns the path of the best weights, with their card beside.
 
     The best checkpoint is the one whose averaged weights have the lowest loss on windows of the
     held-back photographs. A run that was stopped goes on from its last checkpoint with ``resume``.
+    ``command`` is recorded in the card as what makes these weights again.
 
     Raises:
         DataError: no field is selected.  ConfigError: nothing to resume.
@@ -190,7 +215,7 @@ def train_detector(
         if state.step % 50 == 0:
             pace = (time.monotonic() - started) / (state.step - first)
             left = pace * (recipe.steps - state.step) / 60
-            report(f"step {state.step}/{recipe.steps}  loss {running:.3f}  {pace:.2f} s a step, {left:.0f} min left")
+            report(f"step {state.step}/{recipe.steps}  loss {running:.3f}  {pace:.2f} s each, {left:.0f} min")
         if state.step % recipe.check_every == 0 or state.step == recipe.steps:
             held_loss = state.check(checks) if checks else running
             report(f"step {state.step}  held-back loss {held_loss:.4f}")
@@ -198,7 +223,7 @@ def train_detector(
                 state.lowest = held_loss
                 save_weights(state.average.module, out / "best.safetensors")
             state.save(out / "state.pt")
-    _write_card(recipe, chosen, out / "best.safetensors")
+    _write_card(recipe, command, chosen, out / "best.safetensors")
     return out / "best.safetensors"
 
 
@@ -222,7 +247,9 @@ class TrainingState:
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimizer, lambda step: _rate(step, recipe.steps))
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(
+            self.optimizer, lambda step: _rate(step, recipe.steps)
+        )
         self.step, self.lowest = 0, math.inf
 
     def advance(self, batch: dict[str, torch.Tensor]) -> float:
@@ -235,7 +262,7 @@ class TrainingState:
         self.schedule.step()
         self.average.update_parameters(self.network)
         self.step += 1
-        return float(loss)
+        return loss.item()
 
     @torch.no_grad()
     def check(self, batches: list[dict[str, torch.Tensor]]) -> float:
@@ -280,7 +307,7 @@ def _held_back_batches(held: list[LoadedField], recipe: DetectorRecipe) -> list[
     return [collate(items[start : start + recipe.batch]) for start in range(0, len(items), recipe.batch)]
 
 
-def _write_card(recipe: DetectorRecipe, fields: list[AnnotatedField], path: Path) -> None:
+def _write_card(recipe: DetectorRecipe, command: str, fields: list[AnnotatedField], path: Path) -> None:
     used = Counter((field.dataset, field.lab) for field in fields)
     low = recipe.cell_diameter_px * math.exp(-1.0)
     card = DetectorCard(
@@ -291,7 +318,7 @@ def _write_card(recipe: DetectorRecipe, fields: list[AnnotatedField], path: Path
         diameter_range_px=(round(low, 1), round(recipe.cell_diameter_px * math.exp(1.0), 1)),
         confidence=recipe.confidence,
         sha256=sha256_of(path),
-        command=f"leukokit train detector --config configs/{recipe.name}.yaml",
+        command=command,
         recipe=recipe.model_dump(mode="json"),
         data=[
             {"dataset": dataset, "lab": lab, "fields": count, "licence": licence_of(dataset)}
@@ -301,11 +328,10 @@ def _write_card(recipe: DetectorRecipe, fields: list[AnnotatedField], path: Path
     path.with_suffix(".json").write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
-@torch.no_grad()
-def _ramped_average(averaged: Any, current: Any, count: torch.Tensor) -> None:
+def _ramped_average(averaged: Any, current: Any, count: Any) -> None:
     # The first steps, from random weights, are forgotten soon: the decay rises to 0.998.
-    decay = 0.998 * (1 - math.exp(-float(count) / 300))
-    torch._foreach_lerp_(averaged, current, 1 - decay)
+    average = get_ema_multi_avg_fn(0.998 * (1 - math.exp(-float(count) / 300)))  # type: ignore[no-untyped-call]
+    average(averaged, current, count)
 
 
 def _rate(step: int, steps: int) -> float:

@@ -71,7 +71,9 @@ def read_fields(path: Path) -> Iterator[AnnotatedField]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except OSError as error:
-        raise DataError(f"{path}: cannot read the prepared fields ({error.strerror}); make them with 'leukokit data prepare'") from error
+        raise DataError(
+            f"{path}: cannot be read ({error.strerror}); 'leukokit data prepare' makes it"
+        ) from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

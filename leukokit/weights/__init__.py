@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from leukokit.errors import WeightsError
 
@@ -32,7 +32,7 @@ class DetectorCard(BaseModel):
     command: str = Field("", description="what makes these weights again")
     recipe: dict[str, Any] = Field(default_factory=dict, description="the configuration it was trained with")
     data: list[dict[str, Any]] = Field(default_factory=list, description="sets, fields, licences")
-    metrics: list[dict[str, Any]] = Field(default_factory=list, description="results, each with its split and n")
+    metrics: list[dict[str, Any]] = Field(default_factory=list, description="results by title, with n")
     use: str = "Research use only; not a medical device."
 
 
@@ -54,7 +54,9 @@ def find(weights: Path | str) -> Path:
         if candidate.stem == str(weights):
             return candidate
     names = ", ".join(candidate.stem for candidate in shipped()) or "none"
-    raise WeightsError(f"{weights}: no such weight file, and no shipped weights of that name (shipped: {names})")
+    raise WeightsError(
+        f"{weights}: no such weight file, and no shipped weights of that name (shipped: {names})"
+    )
 
 
 def sha256_of(path: Path) -> str:
@@ -69,16 +71,34 @@ def read_card(path: Path, check: bool = True) -> DetectorCard:
     Raises:
         WeightsError: no card, not a card, or a hash that differs (a damaged or another file).
     """
-    card_path = path.with_suffix(".json")
-    try:
-        card = DetectorCard(**json.loads(card_path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise WeightsError(f"{path}: its card {card_path.name} is missing; keep the two side by side") from error
-    except (OSError, ValueError, ValidationError, TypeError) as error:
-        reason = str(error).splitlines()[0]
-        raise WeightsError(f"{card_path}: not a card of detector weights ({reason})") from error
+    card = _parse_card(path.with_suffix(".json"))
     if check and (found := sha256_of(path)) != card.sha256:
         raise WeightsError(
-            f"{path}: SHA-256 {found[:12]}... is not the card's {card.sha256[:12]}...; damaged or exchanged, get it again"
+            f"{path}: SHA-256 {found[:12]}... is not the card's {card.sha256[:12]}...; get it again"
         )
     return card
+
+
+def record_metrics(card_path: Path, title: str, figures: dict[str, Any]) -> None:
+    """Put an evaluation's figures into a card, in place of earlier ones of the same title.
+
+    Raises:
+        WeightsError: not a card.
+    """
+    card = _parse_card(card_path)
+    kept = [entry for entry in card.metrics if entry["title"] != title]
+    numbers = {key: figures[key] for key in ("fields", "photos", "threshold", "map50", "map50_95", "kinds")}
+    changed = card.model_copy(update={"metrics": [*kept, {"title": title} | numbers]})
+    card_path.write_text(changed.model_dump_json(indent=1) + "\n", encoding="utf-8")
+
+
+def _parse_card(card_path: Path) -> DetectorCard:
+    try:
+        return DetectorCard(**json.loads(card_path.read_text(encoding="utf-8")))
+    except FileNotFoundError as error:
+        raise WeightsError(
+            f"{card_path}: no such card; it lies beside its weight file, keep the two together"
+        ) from error
+    except (OSError, ValueError, TypeError) as error:
+        reason = str(error).splitlines()[0]
+        raise WeightsError(f"{card_path}: not a card of detector weights ({reason})") from error

@@ -72,4 +72,6 @@ def write_whole(path: Path, content: bytes | str) -> None:
         partial.replace(path)
     except OSError as error:
         partial.unlink(missing_ok=True)
-        raise OutputError(f"{path}: cannot be written ({error.strerror}); free space or choose another --out") from error
+        raise OutputError(
+            f"{path}: cannot be written ({error.strerror}); free space or choose another --out"
+        ) from error

@@ -1,4 +1,4 @@
-"""Writer ``coco``: one file in COCO's detection format (Lin et al. 2014, doi:10.1007/978-3-319-10602-1_48)."""
+"""Writer ``coco``: one file in COCO's format (Lin et al. 2014, doi:10.1007/978-3-319-10602-1_48)."""
 
 from __future__ import annotations
 

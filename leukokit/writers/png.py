@@ -6,10 +6,10 @@ import io
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 from pydantic import Field
 
 from leukokit.cells import Cells
+from leukokit.pixels import RGBImage, scaled
 from leukokit.plugin import PluginParams
 from leukokit.results import SmearResult
 from leukokit.taxonomy import COLOURS, KINDS, LEUKOCYTE
@@ -40,15 +40,15 @@ class PngWriter(Writer):
         self.save(self.path_for(result, ".cells.png"), stream.getvalue())
 
 
-def draw(image: npt.NDArray[np.uint8], cells: Cells, longest_side: int = 4096) -> npt.NDArray[np.uint8]:
+def draw(image: RGBImage, cells: Cells, longest_side: int = 4096) -> RGBImage:
     """A copy of an RGB uint8 (H, W, 3) image with its cells boxed and a legend below, RGB uint8."""
     import supervision as sv
 
     height, width = image.shape[:2]
     scale = min(1.0, longest_side / max(height, width))
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
     # supervision takes colours in the order of the picture's channels as BGR: it is given BGR.
-    scene = cv2.cvtColor(cv2.resize(image, size, interpolation=cv2.INTER_AREA), cv2.COLOR_RGB2BGR)
+    scene = np.ascontiguousarray(scaled(image, scale)[..., ::-1])
+    size = scene.shape[1], scene.shape[0]
     palette = sv.ColorPalette.from_hex([COLOURS[kind] for kind in KINDS])
     thickness = max(1, round(max(size) / 700))
     shown = Cells(cells.boxes * np.float32(scale), cells.kinds, cells.scores)
@@ -68,10 +68,10 @@ def draw(image: npt.NDArray[np.uint8], cells: Cells, longest_side: int = 4096) -
     texts = [f"leukocyte {score:.2f}" for score in leukocytes.scores]
     scene = labels.annotate(scene, leukocytes.to_supervision(), labels=texts)
     legend = _legend(cells.counts, size[0], thickness)
-    return cv2.cvtColor(np.concatenate([scene, legend]), cv2.COLOR_BGR2RGB).astype(np.uint8)
+    return np.ascontiguousarray(np.concatenate([scene, legend])[..., ::-1])
 
 
-def _legend(counts: dict[str, int], width: int, thickness: int) -> npt.NDArray[np.uint8]:
+def _legend(counts: dict[str, int], width: int, thickness: int) -> RGBImage:
     scale = min(0.4 + 0.12 * thickness, width / 900 + 0.1)
     row = round(46 * scale) + 4
     band = np.full((row, width, 3), 255, dtype=np.uint8)

@@ -41,14 +41,17 @@ def test_own_sets_go_before_the_public_ones(tmp_path):
     own.write_text(
         "sets:\n"
         "  - {name: bccd, licence: ours, home: here, access: ask}\n"
-        f"  - {{name: mine, licence: CC0, home: here, files: [{{url: 'http://h/a.zip', sha256: {'AB' * 32}}}]}}\n"
+        f"  - {{name: mine, licence: CC0, home: here, "
+        f"files: [{{url: 'http://h/a.zip', sha256: {'AB' * 32}}}]}}\n"
     )
     sets = load_catalogue(own)
     assert list(sets)[:2] == ["bccd", "mine"] and len(sets) == 8
     assert sets["bccd"].licence == "ours" and sets["mine"].files[0].sha256 == "ab" * 32
 
 
-@pytest.mark.parametrize("text", ["", "sets: 3", "sets: [{name: a}]", "sets: [", "sets: [{name: a, home: h}]", "\0"])
+@pytest.mark.parametrize(
+    "text", ["", "sets: 3", "sets: [", "sets: [{name: a}]", "sets: [{name: a, home: h}]", "\0"]
+)
 def test_a_wrong_catalogue_is_one_line(tmp_path, text):
     own = tmp_path / "own.yaml"
     own.write_text(text)
@@ -58,7 +61,7 @@ def test_a_wrong_catalogue_is_one_line(tmp_path, text):
 
 
 def test_a_missing_catalogue_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="none.yaml"):
+    with pytest.raises(ConfigError, match=r"none.yaml"):
         load_catalogue(tmp_path / "none.yaml")
 
 

@@ -46,7 +46,12 @@ class Answer(BaseHTTPRequestHandler):
             self.server.fail_with = 0
         version = f'"{hashlib.md5(content or b"").hexdigest()}"'
         asked = self.headers.get("Range")
-        if status == 200 and asked and self.server.ranges and self.headers.get("If-Range", version) == version:
+        if (
+            status == 200
+            and asked
+            and self.server.ranges
+            and self.headers.get("If-Range", version) == version
+        ):
             status, start = 206, int(asked.removeprefix("bytes=").rstrip("-"))
         self.server.asked.append((self.path[1:], asked, status))
         self.send_response(status)
@@ -97,6 +102,10 @@ def entry_for(site: Site, name: str = "set.zip", sha256: str | None = None) -> P
 SMEARS = {"top/images/a.jpg": bytes(range(256)) * 4000, "top/labels/a.txt": b"0 .5 .5 .1 .1\n"}
 
 
+def resumed_at(site: Site) -> int:
+    return int((site.asked[-1][1] or "").removeprefix("bytes=").rstrip("-"))
+
+
 def test_a_cut_download_goes_on_where_it_stopped(site, tmp_path):
     content = site.files["set.zip"] = zipped(SMEARS)
     site.cuts = 1
@@ -106,11 +115,13 @@ def test_a_cut_download_goes_on_where_it_stopped(site, tmp_path):
         tmp_path,
         progress=lambda name, done, total: told.append((name, done, total)),
     )
-    half = len(content) // 2
-    assert site.asked == [("set.zip", None, 200), ("set.zip", f"bytes={half}-", 206)]
+    assert [status for *_, status in site.asked] == [200, 206]
+    assert resumed_at(site) > 0.45 * len(content)
     assert file.path.read_bytes() == content and file.known_before
     assert file.unpacked is not None
-    assert {p.relative_to(file.unpacked).as_posix(): p.read_bytes() for p in file.unpacked.rglob("*.*")} == SMEARS
+    assert {
+        p.relative_to(file.unpacked).as_posix(): p.read_bytes() for p in file.unpacked.rglob("*.*")
+    } == SMEARS
     assert told[-1] == ("set.zip", len(content), len(content))
     assert sorted(p.name for p in (tmp_path / "smears").iterdir()) == ["fetched.json", "set", "set.zip"]
 
@@ -118,11 +129,11 @@ def test_a_cut_download_goes_on_where_it_stopped(site, tmp_path):
 def test_a_later_run_goes_on_where_the_last_one_stopped(site, tmp_path):
     content = site.files["set.zip"] = zipped(SMEARS)
     site.cuts = 1
-    with pytest.raises(DataError, match="broke off 1 times.*run the same command again"):
+    with pytest.raises(DataError, match=r"broke off 1 times.*run the same command again"):
         fetch(entry_for(site), tmp_path, attempts=1)
     assert not (tmp_path / "smears/set.zip").exists() and not (tmp_path / "smears/set").exists()
     (file,) = fetch(entry_for(site), tmp_path, attempts=1)
-    assert site.asked[-1] == ("set.zip", f"bytes={len(content) // 2}-", 206)
+    assert site.asked[-1][2] == 206 and resumed_at(site) > 0.45 * len(content)
     assert file.path.read_bytes() == content
 
 
@@ -245,8 +256,9 @@ def test_a_tar_is_unpacked(site, tmp_path):
 @pytest.mark.parametrize("name", ["set.zip", "set.tar.gz"])
 def test_a_damaged_archive_is_removed(site, tmp_path, name):
     site.files[name] = b"no archive at all"
-    with pytest.raises(DataError, match="damaged.*fetch it again"):
+    with pytest.raises(DataError, match=r"damaged.*fetch it again") as raised:
         fetch(entry_for(site, name), tmp_path)
+    assert "\n" not in str(raised.value)
     assert list((tmp_path / "smears").iterdir()) == []
 
 
@@ -262,7 +274,7 @@ def test_what_stands_in_the_way_is_not_overwritten(site, tmp_path):
 
 def test_a_set_without_a_download_says_where_to_go(tmp_path):
     by_hand = PublicSet(name="forms", licence="x", home="https://home", access="a form has to be filled in")
-    with pytest.raises(DataError, match="forms has no direct download: a form.*; visit https://home"):
+    with pytest.raises(DataError, match=r"forms has no direct download: a form.*; visit https://home"):
         fetch(by_hand, tmp_path)
     assert not list(tmp_path.iterdir())
 

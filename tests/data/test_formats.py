@@ -19,7 +19,9 @@ from leukokit.data.formats import (
 from leukokit.errors import DataError
 
 SIZES = st.tuples(st.integers(1, 20_000), st.integers(1, 20_000))
-NAMES = st.text(st.characters(min_codepoint=33, max_codepoint=0x24F, exclude_categories=("C", "Z")), min_size=1)
+NAMES = st.text(
+    st.characters(min_codepoint=33, max_codepoint=0x24F, exclude_categories=("C", "Z")), min_size=1
+)
 NUMBERS = st.floats(-1e5, 1e5, width=32)
 BOXES = st.tuples(NUMBERS, NUMBERS, NUMBERS, NUMBERS)
 NAMED = st.lists(st.builds(NamedBox, NAMES, BOXES), max_size=8)
@@ -43,7 +45,10 @@ def write_yolo(boxes: list[NamedBox], names: list[str], size: tuple[int, int]) -
 def write_voc(boxes: list[NamedBox]) -> bytes:
     objects = "".join(
         f"<object><name>{escape(box.name)}</name><pose>Left</pose><bndbox>"
-        + "".join(f"<{tag}>{value!r}</{tag}>" for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), box.box, strict=True))
+        + "".join(
+            f"<{tag}>{value!r}</{tag}>"
+            for tag, value in zip(("xmin", "ymin", "xmax", "ymax"), box.box, strict=True)
+        )
         + "</bndbox></object>"
         for box in boxes
     )
@@ -89,14 +94,19 @@ YOLO_LIKE = st.lists(st.lists(WORDS, max_size=9).map(" ".join), max_size=4).map(
 TAGS = st.sampled_from(["annotation", "object", "name", "bndbox", "xmin", "ymin", "xmax", "ymax"])
 XML_LIKE = st.recursive(
     st.one_of(WORDS, st.sampled_from(["&lol;", "<", "<!DOCTYPE a>"])),
-    lambda inner: st.builds(lambda tag, parts: f"<{tag}>{''.join(parts)}</{tag}>", TAGS, st.lists(inner, max_size=5)),
+    lambda inner: st.builds(
+        lambda tag, parts: f"<{tag}>{''.join(parts)}</{tag}>", TAGS, st.lists(inner, max_size=5)
+    ),
 )
 JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=3),
     lambda inner: (
         st.lists(inner, max_size=4)
         | st.dictionaries(
-            st.sampled_from(["images", "annotations", "categories", "id", "file_name", "image_id", "bbox", "name"]), inner
+            st.sampled_from(
+                ["images", "annotations", "categories", "id", "file_name", "image_id", "bbox", "name"]
+            ),
+            inner,
         )
     ),
     max_leaves=20,
@@ -147,9 +157,11 @@ def test_a_polygon_becomes_the_box_around_it():
     assert box.name == "1" and box.box == pytest.approx((10, 2, 50, 9))
 
 
-@pytest.mark.parametrize("line", [b"0 .5 .5 .1", b"0 .5 .5 .1 .1 .9", b"0.5 .5 .5 .1 .1", b"-1 .5 .5 .1 .1", b"a b"])
+@pytest.mark.parametrize(
+    "line", [b"0 .5 .5 .1", b"0 .5 .5 .1 .1 .9", b"0.5 .5 .5 .1 .1", b"-1 .5 .5 .1 .1", b"a b"]
+)
 def test_a_wrong_yolo_line_is_named(line):
-    with pytest.raises(DataError, match="a.txt, line 2"):
+    with pytest.raises(DataError, match=r"a.txt, line 2"):
         parse_yolo(b"0 .5 .5 .1 .1\n" + line, {}, (10, 10), "a.txt")
 
 
@@ -195,7 +207,9 @@ def test_class_names_that_cannot_be_read_are_said(tmp_path, content):
         YoloReader(tmp_path, {})
 
 
-@pytest.mark.parametrize(("image", "label"), [("JPEGImages/a.jpg", "Annotations/a.xml"), ("x/a.jpg", "x/a.xml")])
+@pytest.mark.parametrize(
+    ("image", "label"), [("JPEGImages/a.jpg", "Annotations/a.xml"), ("x/a.jpg", "x/a.xml")]
+)
 def test_voc_labels_are_found_in_the_usual_layouts(tmp_path, image, label):
     boxes = [NamedBox("WBC", (1, 2, 3, 4))]
     for name, content in ((image, b""), (label, write_voc(boxes))):
