@@ -57,15 +57,10 @@ def main() -> None:
             for name, row in figures.items()
         ],
     )
-    large, small = figures["mosaic"], figures["its fields, one by one"]
-    ratio = large["cells"] / max(large["cells_of_its_fields"], 1)
-    print(
-        f"cells of the mosaic / of its fields: {large['cells']} / {large['cells_of_its_fields']} = {ratio:.3f}"
-    )
-    print(f"peak memory per million pixels: {large['peak_mib'] / large['megapixels']:.1f} MiB in all")
-    if large["megapixels"] > FIELD**2 / 1e6:
-        more = (large["peak_mib"] - small["peak_mib"]) / (large["megapixels"] - FIELD**2 / 1e6)
-        print(f"for each million pixels more than a single field has: {more:.1f} MiB")
+    large = figures["mosaic"]
+    found, expected = large["cells"], large["cells_of_its_fields"]
+    print(f"cells of the mosaic / of its fields: {found} / {expected} = {found / max(expected, 1):.3f}")
+    print(f"peak memory per million pixels: {large['peak_mib'] / large['megapixels']:.1f} MiB")
     write_figures(args.json, {"device": args.device, "images": figures})
 
 
@@ -129,7 +124,7 @@ def _write_mosaic(path: Path, fields: list[npt.NDArray[np.uint8]], columns: int,
 
 
 def _tiles(fields: list[npt.NDArray[np.uint8]], columns: int, rows: int) -> Iterator[npt.NDArray[np.uint8]]:
-    """The mosaic's tiles in the file's order: field number ``n`` of the mosaic is ``fields[n % len(fields)]``."""
+    """The mosaic's tiles in the file's order; its field number ``n`` is ``fields[n % len(fields)]``."""
     for top in range(0, rows * FIELD, TIFF_TILE):
         for left in range(0, columns * FIELD, TIFF_TILE):
             field = fields[(top // FIELD * columns + left // FIELD) % len(fields)]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -31,6 +32,7 @@ def main() -> None:
         parser.error("needs at least one run")
 
     import cv2
+    import numpy as np
 
     from leukokit.data.synth import draw_smear
     from leukokit.standardize import estimate
@@ -38,12 +40,12 @@ def main() -> None:
     drawn = draw_smear().image
     figures: dict[str, dict[str, float]] = {}
     for width, height in SIZES:
-        image = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA)
+        image = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
         measured = estimate(image)  # also the warm-up
         measured.apply(image)
         figures[f"{width} x {height}"] = {
-            "estimate_ms": _median_ms(lambda image=image: estimate(image), args.runs),
-            "apply_ms": _median_ms(lambda image=image, measured=measured: measured.apply(image), args.runs),
+            "estimate_ms": _median_ms(partial(estimate, image), args.runs),
+            "apply_ms": _median_ms(partial(measured.apply, image), args.runs),
         }
     print_table(
         ["pixels", "estimate ms", "apply ms", "apply ms / megapixel"],

@@ -42,11 +42,11 @@ class Cells:
         boxes = np.asarray(self.boxes, dtype=np.float32)
         kinds = np.asarray(self.kinds)
         scores = np.asarray(self.scores, dtype=np.float32)
-        count = len(boxes)
-        if boxes.size == 0:
+        if boxes.shape == (0,):
             boxes = boxes.reshape(0, 4)
         if boxes.ndim != 2 or boxes.shape[1] != 4:
             raise ValueError(f"boxes must have the shape (N, 4), not {boxes.shape}")
+        count = len(boxes)
         if kinds.shape != (count,) or scores.shape != (count,):
             raise ValueError(f"{count} boxes, but kinds {kinds.shape} and scores {scores.shape}")
         if count:
@@ -105,7 +105,8 @@ class Cells:
         """One row a cell: kind, score, x1, y1, x2, y2 (pixels)."""
         import pandas as pd
 
-        table = pd.DataFrame({"kind": [KINDS[kind] for kind in self.kinds], "score": self.scores})
+        kinds = pd.Series([KINDS[kind] for kind in self.kinds], dtype=str)
+        table = pd.DataFrame({"kind": kinds, "score": self.scores})
         table[["x1", "y1", "x2", "y2"]] = self.boxes
         return table
 

@@ -54,8 +54,9 @@ def load_config(
         values["detector"] = {"name": values["detector"]}
     if detector:
         # Parameters of one plugin mean nothing to another.
-        previous = values.get("detector") or {}
-        values["detector"] = previous if previous.get("name") == detector else {"name": detector}
+        previous = values.get("detector")
+        same = isinstance(previous, dict) and previous.get("name") == detector
+        values["detector"] = previous if same else {"name": detector}
     return _validate(PipelineConfig, values, path, assignments)
 
 
@@ -74,12 +75,12 @@ def _validate(
     for assignment in assignments:
         _assign(values, assignment)
     try:
-        return model(**values)
+        return model.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         source = f"{path}: " if path else ""
-        raise ConfigError(f"{source}{where}: {first['msg'].lower()}") from error
+        raise ConfigError(_one_line(f"{source}{where}: {first['msg'].lower()}")) from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
@@ -89,8 +90,8 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the configuration ({error.strerror})") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ConfigError(f"{path}: not YAML ({' '.join(str(error).split())})") from error
+    except Exception as error:  # PyYAML's constructors raise nearly everything on a malformed value
+        raise ConfigError(_one_line(f"{path}: not YAML ({error})")) from error
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -103,15 +104,19 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
 
     key, equals, text = assignment.partition("=")
     if not equals or not key:
-        raise ConfigError(f"--set {assignment}: must be KEY=VALUE, e.g. detector.confidence=0.3")
+        raise ConfigError(_one_line(f"--set {assignment}: must be KEY=VALUE, e.g. detector.confidence=0.3"))
     try:
         value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {assignment}: the value is not YAML") from error
+    except Exception as error:  # as above
+        raise ConfigError(_one_line(f"--set {assignment}: the value is not YAML")) from error
     *sections, last = key.split(".")
     target = values
     for section in sections:
         target = target.setdefault(section, {})
         if not isinstance(target, dict):
-            raise ConfigError(f"--set {assignment}: '{section}' has no settings of its own")
+            raise ConfigError(_one_line(f"--set {assignment}: '{section}' has no settings of its own"))
     target[last] = value
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())

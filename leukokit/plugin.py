@@ -41,13 +41,13 @@ class Plugin:
             ConfigError: one line that names the plugin, the field and what is wrong with it.
         """
         try:
-            return cls.Params(**values)
+            return cls.Params.model_validate(values)
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"]) or "parameters"
             known = ", ".join(cls.Params.model_fields) or "none"
             message = f"{cls.name}: {field}: {first['msg'].lower()} (parameters: {known})"
-            raise ConfigError(message) from error
+            raise ConfigError(" ".join(message.split())) from error
 
     def provenance(self) -> dict[str, Any]:
         """What a result records of this plugin; subclasses add what else decides their answer."""

@@ -78,8 +78,8 @@ class Registry(Generic[T]):
             error = ""
             if taken.count(entry.name) > 1:
                 error = f"the name is used {taken.count(entry.name)} times; uninstall all packages but one"
-            elif not _module_exists(entry.module):
-                error = f"no module '{entry.module}'; reinstall {package}"
+            elif not _module_exists(module := entry.value.partition(":")[0].strip()):
+                error = f"no module '{module}'; reinstall {package}"
             yield PluginRow(entry.name, self.kind, version, package, entry.value, error)
         for name, plugin in sorted(self._registered.items()):
             version = str(getattr(plugin, "version", "?"))
@@ -97,7 +97,7 @@ class Registry(Generic[T]):
         entries = [entry for entry in self._entries() if entry.name == name]
         if not entries:
             names = self.names()
-            near = difflib.get_close_matches(name, names, n=len(names), cutoff=0.4)
+            near = difflib.get_close_matches(name, names, n=max(1, len(names)), cutoff=0.4)
             ordered = ", ".join([*near, *(other for other in names if other not in near)]) or "none"
             raise PluginError(f"no {self.kind} is called '{name}'; there are: {ordered}")
         if len(entries) > 1:
@@ -105,9 +105,9 @@ class Registry(Generic[T]):
             raise PluginError(f"{self.kind} '{name}' comes from several packages ({packages}); keep one")
         try:
             plugin = entries[0].load()
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             # Whatever a stranger's module raises at import is that plugin's error, not the toolkit's.
-            cause = f"{type(error).__name__}: {error}"
+            cause = _cause(error)
             raise PluginError(
                 f"{self.kind} '{name}' ({entries[0].value}) does not import: {cause}"
             ) from error
@@ -131,12 +131,12 @@ class Registry(Generic[T]):
                 raise PluginError(f"{said} declares no '{attribute}'")
         if candidate.name != name:
             raise PluginError(f"{said} calls itself '{candidate.name}'; the two names must be one")
-        if candidate.api_version.split(".")[0] != API_VERSION.split(".")[0]:
+        if str(candidate.api_version).split(".")[0] != API_VERSION.split(".")[0]:
             raise PluginError(
                 f"{said} is written for plugin API {candidate.api_version}, this is {API_VERSION}; "
                 "install a release of it that fits"
             )
-        if not issubclass(candidate.Params, PluginParams):
+        if not (isinstance(candidate.Params, type) and issubclass(candidate.Params, PluginParams)):
             raise PluginError(f"{said}: Params must derive from leukokit.plugin.PluginParams")
 
 
@@ -163,8 +163,12 @@ def load_file(path: Path) -> None:
         spec.loader.exec_module(module)
     except PluginError:
         raise
-    except Exception as error:
-        raise PluginError(f"{path}: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{path}: {_cause(error)}") from error
+
+
+def _cause(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _module_exists(module: str) -> bool:

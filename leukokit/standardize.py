@@ -4,9 +4,9 @@ Laboratories differ in lamp, stain and camera far more than cells do. Three meas
 reduced copy of the field, undo most of it:
 
 1. *Light.* The background is the upper envelope of the intensities. A quadratic surface with a
-   vignetting term is fitted to the log intensity of each channel by expectile regression (asymmetric least squares), so that a
-   pixel darker than the surface hardly pulls on it. Seven coefficients cannot follow a cell, even one
-   that fills half of a close-up, which is what a blurred copy of the field does.
+   vignetting term is fitted to the log intensity of each channel by expectile regression (asymmetric
+   least squares), so that a pixel darker than the surface hardly pulls on it. Seven coefficients cannot
+   follow a cell, even one that fills half of a close-up, which is what a blurred copy of the field does.
 2. *White.* Dividing by that surface sets the empty background to white (Beer-Lambert: what is left is
    transmittance, and ``-log`` of it optical density).
 3. *Stain.* The optical density of the palest half of everything that is not background, which is
@@ -72,20 +72,22 @@ class Standardization:
         """
         height, width = image.shape[:2]
         left, top, right, bottom = extent
-        # The surface is smooth: evaluated on a small grid and enlarged, it costs next to nothing.
-        grid = (_basis(GRID, GRID) @ self.surface).reshape(GRID, GRID, 3).astype(np.float32)
-        table = np.log(np.maximum(np.arange(256, dtype=np.float32), 1.0))
+        # (I / B) ** g = I ** g * B ** -g: the first from a table; the second is smooth, and enlarged from a
+        # small grid costs next to nothing.
+        levels = np.maximum(np.arange(256, dtype=np.float32), 1.0)[None, :, None]
+        powers = levels**self.gains
+        grid = WHITE * np.exp(-self.gains * (_basis(GRID, GRID) @ self.surface))
+        grid = grid.reshape(GRID, GRID, 3).astype(np.float32)
         xs = np.linspace(left, right, width, dtype=np.float32) * (GRID - 1)
         ys = np.linspace(top, bottom, height, dtype=np.float32) * (GRID - 1)
         out = np.empty_like(image)
         rows = max(1, STRIP_PIXELS // max(width, 1))
         for start in range(0, height, rows):
-            strip = image[start : start + rows]
+            strip = np.ascontiguousarray(image[start : start + rows])
             map_x = np.broadcast_to(xs, strip.shape[:2]).astype(np.float32)
             map_y = np.broadcast_to(ys[start : start + rows, None], strip.shape[:2]).astype(np.float32)
-            background = cv2.remap(grid, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            transmittance = cv2.exp((table[strip] - background) * self.gains)
-            out[start : start + rows] = np.clip(transmittance * WHITE, 0, 255).astype(np.uint8)
+            light = cv2.remap(grid, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+            out[start : start + rows] = cv2.multiply(cv2.LUT(strip, powers), light, dtype=cv2.CV_8U)
         return out
 
     def to_json(self) -> dict[str, Any]:

@@ -25,16 +25,22 @@ app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)
 
 
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"leukokit {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _options(
+    # A callback of its own: without a command, the function below is never reached.
     version: Annotated[
-        bool, typer.Option("--version", help="Show the version and exit.", is_eager=True)
+        bool,
+        typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version),
     ] = False,
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
 ) -> None:
-    if version:
-        typer.echo(f"leukokit {__version__}")
-        raise typer.Exit
+    pass
 
 
 def main() -> None:

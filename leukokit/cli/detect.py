@@ -88,6 +88,8 @@ def detect(
                 _print_row(console, result, first=done == 1)
             for note in result.notes:
                 console.print(f"  note: {note}", style="yellow", markup=False)
+            # Let go of the image before the next one is read.
+            del result
     if done and not quiet:
         _print_files(console, writers)
     if failures:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -59,15 +60,21 @@ def suppress(cells: Cells, same_kind: float, any_kind: float) -> Cells:
         same_kind: largest intersection over union of two cells of one kind.
         any_kind: largest intersection over union of any two cells: one cell is not of two kinds.
     """
-    import torch
-    from torchvision.ops import batched_nms, nms
-
-    if len(cells) == 0:
-        return cells
-    boxes, scores = torch.from_numpy(cells.boxes), torch.from_numpy(cells.scores)
-    kept = batched_nms(boxes, scores, torch.from_numpy(cells.kinds), same_kind)
-    kept = kept[nms(boxes[kept], scores[kept], any_kind)]
-    return cells[kept.numpy()]
+    # OpenCV's, because torchvision's costs more than a second to import.
+    for kinds, limit in ((cells.kinds, same_kind), (np.zeros_like(cells.kinds), any_kind)):
+        if len(cells) == 0:
+            break
+        corners = cells.boxes.astype(np.float64)
+        corners[:, 2:] -= corners[:, :2]
+        kept = cv2.dnn.NMSBoxesBatched(
+            corners.tolist(),
+            cells.scores.tolist(),
+            kinds[: len(cells)].astype(np.int32).tolist(),
+            -1.0,
+            limit,
+        )
+        cells = cells[np.asarray(kept, dtype=np.int64)]
+    return cells
 
 
 def _spans(length: int, side: int, overlap: int) -> Sequence[tuple[tuple[int, int], tuple[int, int]]]:

@@ -27,6 +27,8 @@ STRIDE = 32
 PADDING_GREY = 240
 LARGEST_CELL = 3.5
 """Side of the largest leukocyte, in erythrocyte diameters: what neighbouring tiles share."""
+OTHER_KIND_OVERLAP = 0.8
+"""Largest intersection over union of two cells of different kinds."""
 SAME_SIZE = 1.3
 """A glimpse this near to the wanted size is the answer; looking again would change nothing."""
 
@@ -47,7 +49,9 @@ class YoloParams(PluginParams):
     tile_px: int = Field(
         1024, ge=256, multiple_of=STRIDE, description="longest side shown to the network at once"
     )
-    batch: int = Field(8, ge=1, description="pictures shown to the network at once")
+    batch: int | None = Field(
+        None, ge=1, description="pictures shown to the network at once; by default 8 on a GPU, 1 on a CPU"
+    )
     trust_pickle: bool = Field(False, description="read .pt weights, which may run any code")
 
 
@@ -84,21 +88,28 @@ class YoloDetector(Detector):
         given: float | None = self.params.confidence
         return self.loaded.confidence if given is None else given
 
+    @property
+    def batch(self) -> int:
+        """Pictures shown to the network at once: on a CPU more only cost memory."""
+        return self.params.batch or (8 if self.device.startswith("cuda") else 1)
+
     def detect(self, smears: Sequence[Smear]) -> list[Cells]:
         """Cells of each smear; see ``Detector.detect``."""
         found: list[Cells | None] = [None] * len(smears)
-        scales = [0.0] * len(smears)
-        firsts = [next(glimpses(smear.width, smear.height)) for smear in smears]
-        seen = self._run(_as_look(smear, glimpse) for smear, glimpse in zip(smears, firsts, strict=True))
-        for number, (smear, first, cells) in enumerate(zip(smears, firsts, seen, strict=True)):
-            scales[number] = self._scale(smear, first, cells)
-            if 1 / SAME_SIZE <= scales[number] / first.scale <= SAME_SIZE:
-                found[number] = self._settle([cells])
+        scales = [self._given_scale()] * len(smears)
+        if self.params.cell_diameter_px is None:
+            firsts = [next(glimpses(smear.width, smear.height)) for smear in smears]
+            seen = self._run(_as_look(smear, glimpse) for smear, glimpse in zip(smears, firsts, strict=True))
+            for number, (smear, first, cells) in enumerate(zip(smears, firsts, seen, strict=True)):
+                scales[number] = self._scale(smear, first, cells)
+                if 1 / SAME_SIZE <= scales[number] / first.scale <= SAME_SIZE:
+                    found[number] = cells
         again = [number for number, cells in enumerate(found) if cells is None]
         looks = [self._looks(smears[number], scales[number]) for number in again]
         answers = self._run(itertools.chain.from_iterable(looks))
         for number, own in zip(again, looks, strict=True):
-            found[number] = self._settle(list(itertools.islice(answers, len(own))))
+            parts = list(itertools.islice(answers, len(own)))
+            found[number] = parts[0] if len(parts) == 1 else self._suppressed(Cells.concatenate(parts))
         return [cells for cells in found if cells is not None]
 
     def provenance(self) -> dict[str, Any]:
@@ -108,11 +119,11 @@ class YoloDetector(Detector):
         stored["params"]["weights"] = self.loaded.name
         return stored | {"weights_sha256": self.loaded.sha256}
 
+    def _given_scale(self) -> float:
+        return float(self.loaded.cell_diameter_px / (self.params.cell_diameter_px or 1.0))
+
     def _scale(self, smear: Smear, first: Glimpse, cells: Cells) -> float:
         """Factor that brings the smear's erythrocytes to the size the network sees best."""
-        best = self.loaded.cell_diameter_px
-        if self.params.cell_diameter_px is not None:
-            return float(best / self.params.cell_diameter_px)
         low, high = self.loaded.diameter_range_px
         measured: list[tuple[int, float]] = []
         for glimpse in glimpses(smear.width, smear.height):
@@ -127,7 +138,7 @@ class YoloDetector(Detector):
                     break
         if not measured:
             return first.scale
-        return float(best / max(measured)[1])
+        return float(self.loaded.cell_diameter_px / max(measured)[1])
 
     def _looks(self, smear: Smear, scale: float) -> list[_Look]:
         side = max(int(self.params.tile_px / scale), 1)
@@ -135,15 +146,15 @@ class YoloDetector(Detector):
         tiles = tiles_of(smear.width, smear.height, side, min(overlap, side // 2))
         return [_Look(smear, tile, scale) for tile in tiles]
 
-    def _settle(self, parts: list[Cells]) -> Cells:
-        return suppress(Cells.concatenate(parts), same_kind=self.params.overlap, any_kind=0.8)
+    def _suppressed(self, cells: Cells) -> Cells:
+        return suppress(cells, same_kind=self.params.overlap, any_kind=OTHER_KIND_OVERLAP)
 
     def _run(self, looks: Iterable[_Look]) -> Iterator[Cells]:
         """Cells of each look in pixels of its smear, those outside the look's core left out."""
         pending: list[tuple[_Look, RGBImage]] = []
         for look in looks:
             picture = _picture(look)
-            if pending and (picture.shape != pending[0][1].shape or len(pending) == self.params.batch):
+            if pending and (picture.shape != pending[0][1].shape or len(pending) == self.batch):
                 yield from self._flush(pending)
                 pending = []
             pending.append((look, picture))
@@ -163,7 +174,8 @@ class YoloDetector(Detector):
             kinds = self.loaded.kinds[classes[keep].argmax(axis=1)]
             mine = owned(look.tile, boxes) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
             # Suppressed look by look, so that memory does not grow with the anchors of a large field.
-            yield self._settle([Cells(boxes[mine], kinds[mine], scores[keep][mine].clip(0, 1))])
+            cells = Cells(boxes[mine], kinds[mine], scores[keep][mine].clip(0, 1))
+            yield self._suppressed(cells)
 
 
 def _as_look(smear: Smear, glimpse: Glimpse) -> _Look:

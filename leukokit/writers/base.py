@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from abc import ABC, abstractmethod
 from pathlib import Path
@@ -45,9 +46,16 @@ class Writer(Plugin, ABC):
         self.close()
 
     def path_for(self, result: SmearResult, suffix: str) -> Path:
-        """Where the file of one image goes: the input's relative path under ``out``, with ``suffix``."""
+        """Where the file of one image goes: the input's relative path under ``out``, with ``suffix``.
+
+        Raises:
+            OutputError: its folder cannot be made.
+        """
         path = self.out / result.output_stem.with_name(result.output_stem.name + suffix)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise cannot_write(path, error) from error
         return path
 
     def save(self, path: Path, content: bytes | str) -> None:
@@ -68,10 +76,17 @@ def write_whole(path: Path, content: bytes | str) -> None:
     """
     partial = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        partial.write_bytes(content.encode() if isinstance(content, str) else content)
+        # A name on disk may hold bytes that are no text; JSON reads them back from the escape.
+        partial.write_bytes(
+            content.encode(errors="backslashreplace") if isinstance(content, str) else content
+        )
         partial.replace(path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OutputError(
-            f"{path}: cannot be written ({error.strerror}); free space or choose another --out"
-        ) from error
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise cannot_write(path, error) from error
+
+
+def cannot_write(path: Path, error: OSError) -> OutputError:
+    """The error that says which file could not be written, and why."""
+    return OutputError(f"{path}: cannot be written ({error.strerror}); free space or choose another --out")

@@ -56,5 +56,7 @@ class CocoWriter(Writer):
 
     def close(self) -> None:
         """Write the images and give the file its name."""
-        self._file.write(f'],\n"images": {json.dumps(self._images, ensure_ascii=False)}}}\n')
-        self.files.append(self._file.finish())
+        try:
+            self._file.write(f'],\n"images": {json.dumps(self._images, ensure_ascii=False)}}}\n')
+        finally:
+            self.files.append(self._file.finish())

@@ -28,7 +28,9 @@ class CsvWriter(Writer):
         """Save one result."""
         cells, image = result.cells, str(result.smear.path or result.output_stem)
         for number, (kind, score, box) in enumerate(zip(cells.kinds, cells.scores, cells.boxes, strict=True)):
-            self._cells.row([image, number, KINDS[kind], f"{score:.4f}", *(f"{side:.2f}" for side in box)])
+            self._cells.row(
+                [image, number, KINDS[kind], f"{score:.4f}", *(round(float(side), 2) for side in box)]
+            )
         diameter = cells.cell_diameter_px
         size = [result.smear.width, result.smear.height, f"{result.seconds:.3f}"]
         ruler = "" if diameter is None else f"{diameter:.2f}"
@@ -36,4 +38,7 @@ class CsvWriter(Writer):
 
     def close(self) -> None:
         """Give the two tables their names."""
-        self.files += [self._counts.finish(), self._cells.finish()]
+        try:
+            self.files.append(self._counts.finish())
+        finally:
+            self.files.append(self._cells.finish())

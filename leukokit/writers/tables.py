@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 from collections.abc import Sequence
@@ -9,8 +10,9 @@ from pathlib import Path
 from typing import TextIO
 
 from leukokit.errors import OutputError
+from leukokit.writers.base import cannot_write
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 class GrowingFile:
@@ -22,27 +24,38 @@ class GrowingFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._failure: OSError | None = None
         self._partial = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
-            self.stream: TextIO = self._partial.open("w", encoding="utf-8", newline="")
+            # A name on disk may hold bytes that are no text.
+            self.stream: TextIO = self._partial.open(
+                "w", encoding="utf-8", errors="backslashreplace", newline=""
+            )
         except OSError as error:
-            raise _cannot_write(path, error) from error
+            raise self._failed(error) from error
 
     def write(self, text: str) -> None:
         """Append text."""
         try:
             self.stream.write(text)
         except OSError as error:
-            raise _cannot_write(self.path, error) from error
+            raise self._failed(error) from error
 
     def finish(self) -> Path:
-        """Close the file and give it its name."""
+        """Close the file and give it its name; where that fails, nothing of it is left."""
         try:
             self.stream.close()
             self._partial.replace(self.path)
         except OSError as error:
-            raise _cannot_write(self.path, error) from error
+            raise self._failed(error) from error
         return self.path
+
+    def _failed(self, error: OSError) -> OutputError:
+        # Without its temporary file, what is incomplete can no longer be given its name.
+        with contextlib.suppress(OSError):
+            self._partial.unlink()
+        self._failure = self._failure or error
+        return cannot_write(self.path, self._failure)
 
 
 class Table(GrowingFile):
@@ -58,13 +71,9 @@ class Table(GrowingFile):
         try:
             self._rows.writerow([inert(value) if isinstance(value, str) else value for value in values])
         except OSError as error:
-            raise _cannot_write(self.path, error) from error
+            raise self._failed(error) from error
 
 
 def inert(text: str) -> str:
     """Text that no spreadsheet takes for a formula."""
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text
-
-
-def _cannot_write(path: Path, error: OSError) -> OutputError:
-    return OutputError(f"{path}: cannot be written ({error.strerror}); free space or choose another --out")

@@ -1,0 +1,63 @@
+"""What limits leukocyte AP50 on txl-pbc val: five labels that a look at the picture contradicts.
+
+    python benchmarks/label_errors.py --fields fields.jsonl
+
+Prints leukocyte AP50 of laboratories pbc and raabin as published, and with these five corrected.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from leukokit.config import PipelineConfig
+from leukokit.evaluation.detection import evaluate_detector
+from leukokit.pipeline import Pipeline
+from leukokit.training.fields import AnnotatedField, read_fields
+
+ERYTHROCYTES_BOXED_AS_LEUKOCYTES = {
+    "027b917d-c172-5be9-8dba-6bd4ef20d22d": (1, 1, 64, 141),
+    "3e08ca80-08dd-5b2c-b91e-60539d5b6a04": (1, 142, 138, 277),
+    "666561c9-bbd8-5434-ad54-fc0e5edd8186": (432, 166, 537, 288),
+    "8eb4116f-d294-568b-b716-95f15bb218e8": (534, 238, 575, 376),
+}
+LEUKOCYTES_WITHOUT_A_BOX = {"d17b8459-f618-58ef-9fad-f8f95dd66cc6": (110, 132, 426, 441)}
+
+
+def corrected(field: AnnotatedField) -> AnnotatedField:
+    """The field with its wrong label, if it has one, put right."""
+    kinds, boxes, labels = list(field.kinds), list(field.boxes), list(field.labels)
+    wrong = ERYTHROCYTES_BOXED_AS_LEUKOCYTES.get(field.image.stem)
+    if wrong:
+        distances = [sum(abs(a - b) for a, b in zip(box, wrong, strict=True)) for box in boxes]
+        kinds[distances.index(min(distances))] = "erythrocyte"
+    missing = LEUKOCYTES_WITHOUT_A_BOX.get(field.image.stem)
+    if missing:
+        boxes.append([float(side) for side in missing])
+        kinds.append("leukocyte")
+        labels.append("")
+    return replace(field, kinds=kinds, boxes=boxes, labels=labels)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--fields", type=Path, default=Path("fields.jsonl"))
+    options = parser.parse_args()
+    fields = [
+        field
+        for field in read_fields(options.fields)
+        if field.dataset == "txl-pbc" and field.split == "val" and field.lab in ("pbc", "raabin")
+    ]
+    pipeline, console = Pipeline(PipelineConfig(), "cpu"), Console()
+    for name, chosen in (("as published", fields), ("corrected", [corrected(field) for field in fields])):
+        row = evaluate_detector(pipeline, chosen, console)["kinds"]["leukocyte"]
+        low, high = row["ap50_limits"]
+        console.print(f"{name}: leukocyte AP50 {row['ap50']:.4f} ({low:.3f}-{high:.3f}), {row['cells']} leukocytes")
+
+
+if __name__ == "__main__":
+    main()

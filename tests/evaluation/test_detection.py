@@ -1,0 +1,181 @@
+"""Average precision against the reference implementation; figures on fields whose truth is known."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rich.console import Console
+
+from leukokit.data.synth import draw_smear, save_smear
+from leukokit.evaluation.detection import average_precision, evaluate_detector, match, table_of
+from leukokit.pipeline import Pipeline
+from leukokit.taxonomy import KINDS
+from leukokit.training.fields import AnnotatedField
+
+Field = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]
+
+
+def random_fields(seed: int) -> list[Field]:
+    """Per field: detections, distinct scores, cells; some detections near a cell, some not."""
+    rng = np.random.default_rng(seed)
+    count = int(rng.integers(1, 5))
+    scores = iter(rng.permutation(200).astype(np.float32) / 200)
+    fields = []
+    for _ in range(count):
+        corners = rng.uniform(0, 150, (int(rng.integers(0, 12)), 2))
+        truth = np.hstack([corners, corners + rng.uniform(10, 60, corners.shape)])
+        near = np.repeat(truth, rng.integers(0, 3, len(truth)), axis=0)
+        near = near + rng.normal(0, 5, near.shape)
+        corners = rng.uniform(0, 150, (int(rng.integers(0, 6)), 2))
+        boxes = np.vstack([near, np.hstack([corners, corners + rng.uniform(10, 60, corners.shape)])])
+        boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
+        own = np.array([next(scores) for _ in boxes], np.float32)
+        fields.append((boxes.astype(np.float32), own, truth.astype(np.float32)))
+    return fields
+
+
+def reference(fields: list[Field]) -> float:
+    from faster_coco_eval import COCO, COCOeval_faster
+
+    def row(image: int, box: npt.NDArray[np.float32]) -> dict[str, object]:
+        x1, y1, x2, y2 = (float(side) for side in box)
+        size = [x2 - x1, y2 - y1]
+        return {"image_id": image, "category_id": 1, "bbox": [x1, y1, *size], "area": size[0] * size[1]}
+
+    truths = [row(number, box) | {"iscrowd": 0} for number, field in enumerate(fields, 1) for box in field[2]]
+    answers = [
+        row(number, box) | {"score": float(score)}
+        for number, field in enumerate(fields, 1)
+        for box, score in zip(field[0], field[1], strict=True)
+    ]
+    with contextlib.redirect_stdout(io.StringIO()):
+        ground = COCO(
+            {
+                "images": [{"id": number} for number in range(1, len(fields) + 1)],
+                "annotations": [truth | {"id": number} for number, truth in enumerate(truths, 1)],
+                "categories": [{"id": 1, "name": "cell"}],
+            }
+        )
+        run = COCOeval_faster(ground, ground.loadRes(answers), iouType="bbox", print_function=lambda _: None)
+        run.params.iouThrs = np.array([0.5])
+        run.params.maxDets = [1, 10, 1000]
+        run.evaluate()
+        run.accumulate()
+    return float(run.eval["precision"][0, :, 0, 0, -1].mean())
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(0, 2**32 - 1))
+def test_average_precision_is_cocos(seed: int) -> None:
+    fields = random_fields(seed)
+    truth = sum(len(field[2]) for field in fields)
+    if not truth or not any(len(field[0]) for field in fields):
+        return
+    matched = [match(*field) for field in fields]
+    scores = np.concatenate([scores for scores, _ in matched])
+    hits = np.concatenate([hits for _, hits in matched])
+    assert average_precision(scores, hits, truth) == pytest.approx(reference(fields), abs=1e-6)
+
+
+def test_average_precision_at_its_ends() -> None:
+    scores = np.array([0.9, 0.8, 0.7], np.float32)
+    assert average_precision(scores, np.array([True, True, True]), 3) == 1.0
+    assert average_precision(scores, np.array([False, False, False]), 3) == 0.0
+    assert average_precision(scores, np.array([True, True, True]), 6) == pytest.approx(51 / 101)
+    assert average_precision(scores, np.zeros(3, bool), 0) == 0.0
+    assert average_precision(np.empty(0, np.float32), np.empty(0, bool), 4) == 0.0
+
+
+def test_cell_is_met_once_and_by_the_best_score() -> None:
+    truth = np.array([[0, 0, 10, 10]], np.float32)
+    boxes = np.array([[0, 0, 10, 9], [0, 0, 10, 10], [50, 50, 60, 60]], np.float32)
+    scores, hits = match(boxes, np.array([0.9, 0.5, 0.95], np.float32), truth)
+    assert scores.tolist() == pytest.approx([0.95, 0.9, 0.5])
+    assert hits.tolist() == [False, True, False]
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[AnnotatedField], dict[str, object]]:
+    folder = tmp_path_factory.mktemp("fields")
+    labelled = [KINDS, ("leukocyte",), ("leukocyte", "erythrocyte")]
+    fields = []
+    for seed, kinds in enumerate(labelled):
+        drawn = draw_smear(seed, 400, 300, 2, 40.0)
+        path = folder / f"{seed}.png"
+        save_smear(drawn, path)
+        kept = [number for number, kind in enumerate(drawn.kinds) if kind in kinds]
+        fields.append(
+            AnnotatedField(
+                path,
+                "drawn",
+                "drawn",
+                f"photo{seed}",
+                "",
+                "test",
+                tuple(kinds),
+                [drawn.boxes[number].tolist() for number in kept],
+                [drawn.kinds[number] for number in kept],
+                [drawn.labels[number] for number in kept],
+            )
+        )
+    lost = AnnotatedField(folder / "lost.png", "drawn", "drawn", "lost", "", "test", ("leukocyte",))
+    console = Console(file=io.StringIO(), width=120)
+    figures = evaluate_detector(Pipeline(device="cpu"), [*fields, lost], console)
+    console.print(table_of(figures))
+    return fields, figures | {"printed": console.file.getvalue()}  # type: ignore[attr-defined]  # StringIO
+
+
+def test_limits_hold_the_figure(measured: tuple[list[AnnotatedField], dict]) -> None:
+    for row in measured[1]["kinds"].values():
+        for figure in ("ap50", "precision", "recall"):
+            low, high = row[f"{figure}_limits"]
+            assert 0 <= low <= row[figure] <= high <= 1
+
+
+def test_kind_is_measured_where_it_is_annotated(measured: tuple[list[AnnotatedField], dict]) -> None:
+    fields, figures = measured
+    assert {kind: row["fields"] for kind, row in figures["kinds"].items()} == {
+        "leukocyte": 3,
+        "erythrocyte": 2,
+        "platelet": 1,
+    }
+    for kind, row in figures["kinds"].items():
+        assert row["cells"] == sum(field.kinds.count(kind) for field in fields)
+    # Had the unannotated field counted, a third of the erythrocytes would be false.
+    assert figures["kinds"]["erythrocyte"]["precision"] > 0.8
+
+
+def test_drawn_leukocytes_are_found(measured: tuple[list[AnnotatedField], dict]) -> None:
+    row = measured[1]["kinds"]["leukocyte"]
+    assert row["ap50"] > 0.8 and row["recall"] > 0.8
+    assert row["ap50_95"] <= row["ap50"]
+    assert row["count_error"] <= 1
+
+
+def test_means_and_threshold(measured: tuple[list[AnnotatedField], dict]) -> None:
+    figures = measured[1]
+    rows = figures["kinds"].values()
+    assert figures["map50"] == pytest.approx(np.mean([row["ap50"] for row in rows]), abs=1e-3)
+    assert figures["threshold"] == Pipeline(device="cpu").detector.confidence
+
+
+def test_image_that_cannot_be_read_is_reported_and_left_out(
+    measured: tuple[list[AnnotatedField], dict],
+) -> None:
+    figures = measured[1]
+    assert figures["fields"] == 3
+    assert len(figures["failures"]) == 1 and "lost.png" in figures["failures"][0]
+
+
+def test_figures_are_json_and_a_table(measured: tuple[list[AnnotatedField], dict]) -> None:
+    figures = measured[1]
+    assert json.loads(json.dumps(figures, allow_nan=False))["kinds"]
+    for kind in figures["kinds"]:
+        assert kind in figures["printed"]
