@@ -56,7 +56,9 @@ def main() -> None:
     for name, chosen in (("as published", fields), ("corrected", [corrected(field) for field in fields])):
         row = evaluate_detector(pipeline, chosen, console)["kinds"]["leukocyte"]
         low, high = row["ap50_limits"]
-        console.print(f"{name}: leukocyte AP50 {row['ap50']:.4f} ({low:.3f}-{high:.3f}), {row['cells']} leukocytes")
+        console.print(
+            f"{name}: leukocyte AP50 {row['ap50']:.4f} ({low:.3f}-{high:.3f}), {row['cells']} leukocytes"
+        )
 
 
 if __name__ == "__main__":

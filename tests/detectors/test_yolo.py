@@ -216,8 +216,8 @@ def real_fields(count: int) -> list[RGBImage]:
     return images
 
 
-def close(count: int, expected: int, share: float = 0.01) -> bool:
-    return abs(count - expected) <= max(1, share * expected)
+def close(count: int, expected: int) -> bool:
+    return abs(count - expected) <= max(1, 0.01 * expected)
 
 
 def test_large_field_counts_as_its_parts_and_as_one_look(loaded: LoadedNetwork) -> None:
@@ -238,8 +238,8 @@ def test_large_field_counts_as_its_parts_and_as_one_look(loaded: LoadedNetwork) 
         alone = sum(cells.counts[kind] for cells in parts)
         assert alone >= side * side - 2
         # Cells at the threshold go either way with the place of a tile's grid.
-        assert close(tiled.counts[kind], alone, 0.02), (kind, tiled.counts, alone)
-        assert close(tiled.counts[kind], one.counts[kind], 0.02), (kind, tiled.counts, one.counts)
+        assert close(tiled.counts[kind], alone), (kind, tiled.counts, alone)
+        assert close(tiled.counts[kind], one.counts[kind]), (kind, tiled.counts, one.counts)
     for some, others in ((tiled, one), (one, tiled)):
         sure = some[some.scores >= 0.5]
         met = (overlaps(sure.boxes, others.boxes) >= 0.5).any(axis=1)
