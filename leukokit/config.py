@@ -55,7 +55,7 @@ def load_config(
     if detector:
         # Parameters of one plugin mean nothing to another.
         previous = values.get("detector")
-        same = isinstance(previous, dict) and previous.get("name") == detector
+        same = isinstance(previous, dict) and previous.get("name", "yolo") == detector
         values["detector"] = previous if same else {"name": detector}
     return _validate(PipelineConfig, values, path, assignments)
 

@@ -14,7 +14,7 @@ from leukokit import __version__
 from leukokit.cells import Cells
 from leukokit.config import PipelineConfig
 from leukokit.detectors.base import Detector
-from leukokit.errors import ConfigError, PluginError
+from leukokit.errors import ConfigError, LeukokitError, PluginError
 from leukokit.registry import detectors
 from leukokit.results import SmearResult
 from leukokit.smear import Smear, read_smear
@@ -55,11 +55,20 @@ class Pipeline:
         """Cells of one prepared smear.
 
         Raises:
-            PluginError: the detector broke its contract.
+            PluginError: the detector raised, or broke its contract.
         """
-        answers = self.detector.detect([smear])
+        where = smear.path or "image"
+        try:
+            answers = self.detector.detect([smear])
+        except LeukokitError:
+            raise
+        except Exception as error:
+            cause = " ".join(f"{type(error).__name__}: {error}".split())
+            raise PluginError(f"{where}: detector '{self.detector.name}' failed ({cause})") from error
         if len(answers) != 1 or not isinstance(answers[0], Cells):
-            raise PluginError(f"detector '{self.detector.name}' must return one Cells for each smear")
+            raise PluginError(
+                f"{where}: detector '{self.detector.name}' must return one Cells for each smear"
+            )
         return answers[0]
 
     def run(self, path: Path, output_stem: Path | None = None) -> SmearResult:

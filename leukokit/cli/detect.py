@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from leukokit.errors import ImageError
+    from leukokit.errors import LeukokitError
     from leukokit.inputs import FoundImage
     from leukokit.pipeline import Pipeline
     from leukokit.results import SmearResult
@@ -55,7 +55,7 @@ def detect(
     from rich.console import Console
 
     from leukokit.config import load_config
-    from leukokit.errors import ImageError
+    from leukokit.errors import LeukokitError
     from leukokit.inputs import find_images
     from leukokit.pipeline import Pipeline
     from leukokit.registry import load_file
@@ -75,7 +75,7 @@ def detect(
     with _open_writers(names, out or DEFAULT_OUT) as writers:
         results = _results(pipeline, found.images)
         for result in results:
-            if isinstance(result, ImageError):
+            if isinstance(result, LeukokitError):
                 failures.append(str(result))
                 typer.echo(f"error: {result}", err=True)
                 continue
@@ -83,7 +83,7 @@ def detect(
             for writer in writers:
                 writer.write(result)
             if json_lines:
-                typer.echo(json.dumps(result.to_json(), ensure_ascii=False, allow_nan=False))
+                typer.echo(json.dumps(result.to_json(), allow_nan=False))
             elif not quiet:
                 _print_row(console, result, first=done == 1)
             for note in result.notes:
@@ -96,13 +96,14 @@ def detect(
         raise typer.Exit(3 if done else 1)
 
 
-def _results(pipeline: Pipeline, images: Sequence[FoundImage]) -> Iterator[SmearResult | ImageError]:
-    from leukokit.errors import ImageError
+def _results(pipeline: Pipeline, images: Sequence[FoundImage]) -> Iterator[SmearResult | LeukokitError]:
+    from leukokit.errors import ImageError, PluginError
 
     for image in images:
         try:
             yield pipeline.run(image.path, image.stem_path)
-        except ImageError as error:
+        except (ImageError, PluginError) as error:
+            # What is wrong with one image must not cost the others.
             yield error
 
 

@@ -16,6 +16,7 @@ def list_plugins(
 ) -> None:
     """List all plugins. Reads metadata only; 'leukokit doctor' also imports them."""
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
     from leukokit.registry import ALL, load_file
@@ -27,7 +28,7 @@ def list_plugins(
         table.add_column(column)
     for registry in ALL:
         for row in registry.rows():
-            status = f"[red]{row.error}[/red]" if row.error else "ok"
+            status = f"[red]{escape(row.error)}[/red]" if row.error else "ok"
             table.add_row(row.kind, row.name, row.version, row.package, status)
     Console().print(table)
 

@@ -89,7 +89,9 @@ def record_metrics(card_path: Path, title: str, figures: dict[str, Any]) -> None
     kept = [entry for entry in card.metrics if entry["title"] != title]
     numbers = {key: figures[key] for key in ("fields", "photos", "threshold", "map50", "map50_95", "kinds")}
     changed = card.model_copy(update={"metrics": [*kept, {"title": title} | numbers]})
-    card_path.write_text(changed.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    partial = card_path.with_name(card_path.name + ".part")
+    partial.write_text(changed.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    partial.replace(card_path)
 
 
 def _parse_card(card_path: Path) -> DetectorCard:
