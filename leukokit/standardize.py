@@ -6,7 +6,8 @@ reduced copy of the field, undo most of it:
 1. *Light.* The background is the upper envelope of the intensities. A quadratic surface with a
    vignetting term is fitted to the log intensity of each channel by expectile regression (asymmetric
    least squares), so that a pixel darker than the surface hardly pulls on it. Seven coefficients cannot
-   follow a cell, even one that fills half of a close-up, which is what a blurred copy of the field does.
+   follow single cells, as a blurred copy of the field does; only a lone cell that fills nearly half of
+   an otherwise empty picture still bends them.
 2. *White.* Dividing by that surface sets the empty background to white (Beer-Lambert: what is left is
    transmittance, and ``-log`` of it optical density).
 3. *Stain.* The optical density of the palest half of everything that is not background, which is

@@ -31,16 +31,19 @@ class Glimpse:
     scale: float
 
 
-def glimpses(width: int, height: int) -> Iterator[Glimpse]:
-    """What to look at, in order: the whole field reduced, then its middle closer and closer, then coarser."""
-    whole = min(1.0, GLIMPSE_SIDE / max(width, height))
+def glimpses(width: int, height: int, side: int = GLIMPSE_SIDE) -> Iterator[Glimpse]:
+    """What to look at, in order: the whole field reduced, then its middle closer and closer, then coarser.
+
+    Nothing shown to the detector is longer than ``side`` pixels.
+    """
+    whole = min(1.0, side / max(width, height))
     yield Glimpse((0, 0, width, height), whole)
     scale = whole
     while scale < 1.0:
         scale = min(1.0, scale * 2.5)
-        yield Glimpse(_middle(width, height, round(GLIMPSE_SIDE / scale)), scale)
+        yield Glimpse(_middle(width, height, round(side / scale)), scale)
     yield Glimpse((0, 0, width, height), whole / 2.5)
-    yield Glimpse(_middle(width, height, GLIMPSE_SIDE // 2), 2.0)
+    yield Glimpse(_middle(width, height, side // 2), 2.0)
 
 
 def diameter_of(cells: Cells, smallest: float, largest: float) -> tuple[float, int] | None:

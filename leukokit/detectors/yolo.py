@@ -15,7 +15,7 @@ from pydantic import Field
 from leukokit import weights
 from leukokit.cells import Cells
 from leukokit.detectors.base import Detector
-from leukokit.detectors.scale import ENOUGH, Glimpse, diameter_of, glimpses
+from leukokit.detectors.scale import ENOUGH, GLIMPSE_SIDE, Glimpse, diameter_of, glimpses
 from leukokit.detectors.tiling import Tile, owned, suppress, tiles_of
 from leukokit.detectors.yolo_network import LoadedNetwork, load_network
 from leukokit.pixels import RGBImage, scaled
@@ -98,7 +98,7 @@ class YoloDetector(Detector):
         found: list[Cells | None] = [None] * len(smears)
         scales = [self._given_scale()] * len(smears)
         if self.params.cell_diameter_px is None:
-            firsts = [next(glimpses(smear.width, smear.height)) for smear in smears]
+            firsts = [next(self._glimpses(smear)) for smear in smears]
             seen = self._run(_as_look(smear, glimpse) for smear, glimpse in zip(smears, firsts, strict=True))
             for number, (smear, first, cells) in enumerate(zip(smears, firsts, seen, strict=True)):
                 scales[number] = self._scale(smear, first, cells)
@@ -119,6 +119,9 @@ class YoloDetector(Detector):
         stored["params"]["weights"] = self.loaded.name
         return stored | {"weights_sha256": self.loaded.sha256}
 
+    def _glimpses(self, smear: Smear) -> Iterator[Glimpse]:
+        return glimpses(smear.width, smear.height, min(GLIMPSE_SIDE, self.params.tile_px))
+
     def _given_scale(self) -> float:
         return float(self.loaded.cell_diameter_px / (self.params.cell_diameter_px or 1.0))
 
@@ -126,7 +129,7 @@ class YoloDetector(Detector):
         """Factor that brings the smear's erythrocytes to the size the network sees best."""
         low, high = self.loaded.diameter_range_px
         measured: list[tuple[int, float]] = []
-        for glimpse in glimpses(smear.width, smear.height):
+        for glimpse in self._glimpses(smear):
             if glimpse != first:
                 cells = next(self._run([_as_look(smear, glimpse)]))
             confident = cells[cells.scores >= max(self.confidence, 0.25)]
