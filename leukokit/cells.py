@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 
-from leukokit.taxonomy import ERYTHROCYTE, KINDS
+from leukokit.taxonomy import ERYTHROCYTE, KINDS, LEUKOCYTE, UNCLASSIFIED
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -17,6 +17,58 @@ if TYPE_CHECKING:
 
 FEWEST_FOR_RULER = 3
 """Fewest erythrocytes whose median diameter is taken for the field's ruler."""
+
+LEUKOCYTE_TO_ERYTHROCYTE = 1.95
+"""Usual ratio of a leukocyte's to an erythrocyte's box side; the ruler of a field without erythrocytes."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Labelling:
+    """Class probabilities of the cells of a field; checked when made.
+
+    Attributes:
+        probabilities: (N, C) float32; a leukocyte's row sums to one, any other cell's is all zero.
+        classes: the C class names.
+        limit: a leukocyte whose largest probability is below it is ``unclassified`` and wants review.
+
+    Raises:
+        ValueError: shapes do not fit, or a row is no distribution.
+    """
+
+    probabilities: npt.NDArray[np.float32]
+    classes: tuple[str, ...]
+    limit: float = 0.0
+
+    def __post_init__(self) -> None:
+        values = np.asarray(self.probabilities, dtype=np.float32)
+        if values.ndim != 2 or values.shape[1] != len(self.classes) or not self.classes:
+            raise ValueError(f"probabilities must be (N, {len(self.classes)}), not {values.shape}")
+        if not np.isfinite(values).all() or (values < 0).any():
+            raise ValueError("probabilities must be finite and not negative")
+        sums = values.sum(axis=1)
+        if not np.all((np.abs(sums - 1) < 1e-3) | (sums == 0)):
+            raise ValueError("a row of probabilities must sum to one, or be all zero")
+        object.__setattr__(self, "probabilities", values)
+
+    def __getitem__(self, index: npt.NDArray[np.bool_] | npt.NDArray[np.int64] | slice) -> Labelling:
+        """The rows at a boolean mask, an array of positions, or a slice."""
+        return Labelling(self.probabilities[index], self.classes, self.limit)
+
+    @property
+    def review(self) -> npt.NDArray[np.bool_]:
+        """(N,): leukocytes that no class is certain enough of."""
+        largest = self.probabilities.max(axis=1)
+        review: npt.NDArray[np.bool_] = (largest > 0) & (largest < self.limit)
+        return review
+
+    @property
+    def labels(self) -> list[str]:
+        """N names: a class, ``unclassified``, or empty for a cell that is no leukocyte."""
+        best, known = self.probabilities.argmax(axis=1), self.probabilities.any(axis=1)
+        return [
+            "" if not there else UNCLASSIFIED if unsure else self.classes[number]
+            for number, there, unsure in zip(best, known, self.review, strict=True)
+        ]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,6 +80,7 @@ class Cells:
         kinds: (N,) int64, positions in ``taxonomy.KINDS``.
         scores: (N,) float32 in 0..1, the detector's confidence.
         notes: what a user should be told of how these cells were found.
+        labelling: the classes of the leukocytes, once a classifier has told them apart.
 
     Raises:
         ValueError: shapes do not fit, or a value is out of range or not finite.
@@ -37,6 +90,7 @@ class Cells:
     kinds: npt.NDArray[np.int64]
     scores: npt.NDArray[np.float32]
     notes: tuple[str, ...] = ()
+    labelling: Labelling | None = None
 
     def __post_init__(self) -> None:
         boxes = np.asarray(self.boxes, dtype=np.float32)
@@ -56,6 +110,8 @@ class Cells:
                 raise ValueError(f"kinds must be whole numbers from 0 to {len(KINDS) - 1}")
             if not (scores >= 0).all() or not (scores <= 1).all():
                 raise ValueError("scores must lie between 0 and 1")
+        if self.labelling is not None and len(self.labelling.probabilities) != count:
+            raise ValueError(f"{count} cells, but probabilities of {len(self.labelling.probabilities)}")
         object.__setattr__(self, "boxes", boxes)
         object.__setattr__(self, "kinds", kinds.astype(np.int64))
         object.__setattr__(self, "scores", scores)
@@ -67,7 +123,7 @@ class Cells:
 
     @classmethod
     def concatenate(cls, parts: Sequence[Cells]) -> Cells:
-        """Cells of several parts in their order; equal notes are kept once."""
+        """Cells of several parts in their order, without classes; equal notes are kept once."""
         if not parts:
             return cls.empty()
         return cls(
@@ -77,12 +133,17 @@ class Cells:
             tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         )
 
+    def labelled(self, labelling: Labelling) -> Cells:
+        """The same cells with classes."""
+        return replace(self, labelling=labelling)
+
     def __len__(self) -> int:
         return len(self.boxes)
 
     def __getitem__(self, index: npt.NDArray[np.bool_] | npt.NDArray[np.int64] | slice) -> Cells:
         """The cells at a boolean mask, an array of positions, or a slice."""
-        return Cells(self.boxes[index], self.kinds[index], self.scores[index], self.notes)
+        labelling = None if self.labelling is None else self.labelling[index]
+        return Cells(self.boxes[index], self.kinds[index], self.scores[index], self.notes, labelling)
 
     @property
     def diameters(self) -> npt.NDArray[np.float32]:
@@ -97,17 +158,45 @@ class Cells:
         return float(np.median(erythrocytes)) if len(erythrocytes) >= FEWEST_FOR_RULER else None
 
     @property
+    def ruler_px(self) -> float | None:
+        """Erythrocyte diameter in pixels, measured or implied; None where no cell has a size.
+
+        Where fewer than three erythrocytes are found it is what the leukocytes imply, by the usual ratio of
+        the two, or else the median diameter of all cells.
+        """
+        if measured := self.cell_diameter_px:
+            return measured
+        diameters = self.diameters
+        sized = diameters > 0
+        leukocytes = diameters[sized & (self.kinds == LEUKOCYTE)]
+        if len(leukocytes):
+            return float(np.median(leukocytes)) / LEUKOCYTE_TO_ERYTHROCYTE
+        return float(np.median(diameters[sized])) if sized.any() else None
+
+    @property
     def counts(self) -> dict[str, int]:
         """Number of cells of each kind, those with none included."""
         return {kind: int((self.kinds == number).sum()) for number, kind in enumerate(KINDS)}
 
+    @property
+    def class_counts(self) -> dict[str, int]:
+        """Leukocytes of each class and those unclassified; empty before they are labelled."""
+        if self.labelling is None:
+            return {}
+        labels = self.labelling.labels
+        return {name: labels.count(name) for name in (*self.labelling.classes, UNCLASSIFIED)}
+
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a cell: kind, score, x1, y1, x2, y2 (pixels)."""
+        """One row a cell: kind, score, x1, y1, x2, y2 (pixels); label, review, p_CLASS once labelled."""
         import pandas as pd
 
         kinds = pd.Series([KINDS[kind] for kind in self.kinds], dtype=str)
         table = pd.DataFrame({"kind": kinds, "score": self.scores})
         table[["x1", "y1", "x2", "y2"]] = self.boxes
+        if self.labelling is not None:
+            table["label"] = pd.Series(self.labelling.labels, dtype=str)
+            table["review"] = self.labelling.review
+            table[[f"p_{name}" for name in self.labelling.classes]] = self.labelling.probabilities
         return table
 
     def to_supervision(self) -> sv.Detections:

@@ -12,6 +12,13 @@ from leukokit.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
 
+DEFAULT_PLUGINS = {"detector": "yolo", "graph": "knn", "classifier": "cnn"}
+"""The plugin of each section of a configuration that names none."""
+
+
+NO_CLASSIFIER = "none"
+"""What a user says for a pipeline that only detects."""
+
 
 class PluginChoice(BaseModel):
     """A plugin and its parameters; in YAML the parameters stand beside the name."""
@@ -27,7 +34,7 @@ class PluginChoice(BaseModel):
             return {"name": value}
         if isinstance(value, dict) and "params" not in value:
             return {
-                "name": value.get("name", "yolo"),
+                "name": value.get("name"),
                 "params": {k: v for k, v in value.items() if k != "name"},
             }
         return value
@@ -39,10 +46,28 @@ class PipelineConfig(BaseModel):
     model_config = ConfigDict(extra="forbid")
     standardize: bool = Field(True, description="even out light and stain before detection")
     detector: PluginChoice = Field(default_factory=lambda: PluginChoice(name="yolo"))
+    graph: PluginChoice = Field(default_factory=lambda: PluginChoice(name="knn"))
+    classifier: PluginChoice | None = Field(
+        default_factory=lambda: PluginChoice(name="cnn"), description="null for none"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named(cls, values: Any) -> Any:
+        # A section without a name sets parameters of the default plugin.
+        for key, name in DEFAULT_PLUGINS.items():
+            section = values.get(key) if isinstance(values, dict) else None
+            if isinstance(section, dict) and "params" not in section:
+                values = {**values, key: {"name": name, **section}}
+        return values
 
 
 def load_config(
-    path: Path | None, assignments: Sequence[str] = (), detector: str | None = None
+    path: Path | None,
+    assignments: Sequence[str] = (),
+    detector: str | None = None,
+    graph: str | None = None,
+    classifier: str | None = None,
 ) -> PipelineConfig:
     """A configuration from a YAML file, then options, then ``KEY=VALUE`` assignments, each over the last.
 
@@ -50,13 +75,17 @@ def load_config(
         ConfigError: unreadable file, unknown key, or a value of the wrong type; one line.
     """
     values = _read_yaml(path) if path else {}
-    if isinstance(values.get("detector"), str):
-        values["detector"] = {"name": values["detector"]}
-    if detector:
-        # Parameters of one plugin mean nothing to another.
-        previous = values.get("detector")
-        same = isinstance(previous, dict) and previous.get("name", "yolo") == detector
-        values["detector"] = previous if same else {"name": detector}
+    options = {"detector": detector, "graph": graph, "classifier": classifier}
+    for key, chosen in options.items():
+        if isinstance(values.get(key), str):
+            values[key] = {"name": values[key]}
+        if key == "classifier" and chosen == NO_CLASSIFIER:
+            values[key] = None
+        elif chosen:
+            # Parameters of one plugin mean nothing to another.
+            previous = values.get(key)
+            same = isinstance(previous, dict) and previous.get("name", DEFAULT_PLUGINS[key]) == chosen
+            values[key] = previous if same else {"name": chosen}
     return _validate(PipelineConfig, values, path, assignments)
 
 

@@ -1,4 +1,4 @@
-"""From image files to results: read, standardise, detect."""
+"""From image files to results: read, standardise, detect, link, label."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from leukokit import __version__
-from leukokit.cells import Cells
+from leukokit.cells import Cells, Labelling
+from leukokit.classifiers.base import Classifier
 from leukokit.config import PipelineConfig
 from leukokit.detectors.base import Detector
 from leukokit.errors import ConfigError, LeukokitError, PluginError
-from leukokit.registry import detectors
+from leukokit.graph import CellGraph
+from leukokit.graph_builders.base import GraphBuilder
+from leukokit.registry import classifiers, detectors, graph_builders
 from leukokit.results import SmearResult
 from leukokit.smear import Smear, read_smear
 
@@ -36,6 +39,16 @@ class Pipeline:
         self.device = resolve_device(device)
         plugin = detectors.get(self.config.detector.name)
         self.detector: Detector = plugin(plugin.parse(self.config.detector.params), self.device)
+        builder = graph_builders.get(self.config.graph.name)
+        self.graph_builder: GraphBuilder = builder(builder.parse(self.config.graph.params))
+        self.classifier = self._classifier()
+
+    def _classifier(self) -> Classifier | None:
+        choice = self.config.classifier
+        if choice is None:
+            return None
+        plugin = classifiers.get(choice.name)
+        return plugin(plugin.parse(choice.params), self.device)
 
     def read(self, path: Path) -> Smear:
         """Read an image and measure its light and stain.
@@ -71,17 +84,62 @@ class Pipeline:
             )
         return answers[0]
 
-    def run(self, path: Path, output_stem: Path | None = None) -> SmearResult:
-        """Read one image and find its cells.
+    def build(self, cells: Cells) -> CellGraph:
+        """The graph of one smear's cells.
 
         Raises:
-            ImageError: it cannot be read.  PluginError: the detector broke its contract.
+            PluginError: the graph builder raised, or broke its contract.
+        """
+        said = f"graph builder '{self.graph_builder.name}'"
+        try:
+            graph = self.graph_builder.build(cells)
+        except LeukokitError:
+            raise
+        except Exception as error:
+            cause = " ".join(f"{type(error).__name__}: {error}".split())
+            raise PluginError(f"{said} failed ({cause})") from error
+        if not isinstance(graph, CellGraph) or len(graph) != len(cells):
+            raise PluginError(f"{said} must return one CellGraph of all cells it is given")
+        return graph
+
+    def label(self, smear: Smear, graph: CellGraph) -> Cells:
+        """The graph's cells with the classes of the leukocytes; as they are, where there is no classifier.
+
+        Raises:
+            PluginError: the classifier raised, or broke its contract.
+        """
+        if self.classifier is None:
+            return graph.cells
+        said = f"{smear.path or 'image'}: classifier '{self.classifier.name}'"
+        try:
+            answers = self.classifier.classify([smear], [graph])
+            classes, limit = self.classifier.classes, self.classifier.limit
+        except LeukokitError:
+            raise
+        except Exception as error:
+            cause = " ".join(f"{type(error).__name__}: {error}".split())
+            raise PluginError(f"{said} failed ({cause})") from error
+        if len(answers) != 1:
+            raise PluginError(f"{said} must return one array for each graph")
+        try:
+            return graph.cells.labelled(Labelling(answers[0], tuple(classes), limit))
+        except (ValueError, TypeError) as error:
+            raise PluginError(f"{said}: {error}") from error
+
+    def run(self, path: Path, output_stem: Path | None = None) -> SmearResult:
+        """Read one image, find its cells, link them and tell the leukocytes' classes.
+
+        Raises:
+            ImageError: it cannot be read.  PluginError: a plugin broke its contract.
         """
         started = time.perf_counter()
         smear = self.read(path)
-        cells = self.detect(smear)
+        graph = self.build(self.detect(smear))
+        cells = self.label(smear, graph)
+        graph = replace(graph, cells=cells)
         seconds = time.perf_counter() - started
-        return SmearResult(smear, cells, output_stem or Path(path.stem), self.provenance, seconds)
+        stem = output_stem or Path(path.stem)
+        return SmearResult(smear, cells, stem, self.provenance, seconds, graph)
 
     def run_all(self, paths: Iterable[Path]) -> Iterator[SmearResult]:
         """``run`` for each path, lazily: only one image is in memory at a time."""
@@ -99,6 +157,8 @@ class Pipeline:
             "device": self.device,
             "standardize": self.config.standardize,
             "detector": self.detector.provenance(),
+            "graph": self.graph_builder.provenance(),
+            "classifier": None if self.classifier is None else self.classifier.provenance(),
         }
 
 

@@ -18,7 +18,9 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from leukokit.errors import PluginError
 
 if TYPE_CHECKING:
+    from leukokit.classifiers.base import Classifier
     from leukokit.detectors.base import Detector
+    from leukokit.graph_builders.base import GraphBuilder
     from leukokit.writers.base import Writer
 
 T = TypeVar("T")
@@ -141,8 +143,14 @@ class Registry(Generic[T]):
 
 
 detectors: Registry[Detector] = Registry("detector", "leukokit.detectors", "leukokit.detectors.base:Detector")
+graph_builders: Registry[GraphBuilder] = Registry(
+    "graph builder", "leukokit.graph_builders", "leukokit.graph_builders.base:GraphBuilder"
+)
+classifiers: Registry[Classifier] = Registry(
+    "classifier", "leukokit.classifiers", "leukokit.classifiers.base:Classifier"
+)
 writers: Registry[Writer] = Registry("writer", "leukokit.writers", "leukokit.writers.base:Writer")
-ALL: tuple[Registry[Any], ...] = (detectors, writers)
+ALL: tuple[Registry[Any], ...] = (detectors, graph_builders, classifiers, writers)
 
 
 def load_file(path: Path) -> None:

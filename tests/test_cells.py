@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leukokit.cells import Cells
+from leukokit.cells import LEUKOCYTE_TO_ERYTHROCYTE, Cells
 from leukokit.taxonomy import ERYTHROCYTE, KINDS, LEUKOCYTE, PLATELET
 
 SCORES = st.floats(0, 1, width=32)
@@ -149,3 +149,24 @@ def test_the_ruler_is_the_median_red_cell_and_wants_three() -> None:
     assert three.cell_diameter_px == pytest.approx(43.0)
     oblong = Cells(np.array([[0, 0, 20, 80]] * 3), np.full(3, ERYTHROCYTE), np.ones(3, np.float32))
     assert oblong.cell_diameter_px == pytest.approx(40.0)
+
+
+@pytest.mark.parametrize(
+    ("erythrocytes", "leukocytes", "platelets", "ruler"),
+    [
+        ([40, 43, 300], [90], [9], 43),
+        ([40, 50], [78, 78, 90], [9] * 9, 78 / LEUKOCYTE_TO_ERYTHROCYTE),
+        ([40, 50], [], [12], 40),
+        ([], [], [12], 12),
+        ([], [0, 0, 78], [], 78 / LEUKOCYTE_TO_ERYTHROCYTE),
+        ([0, 0, 0], [], [0, 12], 12),
+        ([0, 0, 0], [0], [0], None),
+        ([], [], [], None),
+    ],
+)
+def test_the_ruler_is_implied_where_it_cannot_be_measured(
+    erythrocytes: list[float], leukocytes: list[float], platelets: list[float], ruler: float | None
+) -> None:
+    kinds = ((ERYTHROCYTE, erythrocytes), (LEUKOCYTE, leukocytes), (PLATELET, platelets))
+    found = Cells.concatenate([of_kind(kind, diameters) for kind, diameters in kinds]).ruler_px
+    assert found == (None if ruler is None else pytest.approx(ruler))

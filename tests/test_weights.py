@@ -35,7 +35,7 @@ def make(folder: Path, content: bytes = b"some weights", **changes: Any) -> Path
 
 def refusal(path: Path) -> str:
     with pytest.raises(WeightsError) as caught:
-        weights.read_card(path)
+        weights.read_card(path, weights.DetectorCard)
     assert len(str(caught.value).splitlines()) == 1
     assert "mine" in str(caught.value)
     return str(caught.value)
@@ -47,7 +47,7 @@ def test_something_is_shipped() -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_shipped_weights_fit_their_card(path: Path) -> None:
-    card = weights.read_card(path)
+    card = weights.read_card(path, weights.DetectorCard)
     assert card.name == path.stem
     assert card.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
     assert path.stat().st_size < MOST_BYTES
@@ -64,11 +64,11 @@ def test_a_shipped_file_that_was_cut_short_is_refused(tmp_path: Path, path: Path
     cut.write_bytes(path.read_bytes()[:-1])
     shutil.copy(path.with_suffix(".json"), tmp_path)
     with pytest.raises(WeightsError, match="is not the card's"):
-        weights.read_card(cut)
+        weights.read_card(cut, weights.DetectorCard)
 
 
 def test_a_card_is_read_with_its_defaults(tmp_path: Path) -> None:
-    card = weights.read_card(make(tmp_path))
+    card = weights.read_card(make(tmp_path), weights.DetectorCard)
     assert (card.name, card.diameter_range_px, card.confidence) == ("mine", (20.0, 90.0), 0.25)
     assert "not a medical device" in card.use
 
@@ -93,7 +93,7 @@ def test_a_changed_byte_is_noticed(tmp_path: Path) -> None:
     path.write_bytes(b"some Weights")
     message = refusal(path)
     assert hashlib.sha256(b"some Weights").hexdigest()[:12] in message
-    assert weights.read_card(path, check=False).name == "mine"
+    assert weights.read_card(path, weights.DetectorCard, check=False).name == "mine"
 
 
 def test_a_card_that_is_missing(tmp_path: Path) -> None:
@@ -130,6 +130,6 @@ def test_metrics_replace_those_of_the_same_title(tmp_path: Path) -> None:
     path = make(tmp_path)
     for title, score in (("one", 0.5), ("two", 0.6), ("one", 0.7)):
         weights.record_metrics(path.with_suffix(".json"), title, FIGURES | {"map50": score, "other": 1})
-    recorded = weights.read_card(path).metrics
+    recorded = weights.read_card(path, weights.DetectorCard).metrics
     assert [(entry["title"], entry["map50"]) for entry in recorded] == [("two", 0.6), ("one", 0.7)]
     assert "other" not in recorded[0]

@@ -182,3 +182,25 @@ def _people() -> Console:
     from rich.console import Console
 
     return Console(stderr=True, highlight=False)
+
+
+@app.command()
+def cells(
+    fields: Annotated[Path, typer.Option(help="Prepared fields (.jsonl) with classes of leukocytes.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    config: Annotated[Path | None, typer.Option(help="Pipeline as a YAML file.")] = None,
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", help="Setting, e.g. detector.weights=FILE; repeatable.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Detect the cells of labelled fields once, and keep what training a classifier needs of them."""
+    from leukokit.config import NO_CLASSIFIER, load_config
+    from leukokit.pipeline import Pipeline
+    from leukokit.training.cells import see_fields
+    from leukokit.training.fields import read_fields
+
+    console = _people()
+    pipeline = Pipeline(load_config(config, assign or [], classifier=NO_CLASSIFIER), device)
+    crops = see_fields(read_fields(fields), pipeline, out, console.print)
+    console.print(f"wrote {crops} labelled cells to {out}", soft_wrap=True)

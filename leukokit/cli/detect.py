@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import textwrap
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from leukokit.differential import Differential
     from leukokit.errors import LeukokitError
     from leukokit.inputs import FoundImage
     from leukokit.pipeline import Pipeline
@@ -40,6 +43,10 @@ def detect(
         typer.Option(help=f"Writers, comma-separated; 'none' for no files. [default: {DEFAULT_SAVE}]"),
     ] = None,
     detector: Annotated[str | None, typer.Option(help="Detector plugin. [default: yolo]")] = None,
+    graph: Annotated[str | None, typer.Option(help="Graph builder plugin. [default: knn]")] = None,
+    classifier: Annotated[
+        str | None, typer.Option(help="Classifier plugin; 'none' leaves leukocytes without a class.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="Pipeline as a YAML file.")] = None,
     assign: Annotated[
         list[str] | None, typer.Option("--set", help="Setting, e.g. detector.confidence=0.3; repeatable.")
@@ -51,10 +58,11 @@ def detect(
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
-    """Find the cells of smear images, print their counts and save the results."""
+    """Find the cells of smear images, tell their leukocytes apart, print counts and save the results."""
     from rich.console import Console
 
     from leukokit.config import load_config
+    from leukokit.differential import differential
     from leukokit.errors import LeukokitError
     from leukokit.inputs import find_images
     from leukokit.pipeline import Pipeline
@@ -64,7 +72,8 @@ def detect(
     for path in plugin or []:
         load_file(path)
     assignments = [*(assign or []), *(["detector.trust_pickle=true"] if trust_pickle else [])]
-    pipeline = Pipeline(load_config(config, assignments, detector), device)
+    settings = load_config(config, assignments, detector, graph=graph, classifier=classifier)
+    pipeline = Pipeline(settings, device)
     names = _writer_names(save, writes=not json_lines or out is not None)
     found = find_images(images)
     failures = list(found.problems)
@@ -72,6 +81,7 @@ def detect(
         typer.echo(f"error: {problem}", err=True)
 
     done = 0
+    classes: Counter[str] = Counter()
     with _open_writers(names, out or DEFAULT_OUT) as writers:
         results = _results(pipeline, found.images)
         for result in results:
@@ -80,16 +90,21 @@ def detect(
                 typer.echo(f"error: {result}", err=True)
                 continue
             done += 1
+            # Zeros stay: a class without a cell has its row, too.
+            classes.update(result.cells.class_counts)
             for writer in writers:
                 writer.write(result)
             if json_lines:
                 typer.echo(json.dumps(result.to_json(), allow_nan=False))
             elif not quiet:
                 _print_row(console, result, first=done == 1)
+                _print_classes(console, result)
             for note in result.notes:
                 console.print(f"  note: {note}", style="yellow", markup=False)
             # Let go of the image before the next one is read.
             del result
+    if classes:
+        _print_differential(console, differential(classes), done)
     if done and not quiet:
         _print_files(console, writers)
     if failures:
@@ -150,6 +165,50 @@ def _print_row(console: Console, result: SmearResult, first: bool) -> None:
     figures = [str(count) for count in counts.values()]
     table.add_row(Text(name), *figures, "-" if ruler is None else f"{ruler:.0f} px", f"{result.seconds:.2f}")
     console.print(table)
+
+
+def _print_classes(console: Console, result: SmearResult) -> None:
+    from rich.text import Text
+
+    # A line breaks between entries, never within one: only there is a space that may.
+    entries = [
+        f"{name} {count}".replace(" ", "\N{NO-BREAK SPACE}")
+        for name, count in result.cells.class_counts.items()
+        if count
+    ]
+    indent = "  "
+    lines = textwrap.wrap(
+        indent.join(entries), console.width, initial_indent=indent, subsequent_indent=indent
+    )
+    for line in lines:
+        console.print(Text(line.replace("\N{NO-BREAK SPACE}", " ")), no_wrap=True, overflow="ignore")
+
+
+def _print_differential(console: Console, count: Differential, images: int) -> None:
+    """The differential count of all images, with what is left out of it below."""
+    from rich.table import Table
+    from rich.text import Text
+
+    console.print()
+    if count.n:
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        table.add_column(f"differential of {images} image{'s' if images > 1 else ''}", no_wrap=True)
+        for title in ("n", "%", "95% limits"):
+            table.add_column(title, justify="right", no_wrap=True)
+        for name, share in count.shares.items():
+            limits = f"{share.low:.1f} - {share.high:.1f}"
+            table.add_row(Text(name), str(share.count), f"{share.percent:.1f}", limits)
+        table.add_row("classified leukocytes", str(count.n), style="bold")
+        console.print(table)
+    if count.few:
+        said = f"n = {count.n}: a differential count wants 100 classified leukocytes or more."
+        console.print(said, style="yellow")
+    if count.unclassified:
+        console.print(f"unclassified {count.unclassified}, for review; left out of the percentages")
+    if count.erythroblasts:
+        per_100 = count.erythroblasts_per_100
+        ratio = "" if per_100 is None else f", {per_100:.1f} per 100 leukocytes"
+        console.print(f"erythroblasts {count.erythroblasts}{ratio}; not counted as leukocytes")
 
 
 def _print_files(console: Console, writers: list[Writer]) -> None:

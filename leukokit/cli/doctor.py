@@ -56,7 +56,7 @@ def doctor() -> None:
         line("weights", "none", "the package is incomplete; install leukokit again")
     for path in weights.shipped():
         try:
-            card = weights.read_card(path)
+            card = weights.read_card(path, weights.card_model(path.with_suffix(".json")))
             line(f"weights {path.stem}", f"sha256 {card.sha256[:16]}..., {path.stat().st_size / 1e6:.1f} MB")
         except LeukokitError as error:
             line(f"weights {path.stem}", "unusable", str(error))

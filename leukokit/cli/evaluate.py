@@ -74,3 +74,68 @@ def detector(
         typer.echo(document, nl=False)
     else:
         console.print(table_of(figures))
+
+
+@app.command()
+def classifier(
+    cells: Annotated[list[Path], typer.Option(help="Folder of 'leukokit data cells'; repeatable.")],
+    dataset: Annotated[list[str] | None, typer.Option(help="Only these data sets; repeatable.")] = None,
+    lab: Annotated[list[str] | None, typer.Option(help="Only these laboratories; repeatable.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Only these splits; repeatable.")] = None,
+    slide: Annotated[list[str] | None, typer.Option(help="Only these slides; repeatable.")] = None,
+    label: Annotated[list[str] | None, typer.Option(help="Only cells of these classes; repeatable.")] = None,
+    classifier: Annotated[str | None, typer.Option(help="Classifier plugin. [default: cnn]")] = None,
+    graph: Annotated[str | None, typer.Option(help="Graph builder. [default: knn]")] = None,
+    config: Annotated[Path | None, typer.Option(help="Pipeline as a YAML file.")] = None,
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", help="Setting, e.g. classifier.weights=FILE; repeatable.")
+    ] = None,
+    plugin: Annotated[list[Path] | None, typer.Option(help="Python file with plugins; repeatable.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file.")] = None,
+    predictions: Annotated[Path | None, typer.Option(help="Write every answer to this CSV file.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw the confusion matrix to this PNG file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")] = False,
+) -> None:
+    """Accuracy, balanced accuracy, figures a class, confusion matrix and calibration, with 95% limits."""
+    import json
+    from dataclasses import replace
+
+    from rich.console import Console
+
+    from leukokit.config import load_config
+    from leukokit.evaluation.classification import confusion_of, evaluate, table_of
+    from leukokit.evaluation.confusion import confusion_table, save_confusion
+    from leukokit.evaluation.labelled import predict_seen
+    from leukokit.pipeline import Pipeline
+    from leukokit.registry import load_file
+    from leukokit.training.cells import load_seen
+    from leukokit.writers.base import write_whole
+
+    for path in plugin or []:
+        load_file(path)
+    chosen = [
+        field if not label else replace(field, labels=tuple(n if n in label else "" for n in field.labels))
+        for folder in cells
+        for field in load_seen(folder).fields
+        if (not dataset or field.source.dataset in dataset)
+        and (not lab or field.source.lab in lab)
+        and (not split or field.source.split in split)
+        and (not slide or field.source.slide in slide)
+    ]
+    console = Console(stderr=as_json, highlight=False)
+    settings = load_config(config, assign or [], graph=graph, classifier=classifier)
+    found = predict_seen(Pipeline(settings, device), chosen, console.print)
+    report = evaluate(found)
+    document = json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n"
+    if out:
+        write_whole(out, document)
+    if predictions:
+        found.save(predictions)
+    if picture:
+        save_confusion(picture, confusion_of(found))
+    if as_json:
+        typer.echo(document, nl=False)
+    else:
+        console.print(table_of(report))
+        console.print(confusion_table(confusion_of(found)))

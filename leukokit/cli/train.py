@@ -41,3 +41,29 @@ def detector(
         recipe, out / recipe.name, resolve_device(device), resume, console.print, command
     )
     console.print(f"wrote {weights} and its card", soft_wrap=True)
+
+
+@app.command()
+def classifier(
+    config: Annotated[Path, typer.Option(help="Recipe, e.g. configs/cnn.yaml.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoints and weights.")] = Path("runs"),
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", help="Over the recipe, e.g. steps=100; repeatable.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+) -> None:
+    """Train a leukocyte classifier; writes OUT/NAME/best.safetensors with its card."""
+    from rich.console import Console
+
+    from leukokit.config import load_settings
+    from leukokit.pipeline import resolve_device
+    from leukokit.training.classifier import ClassifierRecipe, train_classifier
+
+    recipe = load_settings(ClassifierRecipe, config, assign or [])
+    console = Console(highlight=False)
+    command = shlex.join(["leukokit", *(word for word in sys.argv[1:] if word != "--debug")])
+    weights = train_classifier(
+        recipe, out / recipe.name, resolve_device(device), resume, console.print, command
+    )
+    console.print(f"wrote {weights} and its card", soft_wrap=True)

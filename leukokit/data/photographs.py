@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -44,23 +44,58 @@ def read_index(path: Path) -> list[dict[str, str]]:
     """Rows of an index, all of `INDEX_COLUMNS` there; an empty ``photo`` becomes the file's stem.
 
     Raises:
-        DataError: missing, not CSV, without a column, or with an unknown split; names the line.
+        DataError: missing, not CSV, without a column, without a file's name or with an unknown split;
+            names the line.
     """
+    return [row | {"photo": row["photo"] or Path(row["file"]).stem} for row in _rows(path, INDEX_COLUMNS, {})]
+
+
+def read_own_index(path: Path, dataset: str, lab: str, split: str) -> list[dict[str, str]]:
+    """Rows of the index of one set, as `read_index` gives them; of its columns only ``file`` is needed.
+
+    Without a column ``photo`` every file shows a photograph of its own. An empty ``photo`` says that
+    the photograph is not known: such files may be copies of each other, so all those of one class
+    (the label, or else the folder's name) count as one photograph.
+
+    Args:
+        path: the CSV.
+        dataset: the set's name.
+        lab: laboratory of the rows that name none.
+        split: split of the rows that name none.
+
+    Raises:
+        DataError: as `read_index`.
+    """
+    rows = _rows(path, ("file",), {"dataset": dataset, "lab": lab, "split": split})
+    for row in rows:
+        kind = row["label"] or Path(row["file"]).parent.name
+        # The set's name keeps these apart from the photographs, and the numbered files, of other sets.
+        unnamed = f"unknown {kind} of {dataset}" if "photo" in row else f"{dataset}/{row['file']}"
+        row["photo"] = row.get("photo") or unnamed
+    return rows
+
+
+def _rows(path: Path, needed: Sequence[str], defaults: Mapping[str, str]) -> list[dict[str, str]]:
+    """Rows of a CSV: `INDEX_COLUMNS`, an empty one by its default; ``photo`` only if the CSV has it."""
     rows = []
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream)
-            missing = [column for column in INDEX_COLUMNS if column not in (reader.fieldnames or ())]
+            named = reader.fieldnames or ()
+            missing = [column for column in needed if column not in named]
             if missing:
                 raise DataError(f"{path}: the index has no column '{missing[0]}'")
+            columns = [column for column in INDEX_COLUMNS if column != "photo" or column in named]
             for row in reader:
-                values = {column: row[column] or "" for column in INDEX_COLUMNS}
+                values = {column: row.get(column) or defaults.get(column, "") for column in columns}
+                if not values["file"] or "\0" in values["file"]:
+                    raise DataError(f"{path}, line {reader.line_num}: no file is named")
                 if values["split"] not in (*SIDES, "exclude"):
                     raise DataError(
-                        f"{path}, line {reader.line_num}: split '{values['split']}' is none of "
+                        f"{path}, line {reader.line_num}: split {values['split']!r} is none of "
                         "train, val, test, exclude"
                     )
-                rows.append(values | {"photo": values["photo"] or Path(values["file"]).stem})
+                rows.append(values)
     except OSError as error:
         raise DataError(f"{path}: cannot read the index ({error.strerror})") from error
     except (csv.Error, UnicodeDecodeError) as error:

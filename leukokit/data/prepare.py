@@ -25,7 +25,7 @@ from leukokit.data.formats import (
     VocReader,
     YoloReader,
 )
-from leukokit.data.photographs import SIDES, Photographs, fingerprints, read_index, split_of
+from leukokit.data.photographs import SIDES, Photographs, fingerprints, read_index, read_own_index, split_of
 from leukokit.data.recipe import FieldsConfig, SetRecipe
 from leukokit.errors import ConfigError, DataError, OutputError
 from leukokit.taxonomy import KINDS
@@ -149,27 +149,19 @@ def prepare_set(
 def prepare_index(config: FieldsConfig, out: Path, root: Path | None = None) -> Report:
     """Prepare several sets whose index says which photograph and which split every file belongs to.
 
-    Fields come in the order of the index. A ``train`` field whose photograph an earlier set of the
-    configuration lists, in whichever split, is left out; so is every field of a photograph of which
-    any row of the index, of whichever set, lies in a more protected split (test, then val, then train).
+    Fields come in the order of the index, then those of sets with an index of their own. Such a set is
+    kept file by file, because figures published on it count its repeats; equal files share a photograph.
+    A ``train`` field whose photograph an earlier set of the configuration lists, in whichever split, is
+    left out; so is every field of a photograph of which any row of an index, of whichever set, lies in
+    a more protected split (test, then val, then train).
 
     Raises:
         DataError: the index or a set is missing or wrong, or nothing is left.  OutputError: cannot write.
     """
     base = config.root if root is None else root
-    rows = read_index(base / config.index)
     order = {recipe.name: position for position, recipe in enumerate(config.sets)}
     folders = {recipe.name: base / (recipe.folder or recipe.name) for recipe in config.sets}
-    for recipe in config.sets:
-        if not folders[recipe.name].is_dir():
-            raise DataError(
-                f"{folders[recipe.name]}: no such folder; give the folder of the sets with --root"
-            )
-        if not any(row["dataset"] == recipe.name for row in rows):
-            raise DataError(
-                f"{base / config.index}: no row of dataset '{recipe.name}'; its sets are "
-                f"{', '.join(sorted({row['dataset'] for row in rows}))}"
-            )
+    rows = _index_rows(config, base, folders)
     readers = {recipe.name: open_reader(folders[recipe.name], recipe) for recipe in config.sets}
     images = [folders[row["dataset"]] / row["file"] if row["dataset"] in order else None for row in rows]
     contents = fingerprints(image for image in images if image is not None)
@@ -201,6 +193,30 @@ def prepare_index(config: FieldsConfig, out: Path, root: Path | None = None) -> 
 
     _write(out, _fields(candidates(), contents, report), report)
     return report
+
+
+def _index_rows(config: FieldsConfig, base: Path, folders: Mapping[str, Path]) -> list[dict[str, str]]:
+    """Rows of the common index and of the sets' own; every set has some in exactly one of them."""
+    rows = read_index(base / config.index)
+    common = {row["dataset"] for row in rows}
+    for recipe in config.sets:
+        folder = folders[recipe.name]
+        if not folder.is_dir():
+            raise DataError(f"{folder}: no such folder; give the folder of the sets with --root")
+        if recipe.index is None and recipe.name not in common:
+            raise DataError(
+                f"{base / config.index}: no row of dataset '{recipe.name}'; its sets are "
+                f"{', '.join(sorted(common))}"
+            )
+        if recipe.index is not None and recipe.name in common:
+            raise DataError(
+                f"{base / config.index}: lists dataset '{recipe.name}', which has an index of its own, "
+                f"{recipe.index}; keep one of the two"
+            )
+        if recipe.index is not None:
+            lab = recipe.lab or recipe.name
+            rows += read_own_index(folder / recipe.index, recipe.name, lab, recipe.split)
+    return rows
 
 
 def open_reader(folder: Path, recipe: SetRecipe) -> AnnotationReader:
@@ -242,12 +258,12 @@ def _fields(
     contents: Mapping[Path, str],
     report: Report,
 ) -> Iterator[AnnotatedField]:
-    """Read candidates into fields; equal files of one set, and whatever cannot be read, are left out."""
+    """Read candidates into fields, leaving out what cannot be read and, without own index, equal files."""
     seen: set[tuple[str, str]] = set()
     side: dict[str, str] = {}
     for recipe, reader, candidate in candidates:
         content = contents.get(candidate.image)
-        if content is not None and (recipe.name, content) in seen:
+        if content is not None and recipe.index is None and (recipe.name, content) in seen:
             report.note(Reason.DUPLICATE_PHOTO, candidate.shown)
             continue
         annotated = _read(recipe, reader, candidate, report)
@@ -292,7 +308,7 @@ def _read(
     # Which of two boxes an unlike label belongs to is known only where the index keeps their order.
     if len(listed) == len(leukocytes) and (recipe.labels_in_box_order or len(set(listed)) == 1):
         for i, label in zip(leukocytes, listed, strict=True):
-            labels[i] = label.strip()
+            labels[i] = recipe.label_of(label)
     return AnnotatedField(
         candidate.image, recipe.name, candidate.lab, candidate.photo, candidate.slide, candidate.split,
         recipe.labelled or (), boxes, kinds, labels,

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from leukokit.data.catalogue import first_fault
 from leukokit.errors import ConfigError
@@ -40,6 +40,15 @@ class SetRecipe(BaseModel):
     labels_in_box_order: bool = Field(
         default=False, description="whether the index lists unlike labels in the order of the leukocyte boxes"
     )
+    index: Path | None = Field(
+        default=None,
+        description="CSV of its own, in its folder, in place of the common index: file and, if known, label, "
+        "photo, slide, lab, split; every file that it lists is kept, equal ones under one photo",
+    )
+    lab: str = Field(default="", description="with an index of its own: lab where that gives none")
+    split: Literal["", "train", "val", "test"] = Field(
+        default="", description="with an index of its own: split where that gives none"
+    )
 
     @field_validator("classes")
     @classmethod
@@ -50,6 +59,12 @@ class SetRecipe(BaseModel):
                     f"'{name}' is mapped to '{meaning}', whose kind is none of {', '.join(KINDS)}"
                 )
         return {_plain(name): meaning for name, meaning in classes.items()}
+
+    @model_validator(mode="after")
+    def _defaults_of_an_index(self) -> SetRecipe:
+        if self.index is None and (self.lab or self.split):
+            raise ValueError("'lab' and 'split' are for a set with an 'index' of its own")
+        return self
 
     def meaning(self, name: str) -> tuple[str, str] | None:
         """Kind and label of a class name; ``None`` if it is not known."""
@@ -63,9 +78,14 @@ class SetRecipe(BaseModel):
         kind, _, label = found.partition(":")
         return kind, label
 
+    def label_of(self, listed: str) -> str:
+        """An index's label of a leukocyte as the taxonomy writes it; one it does not know as it stands."""
+        kind, label = self.meaning(listed) or ("", "")
+        return label if kind == "leukocyte" else listed.strip()
+
 
 class FieldsConfig(BaseModel):
-    """What ``leukokit data prepare --config`` reads: several sets under one root, with one index."""
+    """What ``leukokit data prepare --config`` reads: several sets under one root, with a common index."""
 
     model_config = ConfigDict(extra="forbid")
     root: Path = Field(description="folder of the sets; a relative one is taken from the working directory")

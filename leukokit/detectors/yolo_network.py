@@ -18,6 +18,7 @@ import numpy.typing as npt
 from leukokit import weights
 from leukokit.errors import WeightsError
 from leukokit.taxonomy import KINDS, kind_of
+from leukokit.weights.files import load_weights
 
 
 class Network(Protocol):
@@ -97,45 +98,6 @@ def build_network(architecture: str, kinds: int = len(KINDS)) -> Any:
         raise WeightsError(f"'{architecture}': no such ultralytics detection architecture") from error
 
 
-def save_weights(network: Any, path: Path) -> None:
-    """Write the weights as half-precision safetensors, whole or not at all."""
-    from safetensors.torch import save_file
-
-    tensors = {
-        key: (value.half() if value.is_floating_point() else value).contiguous()
-        for key, value in network.state_dict().items()
-        if not key.endswith("num_batches_tracked")
-    }
-    partial = path.with_name(path.name + ".part")
-    save_file(tensors, partial)
-    partial.replace(path)
-    path.chmod(0o644)
-
-
-def load_weights(network: Any, path: Path) -> None:
-    """Load safetensors weights into the network, in single precision.
-
-    Raises:
-        WeightsError: missing or damaged file, or one of another architecture.
-    """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        stored = load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise WeightsError(f"{path}: not readable as safetensors ({error})") from error
-    tensors = {key: value.float() if value.is_floating_point() else value for key, value in stored.items()}
-    try:
-        missing, unexpected = network.load_state_dict(tensors, strict=False)
-    except RuntimeError as error:
-        raise WeightsError(f"{path}: weights of another architecture (tensor shapes differ)") from error
-    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
-    if missing or unexpected:
-        differ = f"{len(missing)} tensors missing, {len(unexpected)} too many"
-        raise WeightsError(f"{path}: weights of another architecture ({differ})")
-
-
 class TorchNetwork:
     """An ultralytics detection module on a torch device; half precision on CUDA."""
 
@@ -170,7 +132,7 @@ def to_corners(output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
 
 
 def _from_safetensors(path: Path, device: str) -> LoadedNetwork:
-    card = weights.read_card(path)
+    card = weights.read_card(path, weights.DetectorCard)
     module = build_network(card.architecture, len(card.kinds))
     load_weights(module, path)
     return LoadedNetwork(

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from leukokit.cells import Cells
 from leukokit.errors import LeukokitError
+from leukokit.evaluation.statistics import percentile_limits, photo_draws
 from leukokit.pipeline import Pipeline
 from leukokit.taxonomy import KINDS
 from leukokit.training.fields import AnnotatedField
@@ -180,15 +181,13 @@ def _figures(tally: _Tally, threshold: float) -> dict[str, Any]:
     for matches in tally.matches:
         by_photo[matches.photo].append(matches)
     photos = list(by_photo.values())
-    rng = np.random.default_rng(0)
     samples = [
-        _summary(
-            [m for index in rng.integers(len(photos), size=len(photos)) for m in photos[index]], threshold
-        )
-        for _ in range(RESAMPLES)
+        _summary([m for index in drawn for m in photos[index]], threshold)
+        for block in photo_draws(np.zeros(len(photos)), RESAMPLES)
+        for drawn in block
     ]
     ap50, precision, recall = _summary(tally.matches, threshold)
-    limits = np.quantile(np.array(samples), [0.025, 0.975], axis=0).T.round(4).tolist()
+    limits = percentile_limits(samples).T.round(4).tolist()
     errors = [abs(int((m.scores >= threshold).sum()) - m.truth) for m in tally.matches]
     return {
         "fields": len(tally.matches),

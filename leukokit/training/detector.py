@@ -22,15 +22,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from leukokit.data.catalogue import licence_of
-from leukokit.detectors.yolo_network import build_network, load_weights, save_weights
+from leukokit.detectors.yolo_network import build_network
 from leukokit.errors import ConfigError, DataError
 from leukokit.pixels import scaled
 from leukokit.smear import read_image
 from leukokit.standardize import standardize
 from leukokit.taxonomy import KINDS
 from leukokit.training.augment import Window, cut, disturb, join, turn
-from leukokit.training.fields import AnnotatedField, is_held_back, read_fields
+from leukokit.training.fields import AnnotatedField, Selection, is_held_back, read_fields
 from leukokit.weights import DetectorCard, sha256_of
+from leukokit.weights.files import load_weights, save_weights
 
 FIELD_DIAMETER_PX = 80.0
 """Fields are kept in memory at no more than this erythrocyte diameter."""
@@ -39,25 +40,6 @@ SHORTEST_PART_PX = 64
 
 LoadedField = tuple[Window, float, tuple[str, ...]]
 """A standardised field, its erythrocyte diameter in its pixels, and the kinds annotated in it."""
-
-
-class Selection(BaseModel):
-    """Fields of one prepared data set; an empty list means all."""
-
-    model_config = ConfigDict(extra="forbid")
-    dataset: str
-    splits: list[str] = ["train"]
-    labs: list[str] = []
-    slides: list[str] = []
-
-    def accepts(self, field: AnnotatedField) -> bool:
-        """Whether the field belongs to the selection."""
-        return (
-            field.dataset == self.dataset
-            and field.split in self.splits
-            and (not self.labs or field.lab in self.labs)
-            and (not self.slides or field.slide in self.slides)
-        )
 
 
 class DetectorRecipe(BaseModel):

@@ -20,12 +20,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
 
+from leukokit.cells import LEUKOCYTE_TO_ERYTHROCYTE
 from leukokit.errors import DataError
 from leukokit.taxonomy import KINDS
-
-LEUKOCYTE_TO_ERYTHROCYTE = 1.95
-"""Usual ratio of a leukocyte's to an erythrocyte's box side; the ruler of a field without red-cell boxes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +59,25 @@ class AnnotatedField:
             return float(np.median(erythrocytes))
         leukocytes = sides[kinds == KINDS.index("leukocyte")]
         return float(np.median(leukocytes)) / LEUKOCYTE_TO_ERYTHROCYTE if len(leukocytes) else None
+
+
+class Selection(BaseModel):
+    """Fields of one prepared data set; an empty list means all."""
+
+    model_config = ConfigDict(extra="forbid")
+    dataset: str
+    splits: list[str] = ["train"]
+    labs: list[str] = []
+    slides: list[str] = []
+
+    def accepts(self, field: AnnotatedField) -> bool:
+        """Whether the field belongs to the selection."""
+        return (
+            field.dataset == self.dataset
+            and field.split in self.splits
+            and (not self.labs or field.lab in self.labs)
+            and (not self.slides or field.slide in self.slides)
+        )
 
 
 def read_fields(path: Path) -> Iterator[AnnotatedField]:

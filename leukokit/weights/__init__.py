@@ -9,31 +9,58 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from leukokit.errors import WeightsError
 
 FOLDER = Path(__file__).parent
+RECORDED: Final = (
+    *("fields", "photos", "threshold", "map50", "map50_95", "kinds"),
+    *("cells", "accuracy", "balanced_accuracy", "classes"),
+)
+"""Figures of an evaluation that a card keeps."""
 
 
-class DetectorCard(BaseModel):
-    """The card of a detector's weights."""
+class Card(BaseModel):
+    """What the cards of all weights say."""
 
     model_config = ConfigDict(extra="forbid")
     name: str
-    architecture: str = Field(description="ultralytics architecture, e.g. yolo11n")
+    architecture: str = Field(description="of the network, e.g. yolo11n or efficientnet-lite0")
+    sha256: str = Field(description="of the weight file")
+    command: str = Field("", description="what makes these weights again")
+    recipe: dict[str, Any] = Field(default_factory=dict, description="the configuration it was trained with")
+    data: list[dict[str, Any]] = Field(default_factory=list, description="sets, how much of each, licences")
+    metrics: list[dict[str, Any]] = Field(default_factory=list, description="results by title, with n")
+    use: str = "Research use only; not a medical device."
+
+
+class DetectorCard(Card):
+    """The card of a detector's weights."""
+
     kinds: list[str] = Field(description="class names in the order of the network's outputs")
     cell_diameter_px: float = Field(description="erythrocyte diameter, in pixels, that the network sees best")
     diameter_range_px: tuple[float, float] = Field(description="diameters it was trained on")
     confidence: float = Field(0.25, description="lowest score kept unless the user says otherwise")
-    sha256: str = Field(description="of the weight file")
-    command: str = Field("", description="what makes these weights again")
-    recipe: dict[str, Any] = Field(default_factory=dict, description="the configuration it was trained with")
-    data: list[dict[str, Any]] = Field(default_factory=list, description="sets, fields, licences")
-    metrics: list[dict[str, Any]] = Field(default_factory=list, description="results by title, with n")
-    use: str = "Research use only; not a medical device."
+
+
+class ClassifierCard(Card):
+    """The card of a classifier's weights."""
+
+    classes: list[str] = Field(description="class names in the order of the network's outputs")
+    crop_px: int = Field(description="side of the crops it looks at, in pixels")
+    cover: float = Field(description="side of a crop in longer sides of the leukocyte's box")
+    nucleus: bool = Field(description="whether nuclei are brought to one stain first")
+    graph: dict[str, Any] = Field(default_factory=dict, description="graph builder it was trained with")
+    temperature: float = Field(
+        1.0, gt=0, description="divisor of the logits, fitted on held-back photographs"
+    )
+    limit: float = Field(0.0, ge=0, le=1, description="probability below which a cell is unclassified")
+
+
+AnyCard = TypeVar("AnyCard", bound=Card)
 
 
 def shipped() -> list[Path]:
@@ -65,13 +92,13 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def read_card(path: Path, check: bool = True) -> DetectorCard:
-    """The card beside a weight file, its hash compared with the file's.
+def read_card(path: Path, model: type[AnyCard], check: bool = True) -> AnyCard:
+    """The card of a kind beside a weight file, its hash compared with the file's.
 
     Raises:
         WeightsError: no card, not a card, or a hash that differs (a damaged or another file).
     """
-    card = _parse_card(path.with_suffix(".json"))
+    card = _parse_card(path.with_suffix(".json"), model)
     if check and (found := sha256_of(path)) != card.sha256:
         raise WeightsError(
             f"{path}: SHA-256 {found[:12]}... is not the card's {card.sha256[:12]}...; get it again"
@@ -85,22 +112,32 @@ def record_metrics(card_path: Path, title: str, figures: dict[str, Any]) -> None
     Raises:
         WeightsError: not a card.
     """
-    card = _parse_card(card_path)
+    card = _parse_card(card_path, card_model(card_path))
     kept = [entry for entry in card.metrics if entry["title"] != title]
-    numbers = {key: figures[key] for key in ("fields", "photos", "threshold", "map50", "map50_95", "kinds")}
+    numbers = {key: figures[key] for key in RECORDED if key in figures}
     changed = card.model_copy(update={"metrics": [*kept, {"title": title} | numbers]})
     partial = card_path.with_name(card_path.name + ".part")
     partial.write_text(changed.model_dump_json(indent=1) + "\n", encoding="utf-8")
     partial.replace(card_path)
 
 
-def _parse_card(card_path: Path) -> DetectorCard:
+def card_model(card_path: Path) -> type[Card]:
+    """The kind of card a file is: a classifier's has classes."""
     try:
-        return DetectorCard(**json.loads(card_path.read_text(encoding="utf-8")))
+        document = json.loads(card_path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return DetectorCard
+    return ClassifierCard if isinstance(document, dict) and "classes" in document else DetectorCard
+
+
+def _parse_card(card_path: Path, model: type[AnyCard]) -> AnyCard:
+    try:
+        return model(**json.loads(card_path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise WeightsError(
             f"{card_path}: no such card; it lies beside its weight file, keep the two together"
         ) from error
     except (OSError, ValueError, TypeError) as error:
+        kind = model.__name__.removesuffix("Card").lower()
         reason = str(error).splitlines()[0]
-        raise WeightsError(f"{card_path}: not a card of detector weights ({reason})") from error
+        raise WeightsError(f"{card_path}: not a card of {kind} weights ({reason})") from error

@@ -10,11 +10,15 @@ from leukokit.plugin import PluginParams
 from leukokit.results import SmearResult
 from leukokit.taxonomy import KINDS
 from leukokit.writers.base import Writer
+from leukokit.writers.labels import cell_labels
 from leukokit.writers.tables import GrowingFile
 
 
 class CocoWriter(Writer):
     """``coco.json`` over all images: boxes as x, y, width, height in pixels, categories from 1.
+
+    Categories are kinds; a classified leukocyte has ``attributes``: ``label``, ``probability`` (of its most
+    probable class) and ``review``.
 
     Annotations go to disk as they come; of the images only name and size are kept until the end.
     """
@@ -38,11 +42,11 @@ class CocoWriter(Writer):
         name = str(result.smear.path or result.output_stem)
         size = {"width": result.smear.width, "height": result.smear.height}
         self._images.append({"id": number, "file_name": name, **size})
-        for kind, score, (x1, y1, x2, y2) in zip(
-            cells.kinds.tolist(), cells.scores.tolist(), cells.boxes.tolist(), strict=True
+        for kind, score, (x1, y1, x2, y2), label in zip(
+            cells.kinds.tolist(), cells.scores.tolist(), cells.boxes.tolist(), cell_labels(cells), strict=True
         ):
             box = [round(x1, 2), round(y1, 2), round(x2 - x1, 2), round(y2 - y1, 2)]
-            row = {
+            row: dict[str, Any] = {
                 "id": self._count + 1,
                 "image_id": number,
                 "category_id": kind + 1,
@@ -51,6 +55,9 @@ class CocoWriter(Writer):
                 "iscrowd": 0,
                 "score": round(score, 4),
             }
+            if label is not None:
+                probability = round(label.probability, 4)
+                row["attributes"] = {"label": label.name, "probability": probability, "review": label.review}
             self._file.write((",\n" if self._count else "\n") + json.dumps(row))
             self._count += 1
 

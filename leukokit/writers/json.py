@@ -13,7 +13,7 @@ class JsonWriter(Writer):
 
     name = "json"
     version = "1.0"
-    summary = "one JSON document an image: cells, counts, provenance"
+    summary = "one JSON document an image: cells, graph, counts, differential, provenance"
 
     def write(self, result: SmearResult) -> None:
         """Save one result."""

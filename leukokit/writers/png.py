@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -12,8 +14,15 @@ from leukokit.cells import Cells
 from leukokit.pixels import RGBImage, scaled
 from leukokit.plugin import PluginParams
 from leukokit.results import SmearResult
-from leukokit.taxonomy import COLOURS, KINDS, LEUKOCYTE
+from leukokit.taxonomy import KINDS, LEUKOCYTE, colour_of
 from leukokit.writers.base import Writer
+from leukokit.writers.labels import CellLabel, cell_labels
+
+if TYPE_CHECKING:
+    import supervision as sv
+
+LIGHT = 0.4
+"""Luminance of a colour, 0..1, above which text on it is black."""
 
 
 class PngParams(PluginParams):
@@ -23,10 +32,14 @@ class PngParams(PluginParams):
 
 
 class PngWriter(Writer):
-    """``STEM.cells.png`` for every image: boxes coloured by kind, leukocytes labelled, counts in a legend."""
+    """``STEM.cells.png`` for every image: boxes coloured by kind, leukocytes labelled, counts in a legend.
+
+    Leukocytes of a known class have its colour, name and probability; of the unclassified, the most probable
+    class is named with a question mark.
+    """
 
     name = "png"
-    version = "1.0"
+    version = "1.1"
     summary = "the smear with its cells boxed, leukocytes labelled, and a legend with the counts"
     Params = PngParams
 
@@ -49,39 +62,70 @@ def draw(image: RGBImage, cells: Cells, longest_side: int = 4096) -> RGBImage:
     # supervision takes colours in the order of the picture's channels as BGR: it is given BGR.
     scene = np.ascontiguousarray(scaled(image, scale)[..., ::-1])
     size = scene.shape[1], scene.shape[0]
-    palette = sv.ColorPalette.from_hex([COLOURS[kind] for kind in KINDS])
     thickness = max(1, round(max(size) / 700))
-    shown = Cells(cells.boxes * np.float32(scale), cells.kinds, cells.scores)
+    shown = replace(cells, boxes=cells.boxes * np.float32(scale))
+    names = list(dict.fromkeys([*KINDS, *cells.class_counts]))
+    palette = sv.ColorPalette.from_hex([colour_of(name) for name in names])
     # The rare kind last, so that nothing is drawn over it.
     for kind in reversed(range(len(KINDS))):
         line = thickness + (kind == LEUKOCYTE)
         boxes = sv.BoxAnnotator(color=palette, thickness=line, color_lookup=sv.ColorLookup.CLASS)
-        scene = boxes.annotate(scene, shown[shown.kinds == kind].to_supervision())
+        scene = boxes.annotate(scene, _detections(shown[shown.kinds == kind], names))
     leukocytes = shown[shown.kinds == LEUKOCYTE]
     labels = sv.LabelAnnotator(
         color=palette,
+        text_color=sv.ColorPalette.from_hex([_text_colour(colour_of(name)) for name in names]),
         text_scale=0.35 + 0.1 * thickness,
         text_padding=3,
         smart_position=True,
         color_lookup=sv.ColorLookup.CLASS,
     )
-    texts = [f"leukocyte {score:.2f}" for score in leukocytes.scores]
-    scene = labels.annotate(scene, leukocytes.to_supervision(), labels=texts)
-    legend = _legend(cells.counts, size[0], thickness)
-    return np.ascontiguousarray(np.concatenate([scene, legend])[..., ::-1])
+    texts = [
+        _text(label, score)
+        for label, score in zip(cell_labels(leukocytes), leukocytes.scores.tolist(), strict=True)
+    ]
+    scene = labels.annotate(scene, _detections(leukocytes, names), labels=texts)
+    legends = [_legend(counts, size[0], thickness) for counts in (cells.counts, cells.class_counts) if counts]
+    return np.ascontiguousarray(np.concatenate([scene, *legends])[..., ::-1])
+
+
+def _detections(cells: Cells, names: list[str]) -> sv.Detections:
+    """As supervision draws them: ``class_id`` is the position in ``names`` of the class, or of the kind."""
+    detections = cells.to_supervision()
+    shown = [
+        KINDS[kind] if label is None else label.name
+        for kind, label in zip(cells.kinds, cell_labels(cells), strict=True)
+    ]
+    detections.class_id = np.array([names.index(name) for name in shown], dtype=int)
+    return detections
+
+
+def _text(label: CellLabel | None, score: float) -> str:
+    if label is None:
+        return f"leukocyte {score:.2f}"
+    return f"{label.likeliest}{'?' if label.review else ''} {label.probability:.2f}"
+
+
+def _text_colour(colour: str) -> str:
+    red, green, blue = ((byte / 255) ** 2.2 for byte in bytes.fromhex(colour[1:]))
+    return "#000000" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > LIGHT else "#FFFFFF"
 
 
 def _legend(counts: dict[str, int], width: int, thickness: int) -> RGBImage:
+    """White rows as wide as the picture, with as many entries each as there is room for; BGR."""
     scale = min(0.4 + 0.12 * thickness, width / 900 + 0.1)
     row = round(46 * scale) + 4
-    band = np.full((row, width, 3), 255, dtype=np.uint8)
-    x = row // 3
-    for kind, count in counts.items():
-        text = f"{kind} {count}"
-        red, green, blue = (int(COLOURS[kind][start : start + 2], 16) for start in (1, 3, 5))
-        cv2.rectangle(band, (x, row // 4), (x + row // 2, 3 * row // 4), (blue, green, red), -1)
-        x += round(0.7 * row)
-        origin = (x, round(0.68 * row))
-        cv2.putText(band, text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, (40, 40, 40), 1, cv2.LINE_AA)
-        x += cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0] + row // 2
-    return band
+    bands: list[RGBImage] = []
+    x = width
+    for name, count in counts.items():
+        text = f"{name} {count}"
+        step = round(0.7 * row) + cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0]
+        if x + step > width:
+            bands.append(np.full((row, width, 3), 255, dtype=np.uint8))
+            x = row // 3
+        colour = tuple(bytes.fromhex(colour_of(name)[1:]))[::-1]
+        cv2.rectangle(bands[-1], (x, row // 4), (x + row // 2, 3 * row // 4), colour, -1)
+        origin = (x + round(0.7 * row), round(0.68 * row))
+        cv2.putText(bands[-1], text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, (40, 40, 40), 1, cv2.LINE_AA)
+        x += step + row // 2
+    return np.concatenate(bands)

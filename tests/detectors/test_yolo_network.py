@@ -18,14 +18,13 @@ from leukokit.detectors.yolo import YoloDetector, YoloParams
 from leukokit.detectors.yolo_network import (
     build_network,
     load_network,
-    load_weights,
-    save_weights,
     to_corners,
 )
 from leukokit.errors import WeightsError
 from leukokit.smear import Smear, read_image
 from leukokit.standardize import estimate
 from leukokit.taxonomy import ERYTHROCYTE, LEUKOCYTE, PLATELET
+from leukokit.weights.files import load_weights, save_weights
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "smear.png"
 SHIPPED = weights.find("smear-yolo11n")
@@ -44,7 +43,7 @@ FOREIGN_DIAMETER = 48.0
 
 def cells_by_foreign(**params: Any) -> Cells:
     """Cells by a network without a card, shown the field at the scale of the shipped one's ``cells_by``."""
-    own = weights.read_card(SHIPPED).cell_diameter_px
+    own = weights.read_card(SHIPPED, weights.DetectorCard).cell_diameter_px
     return cells_by(cell_diameter_px=72 * FOREIGN_DIAMETER / own, **params)
 
 
@@ -60,7 +59,7 @@ def assert_same_cells(first: Cells, second: Cells) -> None:
 
 @pytest.fixture(scope="module")
 def shipped_network() -> Any:
-    network = build_network(weights.read_card(SHIPPED).architecture)
+    network = build_network(weights.read_card(SHIPPED, weights.DetectorCard).architecture)
     load_weights(network, SHIPPED)
     return network.eval()
 

@@ -151,7 +151,7 @@ def uninterrupted(index: Path, tmp_path_factory: pytest.TempPathFactory) -> tupl
 
 def test_run_leaves_weights_with_their_card(uninterrupted: tuple[Path, list[str]], index: Path) -> None:
     path, said = uninterrupted
-    card = weights.read_card(path)
+    card = weights.read_card(path, weights.DetectorCard)
     assert card.name == "tiny" and card.kinds == list(KINDS)
     assert card.command == "leukokit train detector"
     assert card.recipe["steps"] == 8

@@ -1,0 +1,1 @@
+"""Classifiers: a label for every leukocyte of a cell graph."""

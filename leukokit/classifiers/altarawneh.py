@@ -1,0 +1,52 @@
+"""Classifier ``altarawneh``: the network of the seed paper, to the letter."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+
+from leukokit.classifiers.context import descriptors
+from leukokit.classifiers.loaded import LoadedClassifier, LoadedParams, to_input, turned
+from leukokit.classifiers.networks import AltarawnehNetwork
+from leukokit.graph import CellGraph
+from leukokit.smear import Smear
+
+
+class AltarawnehParams(LoadedParams):
+    """Parameters of the classifier ``altarawneh``."""
+
+    weights: Path = Field(
+        Path("leukocyte-altarawneh"), description="name of shipped weights, or a weight file"
+    )
+
+
+class AltarawnehClassifier(LoadedClassifier):
+    """Two convolutions beside a dense layer on the cell's context descriptor (Altarawneh 2023)."""
+
+    name = "altarawneh"
+    version = "1.0"
+    summary = "the seed paper's small CNN beside a 64-vector, which here is the cell's graph context"
+    Params = AltarawnehParams
+
+    def build(self) -> AltarawnehNetwork:
+        """The network, with random weights."""
+        return AltarawnehNetwork(len(self.classes))
+
+    def logits(self, smear: Smear, graph: CellGraph, leukocytes: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Logits (M, C), the mean over the views."""
+        features = self.features(smear, graph)
+        vectors = torch.from_numpy(descriptors(graph, features)[leukocytes]).to(self.device)
+        crops = self.crops(smear, graph, leukocytes, features[:, -13:])
+        parts = zip(
+            torch.split(crops, self.params.batch), torch.split(vectors, self.params.batch), strict=True
+        )
+        return torch.cat([self._batch(part, vector) for part, vector in parts])
+
+    def _batch(self, crops: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
+        pictures = to_input(crops, self.device)
+        views = [self.network(turned(pictures, v), vectors) for v in range(self.params.views)]
+        return torch.stack(views).mean(dim=0)

@@ -1,0 +1,43 @@
+"""The contract of a classifier."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from leukokit.graph import CellGraph
+from leukokit.plugin import Plugin, PluginParams
+from leukokit.smear import Smear
+
+
+class Classifier(Plugin, ABC):
+    """Tells the classes of the leukocytes of cell graphs.
+
+    Args:
+        params: the plugin's parameters; None for its defaults.
+        device: ``cpu``, ``cuda`` or ``cuda:N``, already resolved.
+    """
+
+    def __init__(self, params: PluginParams | None = None, device: str = "cpu") -> None:
+        super().__init__(params)
+        self.device = device
+
+    @property
+    @abstractmethod
+    def classes(self) -> tuple[str, ...]:
+        """Names of the C classes, in the order of the columns."""
+
+    @property
+    def limit(self) -> float:
+        """Least probability of a class; a leukocyte below it is ``unclassified`` and wants review."""
+        return 0.0
+
+    @abstractmethod
+    def classify(self, smears: Sequence[Smear], graphs: Sequence[CellGraph]) -> list[npt.NDArray[np.float32]]:
+        """Class probabilities of every node, one (N, C) float32 array a graph, in the order given.
+
+        A leukocyte's row sums to one; the row of any other cell is all zero.
+        """

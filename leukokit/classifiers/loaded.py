@@ -1,0 +1,140 @@
+"""What the built-in classifiers share: weights with a card, and the crops of a field's leukocytes."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+from torch import nn
+
+from leukokit import weights
+from leukokit.appearance import appearance
+from leukokit.classifiers.base import Classifier
+from leukokit.classifiers.context import context_features
+from leukokit.crops import cut_crops
+from leukokit.graph import CellGraph
+from leukokit.plugin import PluginParams
+from leukokit.smear import Smear
+from leukokit.stain import mix_stain, nucleus_map
+from leukokit.taxonomy import ERYTHROCYTE, LEUKOCYTE
+from leukokit.weights import ClassifierCard
+from leukokit.weights.files import load_weights
+
+FEWEST_ERYTHROCYTES = 3
+"""Fewest erythrocytes whose median colour is taken for the field's."""
+
+
+class LoadedParams(PluginParams):
+    """Parameters of the built-in classifiers."""
+
+    weights: Path = Field(Path(), description="name of shipped weights, or a weight file")
+    limit: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="probability below which a cell is unclassified; by default the weights' own",
+    )
+    views: int = Field(4, ge=1, le=8, description="turned and mirrored views of a crop that are averaged")
+    batch: int = Field(64, ge=1, description="crops shown to the network at once")
+
+
+class LoadedClassifier(Classifier):
+    """A network with a card; a subclass says which, and what it is shown beside the crops."""
+
+    Params: ClassVar[type[PluginParams]] = LoadedParams
+
+    def __init__(self, params: PluginParams | None = None, device: str = "cpu") -> None:
+        super().__init__(params, device)
+        self.path = weights.find(self.params.weights)
+        self.card = weights.read_card(self.path, ClassifierCard)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, from the weights' card."""
+        return tuple(self.card.classes)
+
+    @property
+    def limit(self) -> float:
+        """Least probability of a class, as the user or else the card says."""
+        return self.card.limit if self.params.limit is None else float(self.params.limit)
+
+    def provenance(self) -> dict[str, Any]:
+        """As every plugin's, with the weights' hash."""
+        return {**super().provenance(), "weights": self.card.name, "sha256": self.card.sha256}
+
+    @abstractmethod
+    def build(self) -> nn.Module:
+        """The network, with random weights."""
+
+    @abstractmethod
+    def logits(self, smear: Smear, graph: CellGraph, leukocytes: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Logits (M, C) of the leukocytes of one smear, before the temperature."""
+
+    @cached_property
+    def network(self) -> nn.Module:
+        """The network in evaluation mode, loaded when first asked for.
+
+        Raises:
+            WeightsError: the file is damaged or of another architecture.
+        """
+        network = self.build()
+        load_weights(network, self.path)
+        return network.to(self.device).to(memory_format=torch.channels_last).eval()
+
+    @torch.inference_mode()
+    def classify(self, smears: Sequence[Smear], graphs: Sequence[CellGraph]) -> list[npt.NDArray[np.float32]]:
+        """Class probabilities of every node; see ``Classifier.classify``."""
+        answers = []
+        for smear, graph in zip(smears, graphs, strict=True):
+            answer = np.zeros((len(graph), len(self.classes)), dtype=np.float32)
+            leukocytes = np.flatnonzero(graph.cells.kinds == LEUKOCYTE)
+            if len(leukocytes):
+                logits = self.logits(smear, graph, leukocytes) / self.card.temperature
+                answer[leukocytes] = torch.softmax(logits, dim=1).cpu().numpy()
+            answers.append(answer)
+        return answers
+
+    def crops(
+        self,
+        smear: Smear,
+        graph: CellGraph,
+        nodes: npt.NDArray[np.int64],
+        looks: npt.NDArray[np.float32] | None,
+    ) -> torch.Tensor:
+        """Crops of nodes, (M, 3, S, S) uint8; ``looks`` are the field's appearance where it is known."""
+        card, boxes = self.card, graph.cells.boxes[nodes]
+        longest = np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), 1.0)
+        crops = cut_crops(smear, boxes, card.cover * longest, card.crop_px)
+        if card.nucleus:
+            looks = appearance(smear, graph.cells) if looks is None else looks
+            found = looks[graph.cells.kinds == ERYTHROCYTE, :3]
+            red = np.median(found, axis=0) if len(found) >= FEWEST_ERYTHROCYTES else None
+            for number, crop in enumerate(crops):
+                crops[number] = mix_stain(crop, nucleus_map(crop, card.crop_px / card.cover, red))
+        return torch.from_numpy(crops).permute(0, 3, 1, 2)
+
+    def features(self, smear: Smear, graph: CellGraph) -> npt.NDArray[np.float32]:
+        """``context_features`` of the graph, (N, 21) float32."""
+        return context_features(graph, appearance(smear, graph.cells))
+
+
+def turned(crops: torch.Tensor, view: int) -> torch.Tensor:
+    """One of the eight turned and mirrored views of (B, C, S, S) crops; 0 is the crops themselves."""
+    # Half turns and mirrored pictures first: few views are then as unlike as can be.
+    quarter, mirrored = ((0, False), (2, True), (1, True), (3, False), (2, False), (0, True), (3, True),
+                         (1, False))[view]  # fmt: skip
+    if mirrored:
+        crops = crops.flip(3)
+    return crops.rot90(quarter, (2, 3)) if quarter else crops
+
+
+def to_input(crops: torch.Tensor, device: str | torch.device) -> torch.Tensor:
+    """Crops (B, 3, S, S) uint8 as a network takes them: float32 in 0..1."""
+    return crops.to(device).contiguous(memory_format=torch.channels_last).float() / 255

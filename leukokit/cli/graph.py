@@ -1,0 +1,177 @@
+"""``leukokit graph``: one image in, the graph of its cells out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Final
+
+import typer
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from leukokit.graph import CellGraph
+    from leukokit.pixels import RGBImage
+
+LONGEST_SIDE = 4096
+"""Larger pictures are reduced to this side, in pixels."""
+
+
+def graph(
+    image: Annotated[Path, typer.Argument(help="Image file.")],
+    out: Annotated[
+        Path, typer.Option(help="File to write; its ending decides: .graphml, .gexf, .json or .png.")
+    ],
+    builder: Annotated[
+        str | None, typer.Option("--graph", help="Graph builder: knn, delaunay, radius. Default: knn.")
+    ] = None,
+    detector: Annotated[str | None, typer.Option(help="Detector plugin. Default: yolo.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Pipeline as a YAML file.")] = None,
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", help="Setting, e.g. graph.k=4; repeatable.")
+    ] = None,
+    plugin: Annotated[list[Path] | None, typer.Option(help="Python file with plugins; repeatable.")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    trust_pickle: Annotated[
+        bool, typer.Option("--trust-pickle", help="Read .pt weights, which can run any code.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+) -> None:
+    """Find the cells of a smear image, link neighbours, and save the graph.
+
+    .graphml and .gexf open in Gephi, Cytoscape and networkx, .json holds networkx's node-link form, and
+    .png shows the smear with cells and links drawn in.
+    """
+    from leukokit.config import load_config
+    from leukokit.errors import ConfigError
+    from leukokit.pipeline import Pipeline
+    from leukokit.registry import load_file
+    from leukokit.smear import shown
+
+    suffix = out.suffix.lower()
+    if suffix != ".png" and suffix not in _FORMATS:
+        raise ConfigError(f"--out {shown(out)}: must end in .graphml, .gexf, .json or .png")
+    if out.exists() and image.exists() and out.samefile(image):
+        raise ConfigError(f"--out {shown(out)}: is the image itself; choose another file")
+    for path in plugin or []:
+        load_file(path)
+    assignments = [*(assign or []), *(["detector.trust_pickle=true"] if trust_pickle else [])]
+    pipeline = Pipeline(load_config(config, assignments, detector, builder), device)
+    smear = pipeline.read(image)
+    found = pipeline.build(pipeline.detect(smear))
+    _save(out, _png(found, smear.image) if suffix == ".png" else _FORMATS[suffix](found))
+    if not quiet:
+        _report(found, smear.notes + found.cells.notes, out)
+
+
+def _save(out: Path, content: bytes | str) -> None:
+    from leukokit.writers.base import cannot_write, write_whole
+
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise cannot_write(out, error) from error
+    write_whole(out, content)
+
+
+def _report(graph: CellGraph, notes: tuple[str, ...], out: Path) -> None:
+    import numpy as np
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    counts = ", ".join(f"{count} {kind}s" for kind, count in graph.cells.counts.items())
+    links = f"{graph.edges.shape[1]} links ({graph.builder})"
+    if graph.edges.shape[1]:
+        links += f", median length {np.median(graph.lengths):.2f} red-cell diameters"
+    alone = int((graph.degrees == 0).sum())
+    console.print(Text(f"{counts}; {links}; {alone} cells without a link"), soft_wrap=True)
+    for note in notes:
+        console.print(f"  note: {note}", style="yellow", markup=False)
+    console.print(Text(f"wrote {out}"), soft_wrap=True)
+    console.print("Research use only; not a medical device.", style="dim")
+
+
+def _graphml(graph: CellGraph) -> bytes:
+    import io
+
+    import networkx as nx
+
+    stream = io.BytesIO()
+    # The plain writer: another is taken where lxml happens to be installed.
+    nx.write_graphml_xml(graph.to_networkx(), stream)
+    return stream.getvalue()
+
+
+def _gexf(graph: CellGraph) -> bytes:
+    import io
+
+    import networkx as nx
+
+    from leukokit.graph import centres
+    from leukokit.taxonomy import colour_of
+
+    linked = graph.to_networkx()
+    # GEXF keeps no attributes of a graph but its name.
+    linked.graph = {"name": graph.builder}
+    places = zip(centres(graph.cells).tolist(), graph.cells.diameters.tolist(), strict=True)
+    for node, ((x, y), diameter) in zip(linked.nodes.values(), places, strict=True):
+        red, green, blue = _rgb(colour_of(node.get("label") or node["kind"]))
+        # Laid out as on the smear; in Gephi y grows upwards.
+        node["viz"] = {
+            "color": {"r": red, "g": green, "b": blue, "a": 1.0},
+            "position": {"x": x, "y": -y, "z": 0.0},
+            "size": diameter,
+        }
+    stream = io.BytesIO()
+    nx.write_gexf(linked, stream)
+    return stream.getvalue()
+
+
+def _node_link(graph: CellGraph) -> str:
+    import json
+
+    import networkx as nx
+
+    document = nx.node_link_data(graph.to_networkx(), edges="edges")
+    return json.dumps(document, allow_nan=False) + "\n"
+
+
+_FORMATS: Final[dict[str, Callable[[CellGraph], bytes | str]]] = {
+    ".graphml": _graphml,
+    ".gexf": _gexf,
+    ".json": _node_link,
+}
+
+
+def _png(graph: CellGraph, image: RGBImage) -> bytes:
+    import io
+    from dataclasses import replace
+
+    import cv2
+    import numpy as np
+    from PIL import Image
+
+    from leukokit.graph import centres
+    from leukokit.pixels import scaled
+    from leukokit.writers.png import draw
+
+    # Reduced first, so that lines keep their width.
+    scale = min(1.0, LONGEST_SIDE / max(image.shape[:2]))
+    picture = scaled(image, scale).copy()
+    cells = replace(graph.cells, boxes=graph.cells.boxes * np.float32(scale))
+    # OpenCV takes whole numbers, here of sixteenths of a pixel.
+    points = np.round(centres(cells) * 16).astype(np.int32)
+    width = max(1, round(max(picture.shape[:2]) / 900))
+    lines = list(points[graph.edges.T])
+    cv2.polylines(
+        picture, lines, isClosed=False, color=(0, 0, 0), thickness=width, lineType=cv2.LINE_AA, shift=4
+    )
+    stream = io.BytesIO()
+    Image.fromarray(draw(picture, cells, LONGEST_SIDE)).save(stream, "PNG", compress_level=3)
+    return stream.getvalue()
+
+
+def _rgb(colour: str) -> tuple[int, int, int]:
+    red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
+    return red, green, blue

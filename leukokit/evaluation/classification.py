@@ -1,0 +1,358 @@
+"""How well leukocytes are labelled: a classifier's answers on cells whose class is known, measured.
+
+Everything is resampled by photograph, not by cell (``statistics.bootstrap_photos``). Cells of none of the
+model's classes count as one class more, which no answer meets: recall and F1 are 0.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+
+from leukokit.evaluation.calibration import (
+    brier_score,
+    expected_calibration_error,
+    negative_log_likelihood,
+)
+from leukokit.evaluation.confusion import ConfusionMatrix
+from leukokit.evaluation.predictions import OTHER, UNCLASSIFIED, Predictions
+from leukokit.evaluation.statistics import (
+    Floats,
+    Ints,
+    Limits,
+    balanced_accuracies,
+    bootstrap_photos,
+    clopper_pearson,
+    mean_limits,
+    percentile_limits,
+    wilson,
+)
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values, numbers to six decimals; what is not known is None."""
+        document: dict[str, Any] = _rounded(self.model_dump(mode="json"))
+        return document
+
+
+class ClassScores(_Document):
+    """One class: its true ``cells`` and the ``photos`` they are in; a share of no cell is None."""
+
+    name: str
+    cells: int
+    photos: int
+    recall: float | None
+    recall_limits: Limits | None
+    precision: float | None
+    f1: float | None
+    specificity: float | None
+
+
+class Scores(_Document):
+    """Figures over some cells, each with 95% limits; None where there is no cell.
+
+    Attributes:
+        accuracy_limits: Wilson's where every photograph gives one cell, else a bootstrap over photographs;
+            Wilson's with a photograph a trial where no draw differs, as when all answers are right.
+            Limits of a recall are made likewise.
+        accuracy_exact: Clopper and Pearson's, every cell a trial: too narrow where photographs give several.
+        balanced_accuracy: mean recall over the classes that occur among the true ones.
+        balanced_accuracy_limits: a bootstrap over photographs, within strata of class; where no draw
+            differs, put together from the limits of the recalls.
+        macro_f1: mean F1 over the same classes; its limits are None where no draw differs.
+    """
+
+    cells: int
+    photos: int
+    accuracy: float | None
+    accuracy_limits: Limits | None
+    accuracy_exact: Limits | None
+    balanced_accuracy: float | None
+    balanced_accuracy_limits: Limits | None
+    macro_f1: float | None
+    macro_f1_limits: Limits | None
+    classes: tuple[ClassScores, ...]
+
+
+class Calibration(_Document):
+    """Whether the probabilities mean what they say; see ``evaluation.calibration``."""
+
+    expected_error: float
+    brier: float
+    negative_log_likelihood: float | None
+
+
+class ClassificationReport(_Document):
+    """What ``evaluate`` measured.
+
+    Attributes:
+        forced: every cell takes its most probable class.
+        classified: only the cells that reach the limit; None without a limit. ``coverage`` is their share.
+        groups: forced figures of each group, such as a laboratory; empty without groups.
+        mean_balanced_accuracy: mean over groups of their balanced accuracies; None without groups.
+        confusion: answers as they are given: with a limit, a column of the unclassified.
+        calibration: None where there is no cell.
+    """
+
+    cells: int
+    photos: int
+    limit: float
+    resamples: int
+    seed: int
+    forced: Scores
+    classified: Scores | None
+    coverage: float | None
+    coverage_limits: Limits | None
+    groups: dict[str, Scores]
+    mean_balanced_accuracy: float | None
+    mean_balanced_accuracy_limits: Limits | None
+    confusion: ConfusionMatrix
+    calibration: Calibration | None
+
+
+def evaluate(predictions: Predictions, resamples: int = 1000, seed: int = 0) -> ClassificationReport:
+    """Measure a classifier by its answers. N may be 0; the same seed gives the same limits."""
+    every = np.ones(len(predictions), dtype=bool)
+    kept = predictions.classified
+    coverage, coverage_limits = _coverage(predictions, resamples, seed)
+    groups = predictions.groups
+    scores = {
+        str(name): _scores(predictions, groups == name, resamples, seed)
+        for name in (() if groups is None else np.unique(groups))
+    }
+    mean, limits = _over_groups(predictions, list(scores.values()), resamples, seed)
+    return ClassificationReport(
+        cells=len(predictions),
+        photos=len(np.unique(predictions.photo_codes)),
+        limit=predictions.limit,
+        resamples=resamples,
+        seed=seed,
+        forced=_scores(predictions, every, resamples, seed),
+        classified=_scores(predictions, kept, resamples, seed) if predictions.limit else None,
+        coverage=coverage,
+        coverage_limits=coverage_limits,
+        groups=scores,
+        mean_balanced_accuracy=mean,
+        mean_balanced_accuracy_limits=limits,
+        confusion=confusion_of(predictions),
+        calibration=_calibration(predictions),
+    )
+
+
+def confusion_of(predictions: Predictions) -> ConfusionMatrix:
+    """Counts of true classes and answers.
+
+    A row more where some cells are of none of the classes, a column more where there is a limit.
+    """
+    count = len(predictions.classes)
+    rows = predictions.classes + ((OTHER,) if (predictions.labels < 0).any() else ())
+    columns = predictions.classes + ((UNCLASSIFIED,) if predictions.limit else ())
+    truth = np.where(predictions.labels < 0, count, predictions.labels)
+    answers = np.where(predictions.classified, predictions.answers, count)
+    counts = np.zeros((len(rows), len(columns)), np.int64)
+    np.add.at(counts, (truth, answers), 1)
+    return ConfusionMatrix(rows=rows, columns=columns, counts=tuple(map(tuple, counts.tolist())))
+
+
+def table_of(report: ClassificationReport) -> Table:
+    """The figures by class as a table for people; below it, those over all classes."""
+    from rich.table import Table
+    from rich.text import Text
+
+    title = f"{report.cells} leukocytes of {report.photos} photographs"
+    table = Table(title=title, box=None, header_style="bold", pad_edge=False, title_justify="left")
+    for column in ("class", "cells", "recall (95% limits)", "precision", "F1", "specificity"):
+        table.add_column(column, justify="left" if column == "class" else "right")
+    for row in report.forced.classes:
+        shares = (_shown(value) for value in (row.precision, row.f1, row.specificity))
+        table.add_row(Text(row.name), str(row.cells), _shown(row.recall, row.recall_limits), *shares)
+    parts = {"": report.forced} | ({"classified: ": report.classified} if report.classified else {})
+    for prefix, part in parts.items():
+        figures = {
+            "accuracy": (part.accuracy, part.accuracy_limits),
+            "balanced accuracy": (part.balanced_accuracy, part.balanced_accuracy_limits),
+            "macro F1": (part.macro_f1, part.macro_f1_limits),
+        }
+        for name, (value, limits) in figures.items():
+            table.add_row(f"{prefix}{name}", str(part.cells), _shown(value, limits))
+    if report.classified:
+        table.add_row("coverage", str(report.cells), _shown(report.coverage, report.coverage_limits))
+    for name, part in report.groups.items():
+        share = _shown(part.balanced_accuracy, part.balanced_accuracy_limits)
+        table.add_row(Text(f"balanced accuracy, {name}"), str(part.cells), share)
+    if report.groups:
+        share = _shown(report.mean_balanced_accuracy, report.mean_balanced_accuracy_limits)
+        table.add_row("mean over groups", str(report.cells), share)
+    if report.calibration:
+        table.add_row("calibration error", str(report.cells), _shown(report.calibration.expected_error))
+    return table
+
+
+def _scores(predictions: Predictions, chosen: npt.NDArray[np.bool_], resamples: int, seed: int) -> Scores:
+    classes = predictions.classes
+    count = len(classes)
+    truth, answers = predictions.labels[chosen], predictions.answers[chosen]
+    truth = np.where(truth < 0, count, truth)
+    photos = predictions.photo_codes[chosen]
+    values = _one_hot(truth, answers, count)
+    totals = values.sum(axis=0)
+    figures = _figures(totals[None], count)[0]
+    samples = (
+        bootstrap_photos(values, photos, lambda drawn: _figures(drawn, count), truth, resamples, seed)
+        if len(truth)
+        else np.full((1, len(figures)), np.nan)
+    )
+    photo_count = len(np.unique(photos))
+    rows = tuple(
+        _class_scores(name, number, totals, count, photos[truth == number], figures, samples)
+        for number, name in enumerate(classes)
+    )
+    hits = int((truth == answers).sum())
+    balanced_limits = _spread(samples[:, 1])
+    if balanced_limits is None and len(truth):
+        known = [(row.recall, row.recall_limits) for row in rows if row.recall is not None]
+        # No answer can meet a cell of none of the classes: its recall of 0 is certain.
+        known += [(0.0, (0.0, 0.0))] * bool((truth == count).any())
+        balanced_limits = mean_limits(
+            [value for value, _ in known], [limits or (0, 1) for _, limits in known]
+        )
+    return Scores(
+        cells=len(truth),
+        photos=photo_count,
+        accuracy=_known(figures[0]),
+        accuracy_limits=_share_limits(hits, len(truth), photo_count, samples[:, 0]),
+        accuracy_exact=clopper_pearson(hits, len(truth)) if len(truth) else None,
+        balanced_accuracy=_known(figures[1]),
+        balanced_accuracy_limits=balanced_limits,
+        macro_f1=_known(figures[2]),
+        macro_f1_limits=_spread(samples[:, 2]),
+        classes=rows,
+    )
+
+
+def _class_scores(
+    name: str, number: int, totals: Floats, count: int, photos: Ints, figures: Floats, samples: Floats
+) -> ClassScores:
+    hits, true, answered = (int(totals[start + number]) for start in (0, count, 2 * count + 1))
+    cells = int(totals[count : 2 * count + 1].sum())
+    photo_count = len(np.unique(photos))
+    return ClassScores(
+        name=name,
+        cells=true,
+        photos=photo_count,
+        recall=_known(figures[3 + number]),
+        recall_limits=_share_limits(hits, true, photo_count, samples[:, 3 + number]),
+        precision=hits / answered if answered else None,
+        f1=2 * hits / (true + answered) if true + answered else None,
+        specificity=(cells - true - answered + hits) / (cells - true) if cells > true else None,
+    )
+
+
+def _one_hot(truth: Ints, answers: Ints, count: int) -> Floats:
+    """(N, 3C + 1): hits by class, true classes and none of them, answers."""
+    true = np.eye(count + 1)[truth]
+    answered = np.eye(count)[answers]
+    return np.concatenate([true[:, :count] * answered, true, answered], axis=1)
+
+
+def _figures(totals: Floats, count: int) -> Floats:
+    """(R, 3 + C): accuracy, balanced accuracy, macro F1, recalls; NaN where there is nothing to share."""
+    hits = np.pad(totals[:, :count], ((0, 0), (0, 1)))
+    true = totals[:, count : 2 * count + 1]
+    answered = np.pad(totals[:, 2 * count + 1 :], ((0, 0), (0, 1)))
+    occurs = true > 0
+    known = occurs.sum(axis=1)
+    recalls, f1 = hits / np.maximum(true, 1), 2 * hits / np.maximum(true + answered, 1)
+    whole = [hits.sum(axis=1) / np.maximum(true.sum(axis=1), 1)]
+    whole += [(part * occurs).sum(axis=1) / np.maximum(known, 1) for part in (recalls, f1)]
+    means = np.where(known[:, None] > 0, np.stack(whole, axis=1), np.nan)
+    return np.concatenate([means, np.where(occurs, recalls, np.nan)[:, :count]], axis=1)
+
+
+def _coverage(predictions: Predictions, resamples: int, seed: int) -> tuple[float | None, Limits | None]:
+    cells = len(predictions)
+    if not predictions.limit or not cells:
+        return None, None
+    kept, photos = predictions.classified, predictions.photo_codes
+    values = np.stack([kept, np.ones(cells)], axis=1)
+    samples = bootstrap_photos(
+        values,
+        photos,
+        lambda drawn: np.asarray(drawn[:, 0] / drawn[:, 1]),
+        predictions.labels + 1,
+        resamples,
+        seed,
+    )
+    limits = _share_limits(int(kept.sum()), cells, len(np.unique(photos)), samples)
+    return float(kept.mean()), limits
+
+
+def _over_groups(
+    predictions: Predictions, scores: list[Scores], resamples: int, seed: int
+) -> tuple[float | None, Limits | None]:
+    if not scores:
+        return None, None
+    correct = predictions.correct[:, None]
+    values, samples = balanced_accuracies(
+        correct, predictions.labels, predictions.photos, predictions.groups, resamples, seed
+    )
+    limits = _spread(samples[:, 0]) or mean_limits(
+        [part.balanced_accuracy or 0.0 for part in scores],
+        [part.balanced_accuracy_limits or (0.0, 1.0) for part in scores],
+    )
+    return float(values[0]), limits
+
+
+def _calibration(predictions: Predictions) -> Calibration | None:
+    if not len(predictions):
+        return None
+    known = (predictions.probabilities, predictions.labels)
+    return Calibration(
+        expected_error=expected_calibration_error(*known),
+        brier=brier_score(*known),
+        negative_log_likelihood=negative_log_likelihood(*known),
+    )
+
+
+def _share_limits(hits: int, cells: int, photos: int, samples: Floats) -> Limits | None:
+    if not cells:
+        return None
+    if cells == photos:
+        return wilson(hits, cells)
+    return _spread(samples) or wilson(photos * hits / cells, photos)
+
+
+def _spread(samples: Floats) -> Limits | None:
+    """Percentile limits, or None where no draw differs from the others."""
+    known = samples[np.isfinite(samples)]
+    if not len(known) or np.ptp(known) < 1e-9:
+        return None
+    low, high = percentile_limits(known)
+    return float(low), float(high)
+
+
+def _known(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _shown(value: float | None, limits: Limits | None = None) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.3f}" + (f" ({limits[0]:.3f}-{limits[1]:.3f})" if limits else "")
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, float):
+        return round(value, 6)
+    if isinstance(value, dict):
+        return {key: _rounded(part) for key, part in value.items()}
+    return [_rounded(part) for part in value] if isinstance(value, list) else value

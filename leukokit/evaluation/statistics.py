@@ -1,0 +1,284 @@
+"""Limits and tests for figures over cells that come in photographs.
+
+Cells of one photograph share its light, stain and patient: they are not independent, and copies of one
+photograph are no new evidence. What is resampled is therefore the photograph, with all its cells.
+Intervals are at 95%.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Limits = tuple[float, float]
+
+ALPHA = 0.05
+BLOCK = 1_000_000
+"""Photographs drawn at once; bounds memory, whatever the number of resamples."""
+
+
+class McNemar(NamedTuple):
+    """Cells that only the first, or only the second, answered rightly, and the two-sided p."""
+
+    only_a: int
+    only_b: int
+    p: float
+
+
+class Difference(NamedTuple):
+    """A difference, first minus second, with its 95% limits and two-sided p."""
+
+    value: float
+    low: float
+    high: float
+    p: float
+
+
+def wilson(k: float, n: float) -> Limits:
+    """Score limits of the share k/n (Wilson 1927, doi:10.1080/01621459.1927.10502953).
+
+    ``k`` need not be whole, for a mean over ``n`` independent photographs. Of n = 0 nothing is known: 0 to 1.
+
+    Raises:
+        ValueError: not 0 <= k <= n.
+    """
+    _check_share(k, n)
+    if n == 0:
+        return 0.0, 1.0
+    from scipy.special import ndtri
+
+    z = float(ndtri(1 - ALPHA / 2))
+    share, shrink = k / n, 1 + z * z / n
+    centre = (share + z * z / (2 * n)) / shrink
+    half = z * math.sqrt(max(share * (1 - share), 0.0) / n + z * z / (4 * n * n)) / shrink
+    # At the ends the limit is the end itself, which rounding would miss by a hair.
+    return 0.0 if k == 0 else centre - half, 1.0 if k == n else min(centre + half, 1.0)
+
+
+def clopper_pearson(k: int, n: int) -> Limits:
+    """Exact limits of the share k/n (Clopper & Pearson 1934, doi:10.1093/biomet/26.4.404).
+
+    They are those of Rümke's table for differential counts. Of n = 0 nothing is known: 0 to 1.
+
+    Raises:
+        ValueError: not 0 <= k <= n.
+    """
+    _check_share(k, n)
+    from scipy.special import betaincinv
+
+    low = 0.0 if k == 0 else float(betaincinv(k, n - k + 1, ALPHA / 2))
+    high = 1.0 if k == n else float(betaincinv(k + 1, n - k, 1 - ALPHA / 2))
+    return low, high
+
+
+def mean_limits(values: Sequence[float], limits: Sequence[Limits]) -> Limits:
+    """Limits of the mean of independent estimates from the limits of each.
+
+    Zou & Donner 2008 (doi:10.1002/sim.3095). Unlike a bootstrap it stays honest where every estimate is 1.
+
+    Raises:
+        ValueError: no estimate, or another number of limits.
+    """
+    if not values:
+        raise ValueError("no estimate to average")
+    mean, count = math.fsum(values) / len(values), len(values)
+    pairs = list(zip(values, limits, strict=True))
+    below = math.sqrt(math.fsum((value - low) ** 2 for value, (low, _) in pairs)) / count
+    above = math.sqrt(math.fsum((high - value) ** 2 for value, (_, high) in pairs)) / count
+    return max(mean - below, 0.0), min(mean + above, 1.0)
+
+
+def mcnemar(correct_a: npt.ArrayLike, correct_b: npt.ArrayLike) -> McNemar:
+    """Exact two-sided test of two classifiers on the same cells (McNemar 1947, doi:10.1007/BF02295996).
+
+    It takes cells for independent: where photographs hold several, ``paired_bootstrap`` is the test.
+
+    Args:
+        correct_a: (N,) bool, whether the first was right on each cell.  correct_b: (N,) bool, the second.
+
+    Raises:
+        ValueError: not two rows of N truth values.
+    """
+    first, second = np.asarray(correct_a), np.asarray(correct_b)
+    if first.ndim != 1 or first.shape != second.shape or {first.dtype.kind, second.dtype.kind} - {"b"}:
+        raise ValueError("the McNemar test takes two rows of as many truth values")
+    from scipy.special import bdtr
+
+    only_a, only_b = int((first & ~second).sum()), int((second & ~first).sum())
+    p = 2 * float(bdtr(min(only_a, only_b), only_a + only_b, 0.5)) if only_a + only_b else 1.0
+    return McNemar(only_a, only_b, min(p, 1.0))
+
+
+def photo_codes(photos: npt.ArrayLike, groups: npt.ArrayLike | None = None) -> Ints:
+    """(N,) int64: a number a photograph; equal names in two groups are two photographs."""
+    numbers = np.unique(np.asarray(photos), return_inverse=True)[1].reshape(-1)
+    if groups is not None:
+        names, group = np.unique(np.asarray(groups), return_inverse=True)
+        numbers = np.unique(numbers * len(names) + group.reshape(-1), return_inverse=True)[1]
+    return numbers.astype(np.int64)
+
+
+def photo_draws(strata: npt.ArrayLike, resamples: int, seed: int = 0) -> Iterator[Ints]:
+    """Draw photographs with replacement, as many from each stratum as it has.
+
+    Args:
+        strata: (P,) the stratum of each photograph.
+
+    Yields:
+        (B, P) int64, positions of the photographs drawn, a row a resample; ``resamples`` rows in all.
+    """
+    of_photo = np.asarray(strata)
+    rng = np.random.default_rng(seed)
+    members = [np.flatnonzero(of_photo == stratum) for stratum in np.unique(of_photo)]
+    block = max(1, BLOCK // max(1, len(of_photo)))
+    for start in range(0, resamples, block):
+        rows = min(block, resamples - start)
+        drawn = [own[rng.integers(len(own), size=(rows, len(own)))] for own in members]
+        yield np.concatenate(drawn, axis=1).astype(np.int64)
+
+
+def bootstrap_photos(
+    values: npt.ArrayLike,
+    photos: npt.ArrayLike,
+    statistic: Callable[[Floats], Floats],
+    strata: npt.ArrayLike | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Floats:
+    """Figures of resampled photographs (Efron 1979, doi:10.1214/aos/1176344552).
+
+    Args:
+        values: (N, K) what each cell adds to K totals.
+        photos: (N,) the photograph of each cell.
+        statistic: from totals (R, K) to figures (R, ...).
+        strata: (N,) whole numbers from 0, such as the class of each cell. A photograph stands with the
+            rarest (in photographs) that it holds, and strata keep their size, so that a rare class does not
+            vanish from a draw. It still may where its cells come with a rarer one's: ``statistic`` must bear
+            a total of 0. A stratum of one photograph does not vary: limits are then too narrow.
+
+    Returns:
+        (resamples, ...) float64.
+
+    Raises:
+        ValueError: no cell, or arrays that do not fit.
+    """
+    table, names = np.asarray(values, dtype=np.float64), np.asarray(photos)
+    if table.ndim != 2 or names.shape != (len(table),) or not len(table):
+        raise ValueError(
+            f"values {table.shape} and photos {names.shape} must be (N, K) and (N,), N at least 1"
+        )
+    codes = photo_codes(names)
+    sums = np.stack([np.bincount(codes, weights=column) for column in table.T], axis=1)
+    of_photo = np.zeros(len(sums), np.int64) if strata is None else _rarest(codes, np.asarray(strata))
+    figures = []
+    for block in photo_draws(of_photo, resamples, seed):
+        cells = block + np.arange(len(block))[:, None] * len(sums)
+        times = np.bincount(cells.ravel(), minlength=block.size).reshape(block.shape)
+        figures.append(statistic(times.astype(np.float64) @ sums))
+    return np.concatenate(figures)
+
+
+def percentile_limits(samples: npt.ArrayLike) -> Floats:
+    """(2, ...) lower and upper percentile limits of draws (R, ...); draws without the figure are NaN."""
+    return np.asarray(np.nanquantile(np.asarray(samples), [ALPHA / 2, 1 - ALPHA / 2], axis=0))
+
+
+def balanced_accuracies(
+    correct: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    photos: npt.ArrayLike,
+    groups: npt.ArrayLike | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> tuple[Floats, Floats]:
+    """Balanced accuracy of M classifiers on the same cells, and of the same draws of photographs.
+
+    With groups, the mean over groups of the balanced accuracy within each. Photographs are drawn within the
+    strata of class and group (see ``bootstrap_photos``).
+
+    Args:
+        correct: (N, M) truth values, or shares of runs that were right.
+        labels: (N,) whole numbers; every number that occurs is a class.
+
+    Returns:
+        (M,) and (resamples, M) float64.
+
+    Raises:
+        ValueError: no cell, or arrays that do not fit.
+    """
+    right, classes = np.asarray(correct, dtype=np.float64), np.asarray(labels)
+    names = np.zeros(len(right), np.int64) if groups is None else np.asarray(groups)
+    if right.ndim != 2 or not (right.shape[:1] == classes.shape == names.shape == np.shape(photos)):
+        raise ValueError("correct must be (N, M), and labels, photos and groups (N,)")
+    keys = photo_codes(classes, names)
+    count, models = int(keys.max(initial=-1)) + 1, right.shape[1]
+    of_cell = np.eye(count)[keys]
+    first = np.unique(keys, return_index=True)[1]
+    of_key = names[first][:, None] == np.unique(names)[None, :]
+
+    def figures(totals: Floats) -> Floats:
+        parts = totals.reshape(-1, models + 1, count)
+        cells = parts[:, -1:]
+        recalls = parts[:, :-1] / np.maximum(cells, 1)
+        known = (cells > 0) @ of_key.astype(np.float64)
+        return np.asarray(((recalls @ of_key) / np.maximum(known, 1)).mean(axis=2))
+
+    values = np.concatenate([*(of_cell * column[:, None] for column in right.T), of_cell], axis=1)
+    samples = bootstrap_photos(values, photo_codes(photos, groups), figures, keys, resamples, seed)
+    return figures(values.sum(axis=0)[None])[0], samples
+
+
+def paired_bootstrap(
+    correct_a: npt.ArrayLike,
+    correct_b: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    photos: npt.ArrayLike,
+    groups: npt.ArrayLike | None = None,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Difference:
+    """Balanced accuracy of the first classifier minus the second's, both on the same draws of photographs.
+
+    Args:
+        correct_a: (N,) truth values, or the share of runs (seeds) that were right.  correct_b: the same.
+        labels: (N,) true classes as whole numbers.
+        photos: (N,) the photograph of each cell.
+        groups: (N,) such as laboratories: the difference is then that of the means over groups.
+
+    Returns:
+        Percentile limits, and p as twice the smaller share of draws on one side of 0, the sample itself
+        counted as a draw: never below 2 / (resamples + 1).
+
+    Raises:
+        ValueError: no cell, or arrays that do not fit.
+    """
+    correct = np.stack([np.asarray(correct_a, np.float64), np.asarray(correct_b, np.float64)], axis=-1)
+    values, samples = balanced_accuracies(correct, labels, photos, groups, resamples, seed)
+    # Both sums are rounded: what is equal must count for both sides.
+    drawn = np.round(samples[:, 0] - samples[:, 1], 12)
+    low, high = percentile_limits(drawn)
+    rarer = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
+    p = min(2 * (rarer + 1) / (resamples + 1), 1.0)
+    return Difference(float(values[0] - values[1]), float(low), float(high), p)
+
+
+def _rarest(codes: Ints, keys: npt.NDArray[np.integer]) -> Ints:
+    """(P,) the key of each photograph that the fewest photographs hold."""
+    width = int(keys.max()) + 1
+    pairs = np.unique(codes * width + keys)
+    photos, held = np.divmod(pairs, width)
+    rank = np.bincount(held, minlength=width)[held] * width + held
+    lowest = np.full(int(codes.max()) + 1, np.iinfo(np.int64).max)
+    np.minimum.at(lowest, photos, rank)
+    return np.asarray(lowest % width)
+
+
+def _check_share(k: float, n: float) -> None:
+    if not 0 <= k <= n:
+        raise ValueError(f"{k} of {n} is no share")

@@ -1,0 +1,1 @@
+"""Graph builders: plugins that link the cells of a smear with their neighbours."""

@@ -1,0 +1,91 @@
+"""The contract of a graph builder."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from leukokit.cells import Cells
+from leukokit.errors import ConfigError
+from leukokit.graph import CellGraph, canonical, centres
+from leukokit.plugin import Plugin, PluginParams
+from leukokit.taxonomy import LEUKOCYTE
+
+MOST_PAIRS = 20_000_000
+"""Most pairs a graph is built of; more would fill the memory, and are a parameter gone astray."""
+
+
+class GraphBuilderParams(PluginParams):
+    """Parameters of every graph builder."""
+
+    nodes: Literal["all", "leukocytes"] = Field(
+        "all", description="which cells are linked; the others stay in the graph without edges"
+    )
+    unit: Literal["diameters", "px"] = Field(
+        "diameters", description="of distances: red-cell diameters of this smear, or pixels"
+    )
+
+
+class GraphBuilder(Plugin, ABC):
+    """Links cells that belong together. A subclass says which points do; its Params extend those here."""
+
+    Params: ClassVar[type[PluginParams]] = GraphBuilderParams
+
+    def build(self, cells: Cells) -> CellGraph:
+        """The graph of one smear's cells: all of them nodes, those that ``nodes`` names linked.
+
+        No cells, one, two, cells on a line and cells on one spot are normal inputs.
+
+        Raises:
+            ConfigError: the parameters ask for more pairs than fit in memory.
+        """
+        whole = self.params.nodes == "all"
+        chosen = np.arange(len(cells)) if whole else np.flatnonzero(cells.kinds == LEUKOCYTE)
+        edges = np.empty((2, 0), np.int64)
+        if len(chosen) > 1:
+            # Where no cell has a size there is no ruler, and pixels stand in.
+            unit = (cells.ruler_px or 1.0) if self.params.unit == "diameters" else 1.0
+            edges = chosen[canonical(self.pairs(centres(cells)[chosen], unit), len(chosen))]
+        return CellGraph(cells, edges, self.name, self.params.model_dump(mode="json"))
+
+    @abstractmethod
+    def pairs(self, points: npt.NDArray[np.float64], unit: float) -> npt.NDArray[np.int64]:
+        """Which points are linked.
+
+        Args:
+            points: (M, 2) float64, centres of the cells to link in pixels, M at least 2; may coincide.
+            unit: pixels that a distance of 1 among the parameters stands for.
+
+        Returns:
+            (2, P) int64, positions in ``points``, no point with itself; direction, order and repetition
+            do not matter.
+        """
+
+    def refuse_excess(self, pairs: int) -> None:
+        """Stop before more pairs are made than fit in memory.
+
+        Raises:
+            ConfigError: there are more than ``MOST_PAIRS``.
+        """
+        if pairs > MOST_PAIRS:
+            raise ConfigError(
+                f"graph builder '{self.name}': {pairs:,} pairs of cells are more than {MOST_PAIRS:,}; "
+                "set a shorter distance or fewer neighbours"
+            )
+
+
+def squared_lengths(points: npt.NDArray[np.float64], pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """(P,) float64: squared distance of the two points of each pair."""
+    between = points[pairs[1]] - points[pairs[0]]
+    return np.asarray((between**2).sum(axis=1))
+
+
+def within(
+    points: npt.NDArray[np.float64], pairs: npt.NDArray[np.int64], distance: float | None
+) -> npt.NDArray[np.int64]:
+    """Those pairs (2, P) whose points are at most ``distance`` pixels apart; all of them for None."""
+    return pairs if distance is None else pairs[:, squared_lengths(points, pairs) <= distance**2]

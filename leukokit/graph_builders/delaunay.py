@@ -1,0 +1,64 @@
+"""Builder ``delaunay``: cells with no other cell between them."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from leukokit.graph_builders.base import GraphBuilder, GraphBuilderParams, within
+
+
+class DelaunayParams(GraphBuilderParams):
+    """Parameters of the builder ``delaunay``."""
+
+    max_distance: float | None = Field(
+        4.0,
+        gt=0,
+        allow_inf_nan=False,
+        description="longest link, in 'unit'; null for any, as leukocytes by themselves want it",
+    )
+
+
+class DelaunayBuilder(GraphBuilder):
+    """The edges of the Delaunay triangulation of the centres, without those across empty plasma.
+
+    Triangles are Qhull's (Barber, Dobkin & Huhdanpaa 1996, doi:10.1145/235815.235821). Cells on one line
+    are linked along it, and a cell on the very spot of another is linked to that one.
+    """
+
+    name = "delaunay"
+    version = "1.0"
+    summary = "links cells that are neighbours in the Delaunay triangulation"
+    Params = DelaunayParams
+
+    def pairs(self, points: npt.NDArray[np.float64], unit: float) -> npt.NDArray[np.int64]:
+        """The sides of all triangles."""
+        longest = None if self.params.max_distance is None else self.params.max_distance * unit
+        return within(points, triangulate(points), longest)
+
+
+def triangulate(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Edges (2, P) int64 of the Delaunay triangulation of (M, 2) points; each may be there twice."""
+    from scipy.spatial import Delaunay, QhullError
+
+    # Seen from their middle, points far from the origin lose no digits to it.
+    points = points - (points.min(axis=0) + points.max(axis=0)) / 2
+    if len(points) < 3:
+        return along_line(points)
+    try:
+        found = Delaunay(points)
+    except QhullError:
+        # No triangle has an area.
+        return along_line(points)
+    corners = found.simplices.T
+    # Points that Qhull could not tell from a corner are in no triangle.
+    twins = found.coplanar[:, [0, 2]].T
+    return np.concatenate([corners[[0, 1]], corners[[1, 2]], corners[[2, 0]], twins], axis=1).astype(np.int64)
+
+
+def along_line(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    """Edges (2, M - 1) int64 from each point to the next along the axis on which they are spread wider."""
+    axis = int(np.argmax(np.ptp(points, axis=0)))
+    order = np.lexsort((points[:, 1 - axis], points[:, axis]))
+    return np.stack([order[:-1], order[1:]])

@@ -1,0 +1,47 @@
+"""Networks to and from safetensors files, in half precision."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from leukokit.errors import WeightsError
+
+
+def save_weights(network: Any, path: Path) -> None:
+    """Write the weights as half-precision safetensors, whole or not at all."""
+    from safetensors.torch import save_file
+
+    tensors = {
+        key: (value.half() if value.is_floating_point() else value).contiguous()
+        for key, value in network.state_dict().items()
+        if not key.endswith("num_batches_tracked")
+    }
+    partial = path.with_name(path.name + ".part")
+    save_file(tensors, partial)
+    partial.replace(path)
+    path.chmod(0o644)
+
+
+def load_weights(network: Any, path: Path) -> None:
+    """Load safetensors weights into the network, in single precision.
+
+    Raises:
+        WeightsError: missing or damaged file, or one of another architecture.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        stored = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path}: not readable as safetensors ({error})") from error
+    tensors = {key: value.float() if value.is_floating_point() else value for key, value in stored.items()}
+    try:
+        missing, unexpected = network.load_state_dict(tensors, strict=False)
+    except RuntimeError as error:
+        raise WeightsError(f"{path}: weights of another architecture (tensor shapes differ)") from error
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        differ = f"{len(missing)} tensors missing, {len(unexpected)} too many"
+        raise WeightsError(f"{path}: weights of another architecture ({differ})")
