@@ -58,13 +58,12 @@ class Labelling:
     def review(self) -> npt.NDArray[np.bool_]:
         """(N,): leukocytes that no class is certain enough of."""
         largest = self.probabilities.max(axis=1)
-        review: npt.NDArray[np.bool_] = (largest > 0) & (largest < self.limit)
-        return review
+        return np.asarray((largest > 0) & (largest < self.limit), dtype=bool)
 
     @property
     def labels(self) -> list[str]:
         """N names: a class, ``unclassified``, or empty for a cell that is no leukocyte."""
-        best, known = self.probabilities.argmax(axis=1), self.probabilities.any(axis=1)
+        best, known = self.probabilities.argmax(axis=1), self.probabilities.max(axis=1) > 0
         return [
             "" if not there else UNCLASSIFIED if unsure else self.classes[number]
             for number, there, unsure in zip(best, known, self.review, strict=True)

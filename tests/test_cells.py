@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leukokit.cells import LEUKOCYTE_TO_ERYTHROCYTE, Cells
-from leukokit.taxonomy import ERYTHROCYTE, KINDS, LEUKOCYTE, PLATELET
+from leukokit.cells import LEUKOCYTE_TO_ERYTHROCYTE, Cells, Labelling
+from leukokit.taxonomy import ERYTHROCYTE, KINDS, LEUKOCYTE, PLATELET, UNCLASSIFIED
 
 SCORES = st.floats(0, 1, width=32)
 CORNERS = st.floats(-100, 5000, width=32)
@@ -170,3 +170,69 @@ def test_the_ruler_is_implied_where_it_cannot_be_measured(
     kinds = ((ERYTHROCYTE, erythrocytes), (LEUKOCYTE, leukocytes), (PLATELET, platelets))
     found = Cells.concatenate([of_kind(kind, diameters) for kind, diameters in kinds]).ruler_px
     assert found == (None if ruler is None else pytest.approx(ruler))
+
+
+CLASSES = ("neutrophil", "lymphocyte", "blast")
+MIXED = Cells.concatenate([of_kind(LEUKOCYTE, [9.0, 8.0, 7.0]), of_kind(ERYTHROCYTE, [4.0])])
+LABELLING = Labelling(
+    np.array([[0.1, 0.875, 0.025], [0.25, 0.35, 0.4], [0.5, 0.3, 0.2], [0, 0, 0]]), CLASSES, limit=0.5
+)
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "classes", "complaint"),
+    [
+        ([0.5, 0.5], ("a", "b"), "must be"),
+        ([[0.5, 0.5]], ("a",), "must be"),
+        ([[]], (), "must be"),
+        ([[np.nan, 1]], ("a", "b"), "finite"),
+        ([[-0.5, 1.5]], ("a", "b"), "negative"),
+        ([[0.5, 0.4]], ("a", "b"), "sum to one"),
+        ([[1, 1]], ("a", "b"), "sum to one"),
+    ],
+)
+def test_probabilities_that_are_none_are_refused(
+    probabilities: Any, classes: tuple[str, ...], complaint: str
+) -> None:
+    with pytest.raises(ValueError, match=complaint):
+        Labelling(np.array(probabilities), classes)
+
+
+def test_a_class_is_named_where_it_is_certain_enough() -> None:
+    assert LABELLING.labels == ["lymphocyte", UNCLASSIFIED, "neutrophil", ""]
+    assert LABELLING.review.tolist() == [False, True, False, False]
+    assert str(LABELLING.probabilities.dtype) == "float32"
+    without_limit = Labelling(LABELLING.probabilities, CLASSES)
+    assert without_limit.labels == ["lymphocyte", "blast", "neutrophil", ""]
+    assert not without_limit.review.any()
+
+
+def test_classes_stay_with_their_cells() -> None:
+    cells = MIXED.labelled(LABELLING)
+    assert MIXED.labelling is None
+    assert MIXED.class_counts == {}
+    assert_same(cells, MIXED)
+    assert cells.class_counts == {"neutrophil": 1, "lymphocyte": 1, "blast": 0, UNCLASSIFIED: 1}
+    some = cells[np.array([3, 0])]
+    assert some.labelling is not None
+    assert (some.labelling.labels, some.labelling.limit) == (["", "lymphocyte"], 0.5)
+    assert cells[cells.kinds == LEUKOCYTE].class_counts == cells.class_counts
+    assert Cells.concatenate([cells, MIXED]).labelling is None
+    with pytest.raises(ValueError, match="4 cells, but probabilities of 3"):
+        MIXED.labelled(LABELLING[:3])
+
+
+def test_a_labelled_field_without_a_cell() -> None:
+    nothing = Cells.empty().labelled(Labelling(np.zeros((0, 3)), CLASSES, 0.5))
+    assert nothing.class_counts == {**dict.fromkeys(CLASSES, 0), UNCLASSIFIED: 0}
+    some = MIXED.labelled(LABELLING).to_dataframe()
+    assert list(nothing.to_dataframe().columns) == list(some.columns)
+
+
+def test_a_table_of_labelled_cells() -> None:
+    table = MIXED.labelled(LABELLING).to_dataframe()
+    classes = [f"p_{name}" for name in CLASSES]
+    assert list(table.columns)[6:] == ["label", "review", *classes]
+    assert table["label"].tolist() == LABELLING.labels
+    assert table["review"].tolist() == [False, True, False, False]
+    np.testing.assert_array_equal(table[classes].to_numpy(), LABELLING.probabilities)

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from leukokit.cells import Cells
+from leukokit.cells import Cells, Labelling
+from leukokit.graph import CellGraph
 from leukokit.results import SCHEMA, SmearResult
 from leukokit.smear import Smear
 from leukokit.standardize import estimate
-from leukokit.taxonomy import KINDS
+from leukokit.taxonomy import ERYTHROBLAST, KINDS, UNCLASSIFIED
 
 KEYS = {
     "schema",
@@ -22,6 +23,8 @@ KEYS = {
     "standardization",
     "cells",
     "counts",
+    "differential",
+    "graph",
     "notes",
     "seconds",
     "provenance",
@@ -62,6 +65,8 @@ def test_a_field_with_cells() -> None:
     assert document["seconds"] == 1.235
     assert document["provenance"] == {"device": "cpu"}
     assert document["standardization"] is None
+    assert document["graph"] is None
+    assert document["differential"] is None
 
 
 def test_an_empty_field_from_memory() -> None:
@@ -80,3 +85,53 @@ def test_what_was_evened_out_is_in_the_document() -> None:
     document = json.loads(json.dumps(told.to_json(), allow_nan=False))
     assert document["standardization"]["unevenness"] == pytest.approx(measured.unevenness, abs=1e-3)
     assert len(document["standardization"]["stain_gains"]) == 3
+
+
+LABELLED = Cells(
+    np.array([[10 * i, 5, 10 * i + 8, 13] for i in range(5)]), np.array([0, 1, 0, 0, 0]), np.ones(5)
+).labelled(
+    Labelling(
+        np.array([[0.91234567, 0.08765433], [0, 0], [0.6, 0.4], [0.125, 0.875], [0, 0]]),
+        ("neutrophil", ERYTHROBLAST),
+        limit=0.7,
+    )
+)
+
+
+def test_a_labelled_field() -> None:
+    document = json.loads(json.dumps(made(LABELLED).to_json(), allow_nan=False))
+    assert set(document) == KEYS
+    first, red, unsure, erythroblast, not_looked_at = document["cells"]
+    assert (first["label"], first["review"]) == ("neutrophil", False)
+    assert first["probabilities"] == {"neutrophil": 0.9123, ERYTHROBLAST: 0.0877}
+    assert (unsure["label"], unsure["review"]) == (UNCLASSIFIED, True)
+    assert unsure["probabilities"] == {"neutrophil": 0.6, ERYTHROBLAST: 0.4}
+    assert erythroblast["label"] == ERYTHROBLAST
+    assert set(red) == set(not_looked_at) == {"id", "kind", "box", "score"}
+    assert document["counts"] == {"leukocyte": 4, "erythrocyte": 1, "platelet": 0}
+    assert document["differential"] == {
+        "n": 1,
+        "few": True,
+        "classes": {"neutrophil": {"count": 1, "percent": 100.0, "limits": [2.5, 100.0]}},
+        "unclassified": 1,
+        "erythroblasts": 1,
+        "erythroblasts_per_100": 100.0,
+    }
+
+
+def test_a_labelled_field_without_a_cell_has_a_differential_of_nothing() -> None:
+    nothing = Cells.empty().labelled(Labelling(np.zeros((0, 1)), ("neutrophil",)))
+    count = json.loads(json.dumps(made(nothing).to_json(), allow_nan=False))["differential"]
+    assert count["n"] == 0
+    assert count["classes"] == {"neutrophil": {"count": 0, "percent": None, "limits": [0.0, 100.0]}}
+    assert (count["erythroblasts"], count["erythroblasts_per_100"]) == (None, None)
+
+
+def test_the_graph_is_in_the_document() -> None:
+    graph = CellGraph(LABELLED, np.array([[0, 0, 2], [1, 4, 3]]), "knn", {"k": 2})
+    document = json.loads(json.dumps(replace(made(LABELLED), graph=graph).to_json(), allow_nan=False))
+    assert document["graph"] == {"builder": "knn", "params": {"k": 2}, "edges": [[0, 1], [0, 4], [2, 3]]}
+    alone = replace(made(LABELLED), graph=CellGraph.unlinked(LABELLED)).to_json()["graph"]
+    assert alone == {"builder": "", "params": {}, "edges": []}
+    with pytest.raises(ValueError, match="5 cells, but a graph of 0"):
+        replace(made(LABELLED), graph=CellGraph.unlinked(Cells.empty()))

@@ -45,7 +45,8 @@ def detect(
     detector: Annotated[str | None, typer.Option(help="Detector plugin. [default: yolo]")] = None,
     graph: Annotated[str | None, typer.Option(help="Graph builder plugin. [default: knn]")] = None,
     classifier: Annotated[
-        str | None, typer.Option(help="Classifier plugin; 'none' leaves leukocytes without a class.")
+        str | None,
+        typer.Option(help="Classifier plugin; 'none' leaves leukocytes without a class. [default: cnn]"),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Pipeline as a YAML file.")] = None,
     assign: Annotated[

@@ -8,14 +8,12 @@ from dataclasses import replace
 from leukokit.graph import CellGraph
 from leukokit.results import SmearResult
 from leukokit.writers.base import Writer
-from leukokit.writers.labels import cell_labels
 
 
 class GraphmlWriter(Writer):
-    """``STEM.graphml`` for every image, a node a cell; cells that are not linked where there is no graph.
+    """``STEM.graphml`` for every image: nodes and attributes are those of ``CellGraph.to_networkx``.
 
-    Attributes are those of ``CellGraph.to_networkx``; a classified leukocyte has ``label``, ``probability``
-    (of its most probable class) and ``review`` too.
+    A result without a graph is written as its cells alone, none of them linked.
     """
 
     name = "graphml"
@@ -24,17 +22,17 @@ class GraphmlWriter(Writer):
 
     def write(self, result: SmearResult) -> None:
         """Save one result."""
-        import networkx as nx
-
         cells = result.cells
+        # A graph is built before its cells are labelled: only the result's surely have their classes.
         graph = CellGraph.unlinked(cells) if result.graph is None else replace(result.graph, cells=cells)
-        linked = graph.to_networkx()
-        for number, label in enumerate(cell_labels(cells)):
-            if label is not None:
-                linked.nodes[number].update(
-                    label=label.name, probability=label.probability, review=label.review
-                )
-        stream = io.BytesIO()
-        # The plain writer: another is taken where lxml happens to be installed.
-        nx.write_graphml_xml(linked, stream)
-        self.save(self.path_for(result, ".graphml"), stream.getvalue())
+        self.save(self.path_for(result, ".graphml"), graphml(graph))
+
+
+def graphml(graph: CellGraph) -> bytes:
+    """A graph as a GraphML document, which ``networkx.read_graphml`` and ``CellGraph.from_networkx`` read."""
+    import networkx as nx
+
+    stream = io.BytesIO()
+    # The plain writer: another is taken where lxml happens to be installed.
+    nx.write_graphml_xml(graph.to_networkx(), stream)
+    return stream.getvalue()

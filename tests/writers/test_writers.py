@@ -24,10 +24,11 @@ from leukokit.results import SmearResult
 from leukokit.smear import Smear
 from leukokit.taxonomy import COLOURS, ERYTHROCYTE, KINDS, LEUKOCYTE, PLATELET
 from leukokit.writers.base import Writer, write_whole
+from leukokit.writers.csv import CLASSES
 from leukokit.writers.png import PngParams, draw
 from leukokit.writers.tables import FORMULA_STARTS, GrowingFile, inert
 
-FORMATS = ("json", "csv", "coco", "yolo", "geojson", "png")
+FORMATS = ("json", "csv", "coco", "yolo", "geojson", "graphml", "png")
 HOSTILE = [
     '=cmd|" /C calc"!A0',
     "+1+1",
@@ -105,8 +106,11 @@ def test_csv_has_a_row_a_cell_and_a_row_an_image(tmp_path: Path) -> None:
     boxes = [[float(row[side]) for side in ("x1", "y1", "x2", "y2")] for row in cells]
     np.testing.assert_allclose(boxes, CELLS.boxes, atol=0.0051)
     np.testing.assert_allclose([float(row["score"]) for row in cells], CELLS.scores, atol=5.1e-5)
+    assert {row["label"] + row["probability"] + row["review"] for row in cells} == {""}
+    unknown = dict.fromkeys(CLASSES, "")
     assert counts == [
-        {
+        unknown
+        | {
             "image": "smear.png",
             "leukocyte": "1",
             "erythrocyte": "3",
@@ -115,8 +119,10 @@ def test_csv_has_a_row_a_cell_and_a_row_an_image(tmp_path: Path) -> None:
             "width": "200",
             "height": "150",
             "seconds": "0.500",
+            **dict.fromkeys(CLASSES, ""),
         },
-        {
+        unknown
+        | {
             "image": "blank.png",
             "leukocyte": "0",
             "erythrocyte": "0",
@@ -125,6 +131,7 @@ def test_csv_has_a_row_a_cell_and_a_row_an_image(tmp_path: Path) -> None:
             "width": "200",
             "height": "150",
             "seconds": "0.500",
+            **dict.fromkeys(CLASSES, ""),
         },
     ]
 
@@ -305,7 +312,7 @@ def test_a_hostile_name_breaks_no_format(tmp_path: Path, name: str, stem: str) -
         assert image.removeprefix("'") == text
         assert not image.startswith(FORMULA_STARTS)
         assert plain == "plain.png"
-        assert {len(row) for row in rows_of(tmp_path / "cells.csv")} == {8}
+        assert {len(row) for row in rows_of(tmp_path / "cells.csv")} == {11}
 
 
 @given(st.text())
@@ -321,7 +328,7 @@ def test_numbers_are_numbers_even_below_zero(tmp_path: Path) -> None:
     assert float(row["x1"]) == -3.25
 
 
-@pytest.mark.parametrize("name", ["json", "geojson", "yolo", "png"])
+@pytest.mark.parametrize("name", ["json", "geojson", "graphml", "yolo", "png"])
 def test_equal_stems_of_two_folders_never_meet(tmp_path: Path, name: str) -> None:
     results = [made(stem=stem, height=20, width=20) for stem in ("a/x", "b/x", "x", "x.tif", "a/b/x")]
     files = [file for file in saved(name, tmp_path, *results) if file.name != "classes.txt"]
@@ -373,6 +380,7 @@ FIRST_FILE = {
     "coco": "coco.json",
     "yolo": "smear.txt",
     "geojson": "smear.geojson",
+    "graphml": "smear.graphml",
     "png": "smear.cells.png",
 }
 # The last failure is told, and the names of the kinds are written after any other, too.

@@ -1,0 +1,127 @@
+"""What ``leukokit detect`` prints of the classes of leukocytes."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import sys
+from pathlib import Path
+
+import networkx as nx
+import numpy as np
+import pytest
+from rich.console import Console
+
+from leukokit.cells import Cells, Labelling
+from leukokit.cli import main
+from leukokit.cli.detect import _print_classes, _print_differential, _print_row
+from leukokit.differential import differential
+from leukokit.results import SmearResult
+from leukokit.smear import Smear
+from leukokit.taxonomy import ERYTHROBLAST, IMMATURE_GRANULOCYTE, LEUKOCYTE_CLASSES, UNCLASSIFIED
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "smear.png"
+ALL = (*LEUKOCYTE_CLASSES, IMMATURE_GRANULOCYTE, ERYTHROBLAST)
+
+
+def counted(counts: dict[str, int], labelled: bool = True) -> SmearResult:
+    """A field with so many leukocytes of each class."""
+    rows = [
+        np.full(len(ALL), 1 / len(ALL)) if name == UNCLASSIFIED else np.eye(len(ALL))[ALL.index(name)]
+        for name, count in counts.items()
+        for _ in range(count)
+    ]
+    boxes = np.tile([1.0, 1.0, 9.0, 9.0], (len(rows), 1)).reshape(-1, 4)
+    cells = Cells(boxes, np.zeros(len(rows), int), np.ones(len(rows)))
+    if labelled:
+        cells = cells.labelled(Labelling(np.array(rows).reshape(-1, len(ALL)), ALL, limit=0.5))
+    smear = Smear.from_array(np.zeros((10, 10, 3), np.uint8), Path("ward 3/smear.png"))
+    return SmearResult(smear, cells, Path("smear"))
+
+
+def console(width: int = 80) -> Console:
+    return Console(file=io.StringIO(), width=width, highlight=False)
+
+
+def printed(to: Console) -> str:
+    assert isinstance(to.file, io.StringIO)
+    text = to.file.getvalue()
+    assert all(len(line) <= to.width for line in text.splitlines())
+    return text
+
+
+def test_classes_stand_on_one_line_below_the_row() -> None:
+    to = console()
+    result = counted({"neutrophil": 4, "lymphocyte": 3, UNCLASSIFIED: 1})
+    _print_row(to, result, first=True)
+    _print_classes(to, result)
+    lines = printed(to).splitlines()
+    assert len(lines) == 3
+    assert lines[2] == "  neutrophil 4  lymphocyte 3  unclassified 1"
+
+
+@pytest.mark.parametrize("result", [counted({}), counted({"neutrophil": 2}, labelled=False)])
+def test_nothing_is_said_where_there_is_no_class(result: SmearResult) -> None:
+    to = console()
+    _print_classes(to, result)
+    assert printed(to) == ""
+
+
+@pytest.mark.parametrize("width", [30, 80, 200])
+def test_many_classes_break_between_entries_only(width: int) -> None:
+    to = console(width)
+    counts = {name: 12 for name in (*ALL, UNCLASSIFIED)}
+    _print_classes(to, counted(counts))
+    lines = printed(to).splitlines()
+    assert len(lines) == {30: 6, 80: 2, 200: 1}[width]
+    entries = [entry for line in lines for entry in line.strip().split("  ")]
+    assert entries == [f"{name} 12" for name in counts]
+
+
+def test_the_differential_has_n_percent_and_limits() -> None:
+    to = console()
+    counts = {"neutrophil": 50, "lymphocyte": 49, "basophil": 1, ERYTHROBLAST: 3, UNCLASSIFIED: 2}
+    _print_differential(to, differential(counts), 4)
+    rows = [re.split(r"\s{2,}", line.strip()) for line in printed(to).splitlines() if line]
+    assert rows[0] == ["differential of 4 images", "n", "%", "95% limits"]
+    assert rows[1] == ["neutrophil", "50", "50.0", "39.8 - 60.2"]
+    assert rows[3] == ["basophil", "1", "1.0", "0.0 - 5.4"]
+    assert rows[4] == ["classified leukocytes", "100"]
+    assert rows[5] == ["unclassified 2, for review; left out of the percentages"]
+    assert rows[6] == ["erythroblasts 3, 3.0 per 100 leukocytes; not counted as leukocytes"]
+    assert len(rows) == 7, "100 leukocytes are enough"
+
+
+def test_few_leukocytes_are_said() -> None:
+    to = console()
+    _print_differential(to, differential({"neutrophil": 99}), 1)
+    text = printed(to)
+    assert "differential of 1 image " in text
+    assert "n = 99: a differential count wants 100" in text
+    assert "unclassified" not in text and "erythroblasts" not in text
+
+
+def test_a_differential_of_nothing_is_no_table() -> None:
+    to = console()
+    _print_differential(to, differential({"neutrophil": 0, ERYTHROBLAST: 1, UNCLASSIFIED: 2}), 1)
+    text = printed(to)
+    assert "n = 0: " in text and "%" not in text
+    assert "unclassified 2" in text and "erythroblasts 1; not" in text
+
+
+def test_builder_and_classifier_are_chosen(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        options = ["--graph", "delaunay", "--classifier", "none", "--save", "json,graphml", "--device", "cpu"]
+        patch.setattr(sys, "argv", ["leukokit", "detect", str(EXAMPLE), "--out", str(tmp_path), *options])
+        with pytest.raises(SystemExit) as stop:
+            main()
+    out, err = capfd.readouterr()
+    assert (stop.value.code or 0, err) == (0, "")
+    assert "differential" not in out
+    document = json.loads((tmp_path / "smear.json").read_text())
+    assert document["differential"] is None
+    assert document["graph"]["builder"] == "delaunay"
+    found = nx.read_graphml(tmp_path / "smear.graphml")
+    assert found.number_of_nodes() == len(document["cells"]) > 0
+    assert found.number_of_edges() == len(document["graph"]["edges"]) > 0

@@ -1,0 +1,103 @@
+"""Shares and limits of a differential count, against Rümke's table."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import binom
+
+from leukokit.differential import FEWEST, clopper_pearson, differential
+from leukokit.taxonomy import ERYTHROBLAST, LEUKOCYTE_CLASSES, UNCLASSIFIED
+
+COUNTS = st.dictionaries(
+    st.sampled_from([*LEUKOCYTE_CLASSES, UNCLASSIFIED, ERYTHROBLAST, "blast"]), st.integers(0, 300)
+)
+
+
+@pytest.mark.parametrize(
+    ("count", "low", "high"),
+    [(0, 0, 3.62), (1, 0.03, 5.45), (5, 1.64, 11.28), (10, 4.90, 17.62), (50, 39.83, 60.17)],
+)
+def test_limits_are_those_of_ruemke(count: int, low: float, high: float) -> None:
+    share = differential({"neutrophil": 100 - count, "basophil": count}).to_json()["classes"]["basophil"]
+    assert share == {"count": count, "percent": float(count), "limits": [low, high]}
+    mirrored = differential({"basophil": 100 - count, "neutrophil": count}).shares["basophil"]
+    assert (mirrored.low, mirrored.high) == (
+        pytest.approx(100 - high, abs=0.006),
+        pytest.approx(100 - low, abs=0.006),
+    )
+
+
+@given(st.integers(1, 400), st.data())
+def test_limits_are_exact(n: int, data: st.DataObject) -> None:
+    k = data.draw(st.integers(0, n))
+    low, high = clopper_pearson(k, n)
+    assert 0 <= low <= k / n <= high <= 1
+    # At a limit, what was counted or anything further out is just 2.5% likely.
+    assert low == 0 if k == 0 else binom.sf(k - 1, n, low) == pytest.approx(0.025, rel=1e-6)
+    assert high == 1 if k == n else binom.cdf(k, n, high) == pytest.approx(0.025, rel=1e-6)
+
+
+@pytest.mark.parametrize(("k", "n"), [(-1, 5), (6, 5), (1, 0)])
+def test_no_share_has_no_limits(k: int, n: int) -> None:
+    with pytest.raises(ValueError, match="no share"):
+        clopper_pearson(k, n)
+
+
+def test_unclassified_and_erythroblasts_are_in_no_percentage() -> None:
+    count = differential({"neutrophil": 60, "lymphocyte": 20, ERYTHROBLAST: 12, UNCLASSIFIED: 30})
+    assert (count.n, count.unclassified, count.erythroblasts) == (80, 30, 12)
+    assert count.erythroblasts_per_100 == pytest.approx(15)
+    assert {name: share.percent for name, share in count.shares.items()} == {
+        "neutrophil": 75,
+        "lymphocyte": 25,
+    }
+    assert count.few
+
+
+def test_erythroblasts_that_are_not_looked_for_are_not_none_at_all() -> None:
+    assert differential({"neutrophil": 5}).erythroblasts is None
+    assert differential({"neutrophil": 5}).erythroblasts_per_100 is None
+    assert differential({"neutrophil": 5, ERYTHROBLAST: 0}).erythroblasts_per_100 == 0
+    # Of no leukocytes, there is no ratio.
+    assert differential({"neutrophil": 0, ERYTHROBLAST: 2}).erythroblasts_per_100 is None
+
+
+@pytest.mark.parametrize(("n", "few"), [(0, True), (99, True), (100, False), (101, False)])
+def test_few_leukocytes_are_flagged(n: int, few: bool) -> None:
+    assert FEWEST == 100
+    # What is not classified does not help.
+    assert differential({"neutrophil": n, UNCLASSIFIED: 50, ERYTHROBLAST: 50}).few is few
+
+
+def test_of_nothing_nothing_is_known() -> None:
+    share = differential({"neutrophil": 0, UNCLASSIFIED: 3}).shares["neutrophil"]
+    assert (share.count, share.percent, share.low, share.high) == (0, None, 0, 100)
+    assert differential({}).to_json() == {
+        "n": 0,
+        "few": True,
+        "classes": {},
+        "unclassified": 0,
+        "erythroblasts": None,
+        "erythroblasts_per_100": None,
+    }
+
+
+def test_counts_below_zero_are_refused() -> None:
+    with pytest.raises(ValueError, match="below zero"):
+        differential({"neutrophil": 3, "basophil": -1})
+
+
+@given(COUNTS)
+def test_every_cell_is_counted_once(counts: dict[str, int]) -> None:
+    before = dict(counts)
+    count = differential(counts)
+    assert counts == before
+    assert count.n + count.unclassified + (count.erythroblasts or 0) == sum(counts.values())
+    assert list(count.shares) == [name for name in counts if name not in (UNCLASSIFIED, ERYTHROBLAST)]
+    assert not count.n or sum(s.percent or 0 for s in count.shares.values()) == pytest.approx(100)
+    document = count.to_json()
+    assert json.loads(json.dumps(document, allow_nan=False)) == document

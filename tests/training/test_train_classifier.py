@@ -1,0 +1,139 @@
+"""Labelled cells as the detector sees them, and the training of a classifier on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from leukokit.cells import Cells
+from leukokit.config import PipelineConfig
+from leukokit.errors import ConfigError, DataError
+from leukokit.evaluation.labelled import predict_seen
+from leukokit.pipeline import Pipeline
+from leukokit.training.cells import CROP_PX, load_seen, match_labels, see_fields
+from leukokit.training.classifier import ClassifierRecipe, rarity, train_classifier, training_cells
+from leukokit.training.crops import Variation, plain_view, varied_view
+from leukokit.training.fields import AnnotatedField
+from leukokit.weights import ClassifierCard, read_card
+
+SMEAR = Path(__file__).parents[2] / "examples" / "smear.png"
+CLASSES = ["neutrophil", "lymphocyte", "monocyte", "eosinophil", "basophil"]
+
+
+def field(boxes: list[list[float]], labels: list[str], image: Path = SMEAR) -> AnnotatedField:
+    kinds = ["leukocyte"] * len(boxes)
+    return AnnotatedField(image, "txl-pbc", "pbc", "a", "", "train", (), boxes, kinds, labels)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("cells")
+    pipeline = Pipeline(PipelineConfig(classifier=None))
+    smear = pipeline.read(SMEAR)
+    found = pipeline.detect(smear)
+    boxes = found.boxes[found.kinds == 0].tolist()
+    labels = [CLASSES[number % 5] for number in range(len(boxes))]
+    missed = [700.0, 20, 720, 40]
+    fields = [field([*boxes, missed], [*labels, "monocyte"]), field([[1, 1, 9, 9]], [""])]
+    said: list[str] = []
+    broken = field([[0, 0, 9, 9]], ["monocyte"], out / "none.png")
+    assert see_fields([*fields, broken], pipeline, out / "seen", said.append) == len(boxes) + 1
+    assert any("none.png" in line for line in said)
+    return out / "seen"
+
+
+def test_what_was_seen_is_read_back(folder: Path) -> None:
+    seen = load_seen(folder)
+    (one,) = seen.fields
+    assert one.source.image.resolve() == SMEAR.resolve() and one.source.lab == "pbc"
+    assert len(one.labels) == len(one.cells) == len(one.appearance)
+    assert seen.crops.shape[1:] == (CROP_PX, CROP_PX, 3)
+    assert one.cells.scores[-1] == 0 and one.labels[-1] == "monocyte"
+    assert len(one.labelled) == (one.cells.kinds == 0).sum()
+
+
+def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="leukokit data cells"):
+        load_seen(tmp_path)
+
+
+def test_a_picture_of_one_cell_is_the_large_one_in_the_middle() -> None:
+    boxes = np.array([[30, 30, 70, 70], [0, 0, 42, 42], [20, 20, 90, 90]])
+    cells = Cells(boxes, np.array([0, 0, 1]), np.ones(3))
+    same, labels = match_labels(field([[0, 0, 100, 100]], ["monocyte"]), cells, (100, 100))
+    assert same is cells and labels == ["monocyte", "", ""]
+    alone, labels = match_labels(field([[0, 0, 100, 100]], ["monocyte"]), Cells.empty(), (100, 100))
+    assert alone.boxes.tolist() == [[25, 25, 75, 75]] and labels == ["monocyte"] and alone.scores[0] == 0
+
+
+def test_no_detected_cell_gets_two_labels() -> None:
+    cells = Cells(np.array([[10, 10, 30, 30]]), np.array([0]), np.ones(1))
+    both = field([[10, 10, 30, 30], [12, 12, 32, 32]], ["monocyte", "basophil"])
+    merged, labels = match_labels(both, cells, (100, 100))
+    assert labels == ["monocyte", "basophil"] and len(merged) == 2
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 10_000), st.sampled_from([64, 80, 96]), st.floats(1.0, 2.0))
+def test_views_have_the_size_asked_for(seed: int, px: int, cover: float) -> None:
+    crop = np.random.default_rng(seed).integers(0, 256, (CROP_PX, CROP_PX, 3), dtype=np.uint8)
+    once, again = (
+        varied_view(crop, px, cover, None, Variation(hue=0.2), np.random.default_rng(seed)) for _ in "ab"
+    )
+    assert once.shape == (px, px, 3) and once.dtype == np.uint8 and (once == again).all()
+    assert plain_view(crop, px, cover).shape == (px, px, 3)
+
+
+def recipe(folder: Path, **changes: object) -> ClassifierRecipe:
+    values: dict[str, object] = {
+        "name": "mine",
+        "classifier": "altarawneh",
+        "cells": [folder],
+        "train": [{"dataset": "txl-pbc"}],
+        "crop_px": 64,
+        "steps": 6,
+        "batch": 4,
+        "check_every": 4,
+        "workers": 0,
+        "held_back": 0.0,
+    }
+    return ClassifierRecipe.model_validate(values | changes)
+
+
+def test_a_trained_classifier_is_loaded_and_measured(folder: Path, tmp_path: Path) -> None:
+    path = train_classifier(recipe(folder), tmp_path, command="leukokit train", report=lambda _: None)
+    card = read_card(path, ClassifierCard)
+    assert card.classes == CLASSES and card.command == "leukokit train" and card.data[0]["leukocytes"] > 5
+    config = PipelineConfig.model_validate({"classifier": {"name": "altarawneh", "weights": str(path)}})
+    predictions = predict_seen(Pipeline(config), load_seen(folder).fields)
+    assert len(predictions.labels) == len(load_seen(folder).fields[0].labelled)
+    with pytest.raises(ConfigError, match="no classifier"):
+        predict_seen(Pipeline(PipelineConfig(classifier=None)), load_seen(folder).fields)
+
+
+def test_a_stopped_run_goes_on_to_the_same_weights(folder: Path, tmp_path: Path) -> None:
+    whole = train_classifier(recipe(folder), tmp_path / "whole", report=lambda _: None)
+    (tmp_path / "half").mkdir()
+    with pytest.raises(ConfigError, match="nothing to resume"):
+        train_classifier(recipe(folder), tmp_path / "half", resume=True, report=lambda _: None)
+    # Its last checkpoint was after the fourth of six steps.
+    train_classifier(recipe(folder), tmp_path / "half", report=lambda _: None)
+    (tmp_path / "half" / "best.safetensors").unlink()
+    again = train_classifier(recipe(folder), tmp_path / "half", resume=True, report=lambda _: None)
+    assert whole.read_bytes() == again.read_bytes()
+
+
+def test_what_a_recipe_selects(folder: Path) -> None:
+    cells, held = training_cells(recipe(folder))
+    assert cells and not held
+    weights = rarity(cells, 1.0)
+    per_class = [weights[[cell.label == c for cell in cells]].sum() for c in range(5)]
+    np.testing.assert_allclose(per_class, 0.2)
+    with pytest.raises(DataError, match="selects no labelled leukocyte"):
+        training_cells(recipe(folder, leave_out=["pbc"]))
+    with pytest.raises(ConfigError, match="'altarawneh' takes 64"):
+        train_classifier(recipe(folder, crop_px=80), folder.parent / "no", report=lambda _: None)
