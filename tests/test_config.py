@@ -66,10 +66,28 @@ def test_another_detector_drops_the_parameters_of_the_first(tmp_path: Path) -> N
     assert (other.detector.name, other.detector.params) == ("other", {"width": 1})
 
 
+def test_a_section_without_a_name_is_of_its_default_plugin(tmp_path: Path) -> None:
+    assert load_config(None).graph.name == "knn"
+    config = load_config(written(tmp_path, "graph: {k: 4}\n"), ["graph.unit=px", "detector.depth=1"])
+    assert (config.graph.name, config.graph.params) == ("knn", {"k": 4, "unit": "px"})
+    assert (config.detector.name, config.detector.params) == ("yolo", {"depth": 1})
+
+
+def test_another_graph_builder_drops_the_parameters_of_the_first(tmp_path: Path) -> None:
+    path = written(tmp_path, "graph: {k: 4}\ndetector: {depth: 3}\n")
+    other = load_config(path, ["graph.radius=2"], None, "radius")
+    assert (other.graph.name, other.graph.params) == ("radius", {"radius": 2})
+    assert other.detector.params == {"depth": 3}
+    assert load_config(path, (), None, "knn").graph.params == {"k": 4}
+    assert load_config(written(tmp_path, "graph: delaunay\n")).graph.name == "delaunay"
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
         ("- a\n- b\n", "mapping"),
+        ("graph: 3", "graph"),
+        ("graph: {name: [knn]}", "graph.name"),
         ("just text", "mapping"),
         ('detector: "open', "not YAML"),
         ("a: [1, 2", "not YAML"),

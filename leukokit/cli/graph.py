@@ -42,7 +42,7 @@ def graph(
     .graphml and .gexf open in Gephi, Cytoscape and networkx, .json holds networkx's node-link form, and
     .png shows the smear with cells and links drawn in.
     """
-    from leukokit.config import load_config
+    from leukokit.config import NO_CLASSIFIER, load_config
     from leukokit.errors import ConfigError
     from leukokit.pipeline import Pipeline
     from leukokit.registry import load_file
@@ -56,7 +56,7 @@ def graph(
     for path in plugin or []:
         load_file(path)
     assignments = [*(assign or []), *(["detector.trust_pickle=true"] if trust_pickle else [])]
-    pipeline = Pipeline(load_config(config, assignments, detector, builder), device)
+    pipeline = Pipeline(load_config(config, assignments, detector, builder, NO_CLASSIFIER), device)
     smear = pipeline.read(image)
     found = pipeline.build(pipeline.detect(smear))
     _save(out, _png(found, smear.image) if suffix == ".png" else _FORMATS[suffix](found))
@@ -93,14 +93,9 @@ def _report(graph: CellGraph, notes: tuple[str, ...], out: Path) -> None:
 
 
 def _graphml(graph: CellGraph) -> bytes:
-    import io
+    from leukokit.writers.graphml import graphml
 
-    import networkx as nx
-
-    stream = io.BytesIO()
-    # The plain writer: another is taken where lxml happens to be installed.
-    nx.write_graphml_xml(graph.to_networkx(), stream)
-    return stream.getvalue()
+    return graphml(graph)
 
 
 def _gexf(graph: CellGraph) -> bytes:

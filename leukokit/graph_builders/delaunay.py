@@ -42,19 +42,23 @@ def triangulate(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """Edges (2, P) int64 of the Delaunay triangulation of (M, 2) points; each may be there twice."""
     from scipy.spatial import Delaunay, QhullError
 
-    # Seen from their middle, points far from the origin lose no digits to it.
-    points = points - (points.min(axis=0) + points.max(axis=0)) / 2
     if len(points) < 3:
         return along_line(points)
+    # Qhull is a tenth faster where neighbours in space are near in memory; and of several triangulations
+    # that are right, as on a lattice, it then takes the same in whatever order the cells are given.
+    order = np.lexsort((points[:, 1], points[:, 0]))
+    # Seen from their middle, points far from the origin lose no digits to it.
+    middle = (points.min(axis=0) + points.max(axis=0)) / 2
     try:
-        found = Delaunay(points)
+        found = Delaunay(points[order] - middle)
     except QhullError:
         # No triangle has an area.
         return along_line(points)
     corners = found.simplices.T
     # Points that Qhull could not tell from a corner are in no triangle.
     twins = found.coplanar[:, [0, 2]].T
-    return np.concatenate([corners[[0, 1]], corners[[1, 2]], corners[[2, 0]], twins], axis=1).astype(np.int64)
+    sides = [corners[[0, 1]], corners[[1, 2]], corners[[2, 0]]]
+    return np.asarray(order[np.concatenate([*sides, twins], axis=1)])
 
 
 def along_line(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
