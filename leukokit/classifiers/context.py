@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +10,9 @@ import numpy.typing as npt
 from leukokit.appearance import APPEARANCE
 from leukokit.graph import NODE_FEATURES, CellGraph
 from leukokit.taxonomy import ERYTHROCYTE, KINDS
+
+if TYPE_CHECKING:
+    from torch_geometric.data import Data
 
 CONTEXT_FEATURES: Final = (*NODE_FEATURES, *APPEARANCE)
 """Columns of ``context_features``: geometry (see ``leukokit.graph``), then colours."""
@@ -38,6 +41,20 @@ def context_features(graph: CellGraph, looks: npt.NDArray[np.float32]) -> npt.ND
         looks: (N, 13) float32, ``appearance`` of its cells.
     """
     return np.concatenate([graph.node_features, looks], axis=1)
+
+
+def context_data(graph: CellGraph, looks: npt.NDArray[np.float32]) -> Data:
+    """The graph for a network of torch-geometric, on the CPU.
+
+    ``x`` (N, 21) float32 is ``context_features``; ``edge_index`` (2, 2E) int64 and ``edge_attr`` (2E, 2)
+    float32 are as in ``CellGraph.to_pyg``.
+    """
+    import torch
+    from torch_geometric.data import Data
+
+    linked = graph.to_pyg()
+    features = torch.from_numpy(context_features(graph, looks))
+    return Data(x=features, edge_index=linked.edge_index, edge_attr=linked.edge_attr)
 
 
 def descriptors(graph: CellGraph, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

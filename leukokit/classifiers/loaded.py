@@ -29,6 +29,8 @@ from leukokit.weights.files import load_weights
 
 FEWEST_ERYTHROCYTES = 3
 """Fewest erythrocytes whose median colour is taken for the field's."""
+DEFAULT_VIEWS = 4
+"""Views that are averaged, also where temperature and limit are set."""
 
 
 class LoadedParams(PluginParams):
@@ -41,7 +43,9 @@ class LoadedParams(PluginParams):
         le=1,
         description="probability below which a cell is unclassified; by default the weights' own",
     )
-    views: int = Field(4, ge=1, le=8, description="turned and mirrored views of a crop that are averaged")
+    views: int = Field(
+        DEFAULT_VIEWS, ge=1, le=8, description="turned and mirrored views of a crop that are averaged"
+    )
     batch: int = Field(64, ge=1, description="crops shown to the network at once")
 
 

@@ -8,6 +8,8 @@ import torch
 from torch import nn
 
 from leukokit.classifiers.backbone import EMBEDDING, EfficientNetLite0
+from leukokit.classifiers.context import CONTEXT_FEATURES
+from leukokit.graph import EDGE_FEATURES
 
 ALTARAWNEH_PX: Final = 64
 DESCRIPTOR_SIZE: Final = 64
@@ -57,4 +59,53 @@ class AltarawnehNetwork(nn.Module):
         v = torch.relu(self.vector(scaled.clamp(-5, 5)))
         y = torch.relu(self.joined(torch.cat([x, v], dim=1)))
         logits: torch.Tensor = self.output(y)
+        return logits
+
+
+class ContextNetwork(nn.Module):
+    """The hybrid's second half: what a CNN sees of the leukocytes, passed on among the cells of a graph.
+
+    Every node starts from its geometry and colours, a leukocyte from its crop's embedding as well.
+    Attention over the links mixes them (GATv2, Brody et al. 2022, arXiv:2105.14491), each layer added to
+    what was there, so that a cell without links is judged by itself.
+    """
+
+    mean: torch.Tensor
+    deviation: torch.Tensor
+
+    def __init__(self, classes: int, width: int = 64, layers: int = 2, heads: int = 4):
+        from torch_geometric.nn import GATv2Conv
+
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(len(CONTEXT_FEATURES)))
+        self.register_buffer("deviation", torch.ones(len(CONTEXT_FEATURES)))
+        self.cell = nn.Linear(len(CONTEXT_FEATURES), width)
+        self.picture = nn.Sequential(nn.Dropout(0.5), nn.Linear(EMBEDDING, width))
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
+        self.links = nn.ModuleList(
+            GATv2Conv(width, width // heads, heads, edge_dim=len(EDGE_FEATURES), add_self_loops=False)
+            for _ in range(layers)
+        )
+        self.head = nn.Sequential(nn.LayerNorm(width), nn.Dropout(0.3), nn.Linear(width, classes))
+
+    def forward(
+        self,
+        features: torch.Tensor,
+        embeddings: torch.Tensor,
+        edge_index: torch.Tensor,
+        edge_attr: torch.Tensor,
+    ) -> torch.Tensor:
+        """Logits of every node, (N, classes) float32.
+
+        Args:
+            features: (N, 21) float32, columns as ``context.CONTEXT_FEATURES``.
+            embeddings: (N, 320) float32 of the CNN; zeros where a node has no crop.
+            edge_index: (2, 2E) int64, both directions.
+            edge_attr: (2E, 2) float32, columns as ``graph.EDGE_FEATURES``.
+        """
+        scaled = ((features - self.mean) / self.deviation).clamp(-5, 5)
+        x = torch.relu(self.cell(scaled) + self.picture(embeddings))
+        for norm, link in zip(self.norms, self.links, strict=True):
+            x = x + torch.relu(link(norm(x), edge_index, edge_attr))
+        logits: torch.Tensor = self.head(x)
         return logits

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+if TYPE_CHECKING:
+    from leukokit.training.fields import AnnotatedField
 
 app = typer.Typer(help="Measure on annotated fields.", no_args_is_help=True)
 
@@ -42,26 +45,15 @@ def detector(
     from rich.console import Console
 
     from leukokit.config import load_config
-    from leukokit.errors import DataError
     from leukokit.evaluation.detection import evaluate_detector, table_of
     from leukokit.pipeline import Pipeline
     from leukokit.registry import load_file
-    from leukokit.training.fields import read_fields
     from leukokit.weights import record_metrics
     from leukokit.writers.base import write_whole
 
     for path in plugin or []:
         load_file(path)
-    chosen = [
-        field
-        for field in read_fields(fields)
-        if (not dataset or field.dataset in dataset)
-        and (not lab or field.lab in lab)
-        and (not split or field.split in split)
-        and (not slide or field.slide in slide)
-    ]
-    if not chosen:
-        raise DataError(f"{fields}: no field is of that data set, laboratory, split and slide")
+    chosen = _chosen(fields, dataset, lab, split, slide)
     console = Console(stderr=as_json, highlight=False)
     pipeline = Pipeline(load_config(config, assign or [], detector), device)
     figures = evaluate_detector(pipeline, chosen, console)
@@ -139,3 +131,78 @@ def classifier(
     else:
         console.print(table_of(report))
         console.print(confusion_table(confusion_of(found)))
+
+
+@app.command()
+def pipeline(
+    fields: Annotated[Path, typer.Option(help="Prepared fields (.jsonl); see 'leukokit data prepare'.")],
+    dataset: Annotated[list[str] | None, typer.Option(help="Only these data sets; repeatable.")] = None,
+    lab: Annotated[list[str] | None, typer.Option(help="Only these laboratories; repeatable.")] = None,
+    split: Annotated[list[str] | None, typer.Option(help="Only these splits; repeatable.")] = None,
+    slide: Annotated[list[str] | None, typer.Option(help="Only these slides; repeatable.")] = None,
+    config: Annotated[Path | None, typer.Option(help="Pipeline as a YAML file.")] = None,
+    assign: Annotated[
+        list[str] | None, typer.Option("--set", help="Setting, e.g. classifier.weights=FILE; repeatable.")
+    ] = None,
+    plugin: Annotated[list[Path] | None, typer.Option(help="Python file with plugins; repeatable.")] = None,
+    detector: Annotated[str | None, typer.Option(help="Detector plugin. [default: yolo]")] = None,
+    graph: Annotated[str | None, typer.Option(help="Graph builder. [default: knn]")] = None,
+    classifier: Annotated[str | None, typer.Option(help="Classifier plugin. [default: cnn]")] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file.")] = None,
+    picture: Annotated[Path | None, typer.Option(help="Draw the confusion matrix to this PNG file.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")] = False,
+) -> None:
+    """Leukocytes found and given their class, against annotated boxes: misses and false cells count."""
+    import json
+
+    from rich.console import Console
+
+    from leukokit.config import load_config
+    from leukokit.evaluation.confusion import ConfusionMatrix, confusion_table, save_confusion
+    from leukokit.evaluation.end_to_end import evaluate_pipeline, tables_of
+    from leukokit.pipeline import Pipeline
+    from leukokit.registry import load_file
+    from leukokit.writers.base import write_whole
+
+    for path in plugin or []:
+        load_file(path)
+    chosen = _chosen(fields, dataset, lab, split, slide)
+    console = Console(stderr=as_json, highlight=False)
+    settings = load_config(config, assign or [], detector, graph, classifier)
+    figures = evaluate_pipeline(Pipeline(settings, device), chosen, console)
+    confusion = ConfusionMatrix.model_validate(figures["confusion"])
+    document = json.dumps(figures, indent=1, allow_nan=False) + "\n"
+    if out:
+        write_whole(out, document)
+    if picture:
+        save_confusion(picture, confusion)
+    if as_json:
+        typer.echo(document, nl=False)
+    else:
+        for table in (*tables_of(figures), confusion_table(confusion)):
+            console.print(table)
+
+
+def _chosen(
+    fields: Path,
+    dataset: list[str] | None,
+    lab: list[str] | None,
+    split: list[str] | None,
+    slide: list[str] | None,
+) -> list[AnnotatedField]:
+    """The fields of the data sets, laboratories, splits and slides asked for."""
+    from leukokit.errors import DataError
+    from leukokit.training.fields import read_fields
+
+    chosen = [
+        field
+        for field in read_fields(fields)
+        if (not dataset or field.dataset in dataset)
+        and (not lab or field.lab in lab)
+        and (not split or field.split in split)
+        and (not slide or field.slide in slide)
+    ]
+    if not chosen:
+        raise DataError(f"{fields}: no field is of that data set, laboratory, split and slide")
+    return chosen

@@ -50,6 +50,9 @@ def classifier(
     assign: Annotated[
         list[str] | None, typer.Option("--set", help="Over the recipe, e.g. steps=100; repeatable.")
     ] = None,
+    plugin: Annotated[
+        list[Path] | None, typer.Option(help="Python file with graph builders; repeatable.")
+    ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
@@ -58,12 +61,19 @@ def classifier(
 
     from leukokit.config import load_settings
     from leukokit.pipeline import resolve_device
-    from leukokit.training.classifier import ClassifierRecipe, train_classifier
+    from leukokit.registry import load_file
+    from leukokit.training.classifier import train_classifier
+    from leukokit.training.hybrid import HybridRecipe, train_hybrid
+    from leukokit.training.recipes import AnyClassifierRecipe
 
-    recipe = load_settings(ClassifierRecipe, config, assign or [])
+    for path in plugin or []:
+        load_file(path)
+    recipe = load_settings(AnyClassifierRecipe, config, assign or []).root
     console = Console(highlight=False)
     command = shlex.join(["leukokit", *(word for word in sys.argv[1:] if word != "--debug")])
-    weights = train_classifier(
-        recipe, out / recipe.name, resolve_device(device), resume, console.print, command
-    )
+    place, where = out / recipe.name, resolve_device(device)
+    if isinstance(recipe, HybridRecipe):
+        weights = train_hybrid(recipe, place, where, resume, console.print, command)
+    else:
+        weights = train_classifier(recipe, place, where, resume, console.print, command)
     console.print(f"wrote {weights} and its card", soft_wrap=True)

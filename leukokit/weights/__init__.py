@@ -58,6 +58,9 @@ class ClassifierCard(Card):
         1.0, gt=0, description="divisor of the logits, fitted on held-back photographs"
     )
     limit: float = Field(0.0, ge=0, le=1, description="probability below which a cell is unclassified")
+    cnn: dict[str, str] = Field(
+        default_factory=dict, description="of a hybrid: name and sha256 of the CNN's weights it stands on"
+    )
 
 
 AnyCard = TypeVar("AnyCard", bound=Card)

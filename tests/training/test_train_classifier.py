@@ -15,9 +15,10 @@ from leukokit.errors import ConfigError, DataError
 from leukokit.evaluation.labelled import predict_seen
 from leukokit.pipeline import Pipeline
 from leukokit.training.cells import CROP_PX, load_seen, match_labels, see_fields
-from leukokit.training.classifier import ClassifierRecipe, rarity, train_classifier, training_cells
+from leukokit.training.classifier import ClassifierRecipe, train_classifier
 from leukokit.training.crops import Variation, plain_view, varied_view
 from leukokit.training.fields import AnnotatedField
+from leukokit.training.labelled import rarity, training_cells
 from leukokit.weights import ClassifierCard, read_card
 
 SMEAR = Path(__file__).parents[2] / "examples" / "smear.png"

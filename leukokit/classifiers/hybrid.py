@@ -1,0 +1,97 @@
+"""Classifier ``hybrid``: the CNN's view of a leukocyte, corrected by the cells around it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import Field
+
+from leukokit import weights
+from leukokit.appearance import appearance
+from leukokit.classifiers.context import context_data
+from leukokit.classifiers.loaded import LoadedClassifier, LoadedParams, to_input, turned
+from leukokit.classifiers.networks import ContextNetwork, CropNetwork
+from leukokit.errors import WeightsError
+from leukokit.graph import CellGraph
+from leukokit.plugin import PluginParams
+from leukokit.smear import Smear
+from leukokit.weights.files import load_weights
+
+
+class HybridParams(LoadedParams):
+    """Parameters of the classifier ``hybrid``."""
+
+    weights: Path = Field(Path("leukocyte-hybrid"), description="name of shipped weights, or a weight file")
+
+
+class HybridClassifier(LoadedClassifier):
+    """A graph network over all cells; its leukocytes bring the embedding of the classifier ``cnn``.
+
+    The weight file holds the graph network alone. The CNN is the one that the card names: of the shipped
+    weights, or else a file of that name beside the card.
+
+    Raises:
+        WeightsError: also where that CNN is not there, or is another than the graph network was trained on.
+    """
+
+    name = "hybrid"
+    version = "1.0"
+    summary = "the CNN's embedding and the cells around, through a graph network (GATv2)"
+    Params = HybridParams
+
+    def __init__(self, params: PluginParams | None = None, device: str = "cpu") -> None:
+        super().__init__(params, device)
+        self.cnn_path = find_cnn(self.path, self.card.cnn)
+
+    def build(self) -> ContextNetwork:
+        """The graph network, with random weights."""
+        return ContextNetwork(len(self.classes))
+
+    @cached_property
+    def cnn(self) -> CropNetwork:
+        """The CNN in evaluation mode, loaded when first asked for."""
+        network = CropNetwork(len(self.classes))
+        load_weights(network, self.cnn_path)
+        return network.to(self.device).to(memory_format=torch.channels_last).eval()
+
+    def logits(self, smear: Smear, graph: CellGraph, leukocytes: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Logits (M, C); embeddings are the mean over the views."""
+        looks = appearance(smear, graph.cells)
+        crops = self.crops(smear, graph, leukocytes, looks)
+        found = [
+            embedded(self.cnn, part, self.params.views) for part in torch.split(crops, self.params.batch)
+        ]
+        data = context_data(graph, looks).to(self.device)
+        embeddings = data.x.new_zeros(len(graph), found[0].shape[1])
+        embeddings[leukocytes] = torch.cat(found)
+        answers: torch.Tensor = self.network(data.x, embeddings, data.edge_index, data.edge_attr)
+        return answers[leukocytes]
+
+
+def embedded(cnn: CropNetwork, crops: torch.Tensor, views: int) -> torch.Tensor:
+    """Embeddings (B, 320) of crops (B, 3, S, S) uint8, the mean over the turned views."""
+    device = next(cnn.parameters()).device
+    pictures = to_input(crops, device)
+    return torch.stack([cnn.backbone(turned(pictures, view)) for view in range(views)]).mean(dim=0)
+
+
+def find_cnn(path: Path, named: dict[str, str]) -> Path:
+    """The CNN's weight file that a hybrid's card names.
+
+    Raises:
+        WeightsError: the card names none, the file is not there, or is another of that name.
+    """
+    name = named.get("name", "")
+    if not name:
+        raise WeightsError(f"{path}: its card names no CNN; these are not weights of 'hybrid'")
+    beside = path.with_name(f"{name}.safetensors")
+    found = beside if beside.is_file() else weights.find(name)
+    if weights.sha256_of(found) != named.get("sha256"):
+        raise WeightsError(
+            f"{found}: not the CNN that {path.name} was trained on (SHA-256 differs); keep the two together"
+        )
+    return found

@@ -1,0 +1,337 @@
+"""How well the whole pipeline does: leukocytes found and given their class, against annotated boxes.
+
+A leukocyte counts as found where a detection overlaps its box by ``detection.IOU``, and as told where that
+detection is given its class: what the detector misses is lost to the classifier, and what it finds where no
+leukocyte is still gets a class. 95% limits are those of a bootstrap over photographs (Efron 1979,
+doi:10.1214/aos/1176344552).
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from leukokit.cells import Cells
+from leukokit.data.prepare import image_size
+from leukokit.differential import differential
+from leukokit.errors import ConfigError, DataError, LeukokitError
+from leukokit.evaluation.confusion import ConfusionMatrix
+from leukokit.evaluation.detection import IOU, _overlaps
+from leukokit.evaluation.statistics import (
+    Floats,
+    balanced_accuracies,
+    bootstrap_photos,
+    percentile_limits,
+    photo_codes,
+)
+from leukokit.pipeline import Pipeline
+from leukokit.taxonomy import LEUKOCYTE, UNCLASSIFIED
+from leukokit.training.cells import _is_whole
+from leukokit.training.fields import AnnotatedField
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+MISSED = "missed"
+"""The answer to an annotated leukocyte that was not found."""
+NOTHING = "no cell there"
+"""What is true of a detection that met no annotated leukocyte."""
+MODES = ("forced", "with_limit")
+"""Ways to answer."""
+
+Names = npt.NDArray[np.str_]
+
+
+class Outcome(NamedTuple):
+    """One annotated leukocyte, or one detection that met none.
+
+    Attributes:
+        truth: its annotated class, empty where it has none, or ``NOTHING``.
+        forced: its most probable class, or ``MISSED``.
+        given: the same, or ``UNCLASSIFIED`` where that class is below the limit.
+    """
+
+    truth: str
+    forced: str
+    given: str
+
+
+def evaluate_pipeline(
+    pipeline: Pipeline, fields: Sequence[AnnotatedField], console: Console
+) -> dict[str, Any]:
+    """Run the pipeline on the fields whose leukocytes are all annotated, and measure what it says of them.
+
+    Returns:
+        A JSON document; shares are None where there is nothing to share, limits also where no draw of
+        photographs differs. ``fields_left_out`` are those with leukocytes that nobody annotated.
+
+        - ``detection``: leukocytes ``annotated``, ``found``, ``missed``, and ``false`` detections.
+        - ``forced``, every detection taking its most probable class, and ``with_limit``, where an
+          unclassified one is given none; None without a limit. Of the labelled leukocytes: ``recall`` of a
+          class, the share found and given it; ``precision``, the share of the detections given it that met
+          one; their mean over the classes that occur, ``balanced_recall``; and ``accuracy``, the share of
+          the found that are given their class. A class unknown to the classifier has a recall of 0.
+        - ``confusion``: annotated classes and ``NOTHING`` by answers, ``UNCLASSIFIED`` and ``MISSED``.
+        - ``differential``: percent of each class as annotated and as the pipeline says with its limit, of
+          all fields together, and the mean absolute difference in percentage points over the classes that
+          occur in either. Erythroblasts are no part of it (see ``leukokit.differential``).
+
+        Detections that met an annotated leukocyte without a class count for the detection alone.
+
+    Raises:
+        ConfigError: the pipeline has no classifier.
+        DataError: a field's box is its whole picture, or no leukocyte with a class could be looked at.
+    """
+    from rich.progress import track
+
+    if pipeline.classifier is None:
+        raise ConfigError("the configuration names no classifier; 'leukokit evaluate detector' needs none")
+    _refuse_whole_pictures(fields)
+    complete = [annotated for annotated in fields if "leukocyte" in annotated.labelled]
+    if not any(any(_leukocytes(annotated)[1]) for annotated in complete):
+        raise DataError(
+            "no leukocyte has a class in those fields whose leukocytes are all annotated "
+            f"({len(complete)} of {len(fields)}); choose others"
+        )
+    seen: list[tuple[AnnotatedField, list[Outcome]]] = []
+    failures: list[str] = []
+    for annotated in track(complete, "evaluating", console=console, transient=True):
+        try:
+            seen.append((annotated, outcomes_of(annotated, pipeline.run(annotated.image).cells)))
+        except LeukokitError as error:
+            failures.append(str(error))
+    if not any(any(_leukocytes(annotated)[1]) for annotated, _ in seen):
+        raise DataError(f"every field with a labelled leukocyte failed; the first failure: {failures[0]}")
+    photos = photo_codes([annotated.photo for annotated, _ in seen], [annotated.lab for annotated, _ in seen])
+    limit = float(pipeline.classifier.limit)
+    head = {
+        "fields": len(seen),
+        "fields_left_out": len(fields) - len(complete),
+        "photos": len(np.unique(photos)),
+        "limit": round(limit, 4),
+    }
+    figures = figures_of([outcomes for _, outcomes in seen], photos, tuple(pipeline.classifier.classes))
+    if not limit:
+        figures["with_limit"] = None
+    return head | figures | {"failures": failures, "provenance": pipeline.provenance}
+
+
+def outcomes_of(annotated: AnnotatedField, cells: Cells) -> list[Outcome]:
+    """What became of every annotated leukocyte of a field, and every leukocyte found where none is."""
+    boxes, labels = _leukocytes(annotated)
+    found = cells[cells.kinds == LEUKOCYTE]
+    assert found.labelling is not None
+    met = partners(found.boxes, found.scores, boxes)
+    truth = [labels[number] if number >= 0 else NOTHING for number in met]
+    forced, given = replace(found.labelling, limit=0.0).labels, found.labelling.labels
+    missed = np.setdiff1d(np.arange(len(labels)), met)
+    return [
+        *(Outcome(*names) for names in zip(truth, forced, given, strict=True)),
+        *(Outcome(labels[number], MISSED, MISSED) for number in missed),
+    ]
+
+
+def partners(
+    boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]
+) -> npt.NDArray[np.int64]:
+    """The cell that each detection meets, by the rule of ``detection.match``.
+
+    Args:
+        boxes: (N, 4) xyxy detections.  scores: (N,).  truth: (M, 4) xyxy cells.
+
+    Returns:
+        (N,) int64, positions in ``truth``, each at most once; -1 for a detection that meets none.
+    """
+    met = np.full(len(boxes), -1, np.int64)
+    overlaps = _overlaps(boxes, truth)
+    for number in np.argsort(-scores, kind="stable") if len(truth) else ():
+        best = int(overlaps[number].argmax())
+        if overlaps[number, best] >= IOU:
+            met[number] = best
+            overlaps[:, best] = 0.0
+    return met
+
+
+def figures_of(
+    outcomes: Sequence[Sequence[Outcome]], photos: npt.NDArray[np.int64], classes: tuple[str, ...]
+) -> dict[str, Any]:
+    """The figures of F fields: their outcomes, the photograph (F,) of each, the classifier's classes.
+
+    At least one outcome must be that of a labelled leukocyte.
+    """
+    counts = [len(of_field) for of_field in outcomes]
+    every = [outcome for of_field in outcomes for outcome in of_field]
+    truth, *answers = np.array(every, dtype=str).T
+    real, found = truth != NOTHING, answers[0] != MISSED
+    labelled = real & (truth != "")
+    right = np.stack([truth == names for names in answers], axis=1) & labelled[:, None]
+    columns = np.column_stack([real, real & found, found, labelled & found, right & found[:, None]])
+    # A photograph where nothing is and nothing is found is drawn as any other.
+    values = np.concatenate([columns, np.zeros((len(counts), columns.shape[1]))])
+    samples = bootstrap_photos(values, np.concatenate([np.repeat(photos, counts), photos]), _shares)
+    recall, precision, *accuracies = _shares(columns.sum(axis=0, dtype=np.float64)[None])[0]
+    codes = np.unique(truth[labelled], return_inverse=True)[1]
+    balanced, drawn = balanced_accuracies(right[labelled], codes, np.repeat(photos, counts)[labelled])
+    tables = [_confusion(truth, names, classes) for names in answers]
+    modes = {
+        mode: {
+            "balanced_recall": _known(balanced[number]),
+            "balanced_recall_limits": _limits(drawn[:, number]),
+            "accuracy": _known(accuracies[number]),
+            "accuracy_limits": _limits(samples[:, 2 + number]),
+            "classes": _class_figures(tables[number]),
+        }
+        for number, mode in enumerate(MODES)
+    }
+    return {
+        "cells": int(labelled.sum()),
+        "cells_found": int((labelled & found).sum()),
+        "detection": {
+            "annotated": int(real.sum()),
+            "found": int((real & found).sum()),
+            "missed": int((~found).sum()),
+            "false": int((~real).sum()),
+            "recall": _known(recall),
+            "recall_limits": _limits(samples[:, 0]),
+            "precision": _known(precision),
+            "precision_limits": _limits(samples[:, 1]),
+        },
+        **modes,
+        "confusion": tables[-1].model_dump(mode="json"),
+        "differential": _differentials(tables[-1]),
+    }
+
+
+def tables_of(figures: dict[str, Any]) -> list[Table]:
+    """The figures as tables for people: by class, and over all classes."""
+    from rich.table import Table
+    from rich.text import Text
+
+    failed = f", {len(figures['failures'])} more not read" if figures["failures"] else ""
+    title = f"{figures['fields']} fields of {figures['photos']} photographs{failed}"
+    by_class = Table(title=title, box=None, header_style="bold", pad_edge=False, title_justify="left")
+    over_all = Table(box=None, header_style="bold", pad_edge=False)
+    modes = [figures[mode] for mode in MODES if figures[mode]]
+    names = ("recall", "precision", "F1", *("recall*", "precision*", "F1*") * (len(modes) - 1))
+    for column in ("class", "cells", *names, "% annotated", "% found"):
+        by_class.add_column(column, justify="left" if column == "class" else "right")
+    for name, row in figures["forced"]["classes"].items():
+        shares = figures["differential"]["classes"].get(name, {})
+        parts = [
+            _shown(mode["classes"][name][key]) for mode in modes for key in ("recall", "precision", "f1")
+        ]
+        percents = (_shown(shares.get(side), digits=1) for side in ("annotated", "pipeline"))
+        by_class.add_row(Text(name), str(row["cells"]), *parts, *percents)
+    for column in ("", "cells", "share (95% limits)", "* at the limit")[: 2 + len(modes)]:
+        over_all.add_column(column, justify="right" if column else "left")
+    found = figures["detection"]
+    for label, cells, key, parts_of in (
+        ("leukocytes found", found["annotated"], "recall", [found]),
+        ("detections right", found["found"] + found["false"], "precision", [found]),
+        ("balanced recall, end to end", figures["cells"], "balanced_recall", modes),
+        ("accuracy of the found", figures["cells_found"], "accuracy", modes),
+    ):
+        shown = (_shown(part[key], part[f"{key}_limits"]) for part in parts_of)
+        over_all.add_row(label, str(cells), *shown)
+    return [by_class, over_all]
+
+
+def _leukocytes(annotated: AnnotatedField) -> tuple[npt.NDArray[np.float32], list[str]]:
+    """Boxes (M, 4) and labels of the annotated leukocytes."""
+    chosen = annotated.kind_array() == LEUKOCYTE
+    labels = annotated.labels or [""] * len(chosen)
+    return annotated.box_array()[chosen], [labels[number] for number in np.flatnonzero(chosen)]
+
+
+def _refuse_whole_pictures(fields: Sequence[AnnotatedField]) -> None:
+    whole = set()
+    for annotated in fields:
+        if len(annotated.boxes) == 1 and annotated.dataset not in whole:
+            # What has no header fails in the run, as a field that cannot be read.
+            with contextlib.suppress(DataError):
+                if _is_whole(annotated.box_array()[0], image_size(annotated.image)):
+                    whole.add(annotated.dataset)
+    if whole:
+        raise DataError(
+            f"{', '.join(sorted(whole))}: pictures whose one box is the whole picture, which no detection "
+            "can meet; use 'leukokit evaluate classifier' for them, or leave them out with --dataset"
+        )
+
+
+def _shares(totals: Floats) -> Floats:
+    """(R, 4) recall and precision of the detection, accuracies; NaN where there is nothing to share."""
+    real, met, found, told, *right = totals.T
+    pairs = [(met, real), (met, found), *((hits, told) for hits in right)]
+    return np.stack([np.where(n > 0, k / np.maximum(n, 1), np.nan) for k, n in pairs], axis=1)
+
+
+def _confusion(truth: Names, answers: Names, classes: tuple[str, ...]) -> ConfusionMatrix:
+    unknown = set(truth) - {"", NOTHING, *classes}
+    rows, columns = (*classes, *sorted(unknown), NOTHING), (*classes, UNCLASSIFIED, MISSED)
+    counts = ((truth == row)[None] & (answers == np.array(columns)[:, None]) for row in rows)
+    return ConfusionMatrix(
+        rows=rows, columns=columns, counts=tuple(tuple(c.sum(axis=1).tolist()) for c in counts)
+    )
+
+
+def _class_figures(matrix: ConfusionMatrix) -> dict[str, dict[str, Any]]:
+    counts, figures = matrix.array(), {}
+    for number, name in enumerate(matrix.rows[:-1]):
+        known = name in matrix.columns
+        cells, given = int(counts[number].sum()), int(counts[:, number].sum()) if known else 0
+        hits = int(counts[number, number]) if known else 0
+        figures[name] = {
+            "cells": cells,
+            "given": given,
+            "recall": _known(hits / cells) if cells else None,
+            "precision": _known(hits / given) if given else None,
+            "f1": _known(2 * hits / (cells + given)) if cells + given else None,
+        }
+    return figures
+
+
+def _differentials(matrix: ConfusionMatrix) -> dict[str, Any]:
+    counts, names = matrix.array(), matrix.rows[:-1]
+    given = dict(zip(matrix.columns, counts.sum(axis=0).tolist(), strict=True))
+    annotated = differential(dict(zip(names, counts.sum(axis=1).tolist(), strict=False)))
+    told = differential({name: given.get(name, 0) for name in names})
+    classes = {
+        name: {"annotated": _known(share.percent), "pipeline": _known(told.shares[name].percent)}
+        for name, share in annotated.shares.items()
+        if share.count or told.shares[name].count
+    }
+    apart = [
+        abs((share.percent or 0.0) - (told.shares[name].percent or 0.0))
+        for name, share in annotated.shares.items()
+        if name in classes
+    ]
+    return {
+        "annotated": annotated.n,
+        "pipeline": told.n,
+        "mean_difference": _known(float(np.mean(apart))) if annotated.n and told.n else None,
+        "classes": classes,
+    }
+
+
+def _limits(samples: Floats) -> list[float] | None:
+    """95% limits of draws (R,), or None where no draw differs from the others."""
+    known = samples[np.isfinite(samples)]
+    if not len(known) or np.ptp(known) < 1e-9:
+        return None
+    return [round(float(value), 4) for value in percentile_limits(known)]
+
+
+def _known(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else round(float(value), 4)
+
+
+def _shown(value: float | None, limits: list[float] | None = None, digits: int = 3) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.{digits}f}" + (f" ({limits[0]:.3f}-{limits[1]:.3f})" if limits else "")

@@ -1,0 +1,183 @@
+"""Labelled leukocytes to train a classifier on, and what every recipe for that says."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from leukokit.config import PluginChoice
+from leukokit.data.catalogue import licence_of
+from leukokit.errors import DataError
+from leukokit.evaluation.calibration import choose_limit, fit_temperature
+from leukokit.graph_builders.base import GraphBuilder
+from leukokit.registry import graph_builders
+from leukokit.stain import mix_stain, nucleus_map
+from leukokit.taxonomy import ERYTHROCYTE, LEUKOCYTE_CLASSES
+from leukokit.training.cells import CROP_PX, REACH, SeenField, load_seen
+from leukokit.training.crops import plain_view
+from leukokit.training.fields import Selection, is_held_back
+from leukokit.weights import ClassifierCard, sha256_of
+
+
+class LabelledCellsRecipe(BaseModel):
+    """Which labelled cells a classifier is trained on, how, and how its answers are calibrated."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: str = Field(description="name of the weights, and of their folder under the output folder")
+    cells: list[Path] = Field(description="folders of 'leukokit data cells'")
+    train: list[Selection] = Field(description="cells to train on")
+    leave_out: list[str] = Field([], description="laboratories of which nothing is trained on")
+    classes: list[str] = Field(list(LEUKOCYTE_CLASSES), description="classes, in the order of the outputs")
+    held_back: float = Field(0.08, description="share of the photographs kept for calibration")
+    sure: float = Field(0.98, description="accuracy on them that the limit of 'unclassified' is to give")
+    steps: int = Field(1000, description="optimiser steps")
+    batch: int = Field(32, description="labelled cells a step")
+    learning_rate: float = Field(1e-3, description="peak, after a warm-up of 40 steps; cosine to 2% of it")
+    weight_decay: float = 0.02
+    label_smoothing: float = 0.1
+    balance: float = Field(0.5, description="power of the rarity of class and laboratory in the sampling")
+    average: float = Field(0.99, description="decay of the running average of the weights")
+    coarse: float = Field(0.3, description="share of the crops that lose resolution")
+    check_every: int = Field(200, description="steps between checkpoints")
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledCell:
+    """A labelled leukocyte: its kept crop, its field, and its number among the field's cells."""
+
+    field: SeenField
+    node: int
+    label: int
+    crop: npt.NDArray[np.uint8]
+
+    @property
+    def stain(self) -> npt.NDArray[np.float32]:
+        """``nucleus_map`` of the cell, (3, 3) float32."""
+        return nucleus_map(np.asarray(self.crop), CROP_PX / REACH, erythrocyte_density(self.field))
+
+
+def erythrocyte_density(field: SeenField) -> npt.NDArray[np.float32] | None:
+    """(3,) median optical density of the field's erythrocytes; None with fewer than three."""
+    found = field.appearance[field.cells.kinds == ERYTHROCYTE, :3]
+    return np.median(found, axis=0) if len(found) >= 3 else None
+
+
+def labelled_cells(
+    folders: Iterable[Path], classes: list[str], accepts: Callable[[SeenField], bool]
+) -> list[LabelledCell]:
+    """Labelled cells of the fields that are wanted; a label that is none of the classes is -1."""
+    cells = []
+    for folder in folders:
+        seen = load_seen(folder)
+        for field in filter(accepts, seen.fields):
+            for place, node in enumerate(field.labelled):
+                name = field.labels[node]
+                label = classes.index(name) if name in classes else -1
+                cells.append(LabelledCell(field, int(node), label, seen.crops[field.first_crop + place]))
+    return cells
+
+
+def training_cells(recipe: LabelledCellsRecipe) -> tuple[list[LabelledCell], list[LabelledCell]]:
+    """The recipe's cells to train on, and those of photographs held back for calibration.
+
+    Raises:
+        DataError: none is selected.
+    """
+
+    def accepts(field: SeenField) -> bool:
+        source = field.source
+        return source.lab not in recipe.leave_out and any(s.accepts(source) for s in recipe.train)
+
+    cells = [cell for cell in labelled_cells(recipe.cells, recipe.classes, accepts) if cell.label >= 0]
+    if not cells:
+        raise DataError(f"recipe '{recipe.name}': its 'train' selects no labelled leukocyte")
+    held = [is_held_back(cell.field.source.photo, recipe.held_back) for cell in cells]
+    return (
+        [cell for cell, back in zip(cells, held, strict=True) if not back],
+        [cell for cell, back in zip(cells, held, strict=True) if back],
+    )
+
+
+def builder_of(choice: PluginChoice) -> GraphBuilder:
+    """The graph builder that a recipe names.
+
+    Raises:
+        PluginError, ConfigError: there is none of that name, or not with these parameters.
+    """
+    plugin = graph_builders.get(choice.name)
+    builder: GraphBuilder = plugin(plugin.parse(choice.params))
+    return builder
+
+
+def rarity(cells: Sequence[LabelledCell], power: float) -> npt.NDArray[np.float64]:
+    """(N,) chances of being drawn: cells of a laboratory and class by their number to ``-power``."""
+    groups = [(cell.field.source.lab, cell.label) for cell in cells]
+    counts = Counter(groups)
+    weights = np.array([counts[group] ** -power for group in groups])
+    return np.asarray(weights / weights.sum())
+
+
+def plain_views(cells: list[LabelledCell], px: int, cover: float, nucleus: bool) -> torch.Tensor:
+    """(N, 3, px, px) uint8: the cells as a classifier sees them."""
+    views = []
+    for cell in cells:
+        view = plain_view(np.asarray(cell.crop), px, cover)
+        views.append(mix_stain(view, cell.stain) if nucleus else view)
+    return torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2)
+
+
+def calibration_of(
+    logits: npt.NDArray[np.float32],
+    labels: npt.NDArray[np.int64],
+    sure: float,
+    report: Callable[[str], None],
+) -> tuple[float, float]:
+    """Temperature of (N, C) logits, and the limit above which a share ``sure`` of the cells is right."""
+    temperature = fit_temperature(logits, labels)
+    scaled = logits / temperature
+    chances = np.exp(scaled - scaled.max(axis=1, keepdims=True))
+    chances /= chances.sum(axis=1, keepdims=True)
+    chosen = choose_limit(chances, labels, sure)
+    limit = chosen.value if chosen else 0.0
+    right = float((chances.argmax(axis=1) == labels).mean())
+    report(
+        f"held back: accuracy {right:.3f} of {len(labels)}, temperature {temperature:.2f}, limit {limit:.2f}"
+    )
+    return temperature, limit
+
+
+def write_card(
+    recipe: LabelledCellsRecipe,
+    path: Path,
+    command: str,
+    cells: list[LabelledCell],
+    calibration: tuple[float, float],
+    **particulars: Any,
+) -> None:
+    """Write the card beside the weights at ``path``; ``particulars`` are the network's own entries."""
+    used = Counter((cell.field.source.dataset, cell.field.source.lab) for cell in cells)
+    temperature, limit = calibration
+    card = ClassifierCard(
+        name=recipe.name,
+        sha256=sha256_of(path),
+        command=command,
+        recipe=recipe.model_dump(mode="json"),
+        data=[
+            {"dataset": dataset, "lab": lab, "leukocytes": count, "licence": licence_of(dataset)}
+            for (dataset, lab), count in sorted(used.items())
+        ],
+        classes=recipe.classes,
+        temperature=round(temperature, 4),
+        limit=round(limit, 4),
+        **particulars,
+    )
+    path.with_suffix(".json").write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")

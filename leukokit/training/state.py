@@ -1,0 +1,100 @@
+"""A classifier's training as it goes: the network, its running average, and the optimiser."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from leukokit.errors import ConfigError
+from leukokit.training.labelled import LabelledCellsRecipe
+
+WARM_UP = 40
+"""Steps over which the learning rate rises."""
+
+
+class TrainingState:
+    """All that a run needs to go on after a stop; ``average`` is what is kept in the end.
+
+    Args:
+        network: with its first weights, on its device.
+        recipe: learning rate, its course, and the decay of the average.
+        frozen: parts of the network that keep their weights and statistics.
+    """
+
+    _PARTS = ("network", "average", "optimizer")
+
+    def __init__(
+        self, network: nn.Module, recipe: LabelledCellsRecipe, frozen: Sequence[nn.Module] = ()
+    ) -> None:
+        self.network, self.recipe, self.frozen = network, recipe, frozen
+        self.average = copy.deepcopy(network).eval()
+        for part in frozen:
+            part.requires_grad_(False)
+        trained = [p for p in network.parameters() if p.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in trained if p.ndim > 1], "weight_decay": recipe.weight_decay},
+            {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate)
+        self.cross_entropy = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        self.step = 0
+        self._prepare()
+
+    def advance(self, logits: torch.Tensor, labels: torch.Tensor) -> float:
+        """One optimiser step on the network's answers (B, C) to labels (B,); returns the loss a cell."""
+        loss: torch.Tensor = self.cross_entropy(logits, labels)
+        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.step += 1
+        self._average()
+        self._prepare()
+        return loss.item()
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, whole or not at all."""
+        parts = {name: getattr(self, name).state_dict() for name in self._PARTS}
+        torch.save(parts | {"step": self.step}, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            ConfigError: there is none.
+        """
+        if not path.exists():
+            raise ConfigError(f"{path.parent}: nothing to resume; leave out --resume to start anew")
+        stored = torch.load(path, weights_only=True, map_location="cpu")
+        for name in self._PARTS:
+            getattr(self, name).load_state_dict(stored[name])
+        self.step = stored["step"]
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Training mode, frozen parts apart, and the learning rate of the step to come."""
+        self.network.train()
+        for part in self.frozen:
+            part.eval()
+        rise = min(1.0, (self.step + 1) / WARM_UP)
+        fall = 0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(self.step / self.recipe.steps, 1.0)))
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.learning_rate * rise * fall
+
+    @torch.no_grad()
+    def _average(self) -> None:
+        # The first steps, from a random head, are forgotten soon.
+        decay = min(self.recipe.average, self.step / (self.step + 9))
+        pairs = zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True)
+        for kept, current in pairs:
+            if kept.is_floating_point():
+                kept.lerp_(current, 1 - decay)
+            else:
+                kept.copy_(current)
