@@ -99,10 +99,11 @@ def _compare(image: Path, runs: int, imgsz: int, device: str, folder: Path) -> d
 def save_checkpoint(path: Path) -> None:
     """Put the shipped weights into a checkpoint as ultralytics' own training would leave it."""
     from leukokit import weights
-    from leukokit.detectors.yolo_network import build_network, load_weights
+    from leukokit.detectors.yolo_network import build_network
+    from leukokit.weights.files import load_weights
 
     shipped = weights.find(SHIPPED)
-    card = weights.read_card(shipped)
+    card = weights.read_card(shipped, weights.DetectorCard)
     network = build_network(card.architecture, len(card.kinds))
     load_weights(network, shipped)
 

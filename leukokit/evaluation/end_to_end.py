@@ -171,7 +171,7 @@ def figures_of(
     real, found = truth != NOTHING, answers[0] != MISSED
     labelled = real & (truth != "")
     right = np.stack([truth == names for names in answers], axis=1) & labelled[:, None]
-    columns = np.column_stack([real, real & found, found, labelled & found, right & found[:, None]])
+    columns = np.column_stack([real, real & found, found, labelled & found, right])
     # A photograph where nothing is and nothing is found is drawn as any other.
     values = np.concatenate([columns, np.zeros((len(counts), columns.shape[1]))])
     samples = bootstrap_photos(values, np.concatenate([np.repeat(photos, counts), photos]), _shares)
@@ -209,7 +209,7 @@ def figures_of(
 
 
 def tables_of(figures: dict[str, Any]) -> list[Table]:
-    """The figures as tables for people: by class, and over all classes."""
+    """The figures as tables for people: by class (starred ones with the limit), and over all classes."""
     from rich.table import Table
     from rich.text import Text
 
@@ -219,7 +219,7 @@ def tables_of(figures: dict[str, Any]) -> list[Table]:
     over_all = Table(box=None, header_style="bold", pad_edge=False)
     modes = [figures[mode] for mode in MODES if figures[mode]]
     names = ("recall", "precision", "F1", *("recall*", "precision*", "F1*") * (len(modes) - 1))
-    for column in ("class", "cells", *names, "% annotated", "% found"):
+    for column in ("class", "cells", *names, "% annotated", "% pipeline"):
         by_class.add_column(column, justify="left" if column == "class" else "right")
     for name, row in figures["forced"]["classes"].items():
         shares = figures["differential"]["classes"].get(name, {})
@@ -239,6 +239,8 @@ def tables_of(figures: dict[str, Any]) -> list[Table]:
     ):
         shown = (_shown(part[key], part[f"{key}_limits"]) for part in parts_of)
         over_all.add_row(label, str(cells), *shown)
+    differs = figures["differential"]["mean_difference"]
+    over_all.add_row("mean difference of the percentages", "", _shown(differs, digits=1))
     return [by_class, over_all]
 
 
@@ -306,11 +308,7 @@ def _differentials(matrix: ConfusionMatrix) -> dict[str, Any]:
         for name, share in annotated.shares.items()
         if share.count or told.shares[name].count
     }
-    apart = [
-        abs((share.percent or 0.0) - (told.shares[name].percent or 0.0))
-        for name, share in annotated.shares.items()
-        if name in classes
-    ]
+    apart = [abs((row["annotated"] or 0.0) - (row["pipeline"] or 0.0)) for row in classes.values()]
     return {
         "annotated": annotated.n,
         "pipeline": told.n,

@@ -78,11 +78,15 @@ class ViewDataset(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
     def __len__(self) -> int:
         return self.recipe.steps * self.recipe.batch
 
+    def drawn(self, index: int) -> int:
+        """The number of the cell that item ``index`` shows."""
+        rng = np.random.default_rng([self.recipe.seed, index, 0])
+        return min(int(np.searchsorted(self.cumulative, rng.random())), len(self.cells) - 1)
+
     def __getitem__(self, index: int) -> tuple[torch.Tensor, torch.Tensor, int]:
-        recipe = self.recipe
-        rng = np.random.default_rng([recipe.seed, index])
-        number = min(int(np.searchsorted(self.cumulative, rng.random())), len(self.cells) - 1)
+        recipe, number = self.recipe, self.drawn(index)
         cell = self.cells[number]
+        rng = np.random.default_rng([recipe.seed, index, 1])
         view = varied_view(
             np.asarray(cell.crop),
             recipe.crop_px,

@@ -1,0 +1,307 @@
+"""The measurements of docs/results.md: which classifier, and does a cell's neighbourhood help?
+
+    python benchmarks/study.py --config configs/study.yaml --out study [--jobs 2] [--report docs/results.md]
+
+Every fold leaves a laboratory out; the fold ``known`` leaves none. Of every fold and seed it trains the CNN,
+the seed paper's network and, on the same CNN, the hybrid with its controls, and keeps what each says of the
+test cells. What is there already is not done again, so that a stopped study goes on where it was.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import BaseModel, ConfigDict
+from study_controls import CONTROLS, adapted, joint_logits
+from study_shifts import SHIFTS, shifted_cells
+
+from leukokit.classifiers.networks import AltarawnehNetwork, CropNetwork
+from leukokit.config import PluginChoice, load_settings
+from leukokit.taxonomy import LEUKOCYTE_CLASSES
+from leukokit.training.cells import load_seen
+from leukokit.training.classifier import ClassifierRecipe, plain_logits, train_classifier
+from leukokit.training.fields import Selection
+from leukokit.training.hybrid import HybridRecipe, Scenes, TrainedCnn, context_logits, fit, start
+from leukokit.training.labelled import LabelledCell, builder_of, labelled_cells, training_cells
+from leukokit.weights.files import load_weights
+
+KNOWN: Final = "known"
+"""The fold that leaves no laboratory out."""
+CLASSES: Final = list(LEUKOCYTE_CLASSES)
+BUILDERS: Final = ("knn", "delaunay", "radius")
+ADAPTED: Final = "cnn adapted"
+PAPER: Final = ("TEST", "TEST_SIMPLE")
+JOINT: Final = "hybrid end to end"
+Tests = dict[str, list[LabelledCell]]
+Answers = dict[str, npt.NDArray[np.float32]]
+MakeScenes = Callable[[list[LabelledCell]], Scenes]
+
+
+class Study(BaseModel):
+    """What ``--config`` says."""
+
+    model_config = ConfigDict(extra="forbid")
+    fields: Path
+    detector: Path
+    cells: list[Path]
+    seeds: list[int]
+    laboratories: list[str]
+    train: list[str]
+    held_out_slides: list[str]
+    cnn: dict[str, Any]
+    altarawneh: dict[str, Any]
+    hybrid: dict[str, Any]
+    levers: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Fold:
+    """One laboratory left out, or none; one seed; and the folder of what is made."""
+
+    study: Study
+    out: Path
+    lab: str
+    seed: int
+
+    @property
+    def folder(self) -> Path:
+        """Where the answers of this fold and seed are kept."""
+        return self.out / f"{self.lab}-{self.seed}"
+
+    def data(self) -> dict[str, Any]:
+        """What every recipe of the fold has in common."""
+        study = self.study
+        held = set(study.held_out_slides) if self.lab == KNOWN else set()
+        kept = sorted(_slides(study, "chula") - held)
+        return {
+            "cells": study.cells,
+            "train": [
+                Selection(dataset=name, slides=kept if name == "chula" else []) for name in study.train
+            ],
+            "leave_out": [] if self.lab == KNOWN else [self.lab],
+            "seed": self.seed,
+            "check_every": 10_000,
+        }
+
+    def recipe(self, name: str, **changes: Any) -> ClassifierRecipe:
+        """The recipe of ``cnn`` or ``altarawneh``."""
+        own = self.study.cnn if name == "cnn" else self.study.altarawneh
+        return ClassifierRecipe(name=name, classifier=name, workers=0, **(self.data() | own | changes))
+
+    def hybrid(self, builder: str = "knn") -> HybridRecipe:
+        """The recipe of ``hybrid`` on the fold's CNN."""
+        cnn = self.folder / "cnn" / "best.safetensors"
+        return HybridRecipe(
+            name="hybrid",
+            classifier="hybrid",
+            cnn=cnn,
+            graph=PluginChoice(name=builder),
+            **(self.data() | self.study.hybrid),
+        )
+
+
+def main() -> None:
+    """Run what is missing, then write the tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--config", type=Path, required=True, help="configs/study.yaml")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the answers")
+    parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each (default: 2)")
+    parser.add_argument("--report", type=Path, help="document whose tables are written anew")
+    parser.add_argument("--only-report", action="store_true", help="run nothing")
+    args = parser.parse_args()
+    study = load_settings(Study, args.config)
+    args.out.mkdir(parents=True, exist_ok=True)
+    if not args.only_report:
+        run(study, args.out, args.jobs)
+    if args.report:
+        from study_report import write_report
+
+        write_report(study, args.out, args.report)
+
+
+def run(study: Study, out: Path, jobs: int) -> None:
+    """Everything that is missing, the first seeds first, in processes of one thread each."""
+    shifted_cells(study.fields, study.detector, out / "shifted")
+    folds = [Fold(study, out, lab, seed) for seed in study.seeds for lab in (*study.laboratories, KNOWN)]
+    first = [Fold(study, out, lab, study.seeds[0]) for lab in study.laboratories]
+    tasks: list[Callable[[], str]] = [partial(run_fold, fold) for fold in folds]
+    tasks += [partial(run_joint, fold) for fold in first]
+    tasks += [partial(run_lever, fold, name) for name in study.levers for fold in first]
+    with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=one_thread) as pool:
+        for done in as_completed([pool.submit(task) for task in tasks]):
+            print(done.result(), flush=True)
+
+
+def one_thread() -> None:
+    """Keep a process to itself: two of one thread get further than one of two."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import cv2
+    import torch
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def run_fold(fold: Fold) -> str:
+    """All methods and controls of a fold and seed; returns a line for people."""
+    tests = test_cells(fold)
+    for name in ("cnn", "altarawneh"):
+        keep(fold, name, partial(answer, fold, fold.recipe(name), tests))
+    if fold.lab != KNOWN:
+        keep(fold, ADAPTED, partial(answer_adapted, fold, tests[fold.lab]))
+    names = [f"hybrid {name}" for name in (*BUILDERS, *CONTROLS)]
+    if not all(answers_of(fold, name).exists() for name in names):
+        run_hybrids(fold, tests)
+    return f"{fold.folder.name}: done"
+
+
+def run_hybrids(fold: Fold, tests: Tests) -> None:
+    """The hybrid with every graph builder, and its controls, on the fold's CNN."""
+    recipe = fold.hybrid()
+    cnn = TrainedCnn(recipe, "cpu")
+    cells, _ = training_cells(recipe)
+    seen = cnn.varied(cells, recipe)
+    plain = {test: cnn.plain(chosen) for test, chosen in tests.items()}
+    nearest = builder_of(recipe.graph)
+    ways: dict[str, MakeScenes] = {
+        name: partial(Scenes, builder=builder_of(PluginChoice(name=name))) for name in BUILDERS
+    }
+    ways |= {name: partial(make, builder=nearest) for name, make in CONTROLS.items()}
+
+    def make(scenes: MakeScenes, controlled: bool) -> Answers:
+        known = scenes(cells)
+        state = start(recipe, known)
+        fit(state, recipe, known, seen, report=_silent)
+        return {
+            test: context_logits(state.average, scenes(chosen), plain[test])
+            for test, chosen in tests.items()
+            if not (controlled and test in PAPER)
+        }
+
+    for name, scenes in ways.items():
+        keep(fold, f"hybrid {name}", partial(make, scenes, name in CONTROLS))
+
+
+def run_lever(fold: Fold, name: str) -> str:
+    """The CNN of a changed recipe, on the laboratory that it never saw."""
+    recipe = fold.recipe("cnn", **fold.study.levers[name])
+    recipe.name = f"lever-{_slug(name)}"
+    tests = {fold.lab: test_cells(fold)[fold.lab]}
+    keep(fold, f"lever {name}", partial(answer, fold, recipe, tests))
+    return f"{fold.folder.name}: {name}"
+
+
+def run_joint(fold: Fold) -> str:
+    """The hybrid trained end to end, CNN and graph network at once."""
+    cells = test_cells(fold)[fold.lab]
+    keep(fold, JOINT, lambda: {fold.lab: joint_logits(fold.recipe("cnn"), fold.hybrid(), cells)})
+    return f"{fold.folder.name}: {JOINT}"
+
+
+def answer(fold: Fold, recipe: ClassifierRecipe, tests: Tests) -> Answers:
+    """Logits of a network that looks at crops."""
+    network = trained(fold, recipe)
+    return {test: plain_logits(network, cells, recipe) for test, cells in tests.items()}
+
+
+def answer_adapted(fold: Fold, cells: list[LabelledCell]) -> Answers:
+    """Logits of the CNN with statistics of the laboratory's own crops."""
+    recipe = fold.recipe("cnn")
+    return {fold.lab: plain_logits(adapted(trained(fold, recipe), cells, recipe), cells, recipe)}
+
+
+def keep(fold: Fold, name: str, make: Callable[[], Answers]) -> None:
+    """Write what ``make`` answers, whole or not at all; nothing where it is there already."""
+    path = answers_of(fold, name)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial_path = path.with_suffix(".part.npz")
+        np.savez(partial_path, **make())
+        partial_path.replace(path)
+
+
+def trained(fold: Fold, recipe: ClassifierRecipe) -> Any:
+    """The network of a recipe, trained unless that was done before."""
+    path = fold.folder / recipe.name / "best.safetensors"
+    if not path.exists():
+        train_classifier(recipe, path.parent, report=_silent)
+    make = CropNetwork if recipe.classifier == "cnn" else AltarawnehNetwork
+    network = make(len(CLASSES))
+    load_weights(network, path)
+    return network.eval()
+
+
+def test_cells(fold: Fold) -> Tests:
+    """The test sets of a fold: cells of classes that are told apart, every photograph once."""
+    lab, slides = fold.lab, fold.study.held_out_slides
+    every = labelled_cells(fold.study.cells, CLASSES, lambda field: True)
+    if lab != KNOWN:
+        mine = [c for c in every if c.field.source.lab == lab and c.field.source.dataset != "kaggle-wbc"]
+        tests = {lab: _once(mine)}
+        shifted = [lab] if lab in ("pbc", "raabin") else []
+    else:
+        shifted = ["pbc", "raabin"]
+        validation = {
+            name: [
+                c
+                for c in every
+                if (c.field.source.dataset, c.field.source.split, c.field.source.lab)
+                == ("txl-pbc", "val", name)
+            ]
+            for name in shifted
+        }
+        kaggle = [c for c in every if c.field.source.dataset == "kaggle-wbc"]
+        simple = ["TEST_SIMPLE" in c.field.source.image.parts for c in kaggle]
+        tests = validation | {
+            "chula": [c for c in every if c.field.source.lab == "chula" and c.field.source.slide in slides],
+            "bccd": [c for c in every if c.field.source.dataset == "bccd" and c.field.source.split == "test"],
+            "TEST": [c for c, alone in zip(kaggle, simple, strict=True) if not alone],
+            "TEST_SIMPLE": [c for c, alone in zip(kaggle, simple, strict=True) if alone],
+        }
+    for name in SHIFTS:
+        cells = labelled_cells([fold.out / "shifted" / name], CLASSES, lambda f: f.source.lab in shifted)
+        if shifted:
+            tests[name] = cells
+    return {name: [c for c in cells if c.label >= 0] for name, cells in tests.items()}
+
+
+def answers_of(fold: Fold, name: str) -> Path:
+    """The file of a method's logits, an array a test set."""
+    return fold.folder / f"{_slug(name)}.npz"
+
+
+def _once(cells: list[LabelledCell]) -> list[LabelledCell]:
+    """Cells of each photograph from the one set that shows it best: BCCD's own before copies of it."""
+    owner: dict[str, str] = {}
+    for cell in sorted(cells, key=lambda c: c.field.source.dataset == "txl-pbc"):
+        owner.setdefault(cell.field.source.photo, cell.field.source.dataset)
+    return [c for c in cells if owner[c.field.source.photo] == c.field.source.dataset]
+
+
+def _slides(study: Study, dataset: str) -> set[str]:
+    sources = (f.source for folder in study.cells for f in load_seen(folder).fields)
+    return {source.slide for source in sources if source.dataset == dataset}
+
+
+def _slug(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "-" for letter in name)
+
+
+def _silent(_: str) -> None:
+    pass
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""What the hybrid is compared with in benchmarks/study.py, each with one thing taken away."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from leukokit.cells import Cells
+from leukokit.classifiers.context import CONTEXT_FEATURES
+from leukokit.classifiers.hybrid import embedded
+from leukokit.classifiers.loaded import DEFAULT_VIEWS, to_input
+from leukokit.graph import EDGE_FEATURES, CellGraph
+from leukokit.graph_builders.base import GraphBuilder
+from leukokit.taxonomy import LEUKOCYTE
+from leukokit.training.classifier import (
+    ClassifierRecipe,
+    ViewDataset,
+    build,
+    cell_descriptors,
+    frozen_parts,
+)
+from leukokit.training.hybrid import HybridRecipe, Scenes, context_logits, start, varied_features
+from leukokit.training.labelled import LabelledCell, builder_of, plain_views, training_cells
+from leukokit.training.state import TrainingState
+
+TYPICAL_DIAMETER_PX: Final = 40.0
+"""Erythrocyte diameter that lengths are divided by where a field's own is not to be known."""
+ADAPTATION_CROPS: Final = 256
+SHARE: Final = 0.5
+"""Share of the unseen laboratory's statistics in those of ``adapted``."""
+
+
+class _Unlinked(GraphBuilder):
+    name, version, summary = "unlinked", "1.0", "no links"
+
+    def build(self, cells: Cells) -> CellGraph:
+        return CellGraph.unlinked(cells)
+
+    def pairs(self, points: npt.NDArray[np.float64], unit: float) -> npt.NDArray[np.int64]:
+        return np.empty((2, 0), np.int64)
+
+
+def no_links(cells: Sequence[LabelledCell], builder: GraphBuilder) -> Scenes:
+    """Every cell by itself: what a leukocyte's own figures tell, its size in red-cell diameters included."""
+    return Scenes(cells, _Unlinked())
+
+
+def shuffled_links(cells: Sequence[LabelledCell], builder: GraphBuilder) -> Scenes:
+    """The builder's links between cells of the same field drawn at random."""
+    scenes = Scenes(cells, builder)
+    for number, data in enumerate(scenes.data.values()):
+        places = np.random.default_rng(number).permutation(data.num_nodes)
+        data.edge_index = torch.from_numpy(places)[data.edge_index]
+    return scenes
+
+
+def no_red_cells(cells: Sequence[LabelledCell], builder: GraphBuilder) -> Scenes:
+    """Leukocytes alone: neither red cells nor platelets, and no ruler but the leukocytes themselves."""
+    reduced = {}
+    for cell in cells:
+        field = cell.field
+        if id(field) not in reduced:
+            kept = np.flatnonzero(field.cells.kinds == LEUKOCYTE)
+            places = np.full(len(field.cells), -1)
+            places[kept] = np.arange(len(kept))
+            smaller = replace(
+                field,
+                cells=field.cells[kept],
+                labels=tuple(field.labels[node] for node in kept),
+                appearance=field.appearance[kept],
+            )
+            reduced[id(field)] = (smaller, places)
+    alone = []
+    for cell in cells:
+        smaller, places = reduced[id(cell.field)]
+        alone.append(replace(cell, field=smaller, node=int(places[cell.node])))
+    return Scenes(alone, builder)
+
+
+def lengths_in_pixels(cells: Sequence[LabelledCell], builder: GraphBuilder) -> Scenes:
+    """No ruler: all lengths in pixels, of one typical red cell; colours and links as they are."""
+    scenes = Scenes(cells, builder)
+    columns = [CONTEXT_FEATURES.index(name) for name in ("diameter", "mean_edge_length")]
+    for cell in cells:
+        data = scenes.data[id(cell.field)]
+        if not hasattr(data, "in_pixels"):
+            factor = (cell.field.cells.ruler_px or TYPICAL_DIAMETER_PX) / TYPICAL_DIAMETER_PX
+            data.x[:, columns] *= factor
+            data.edge_attr[:, EDGE_FEATURES.index("length")] *= factor
+            data.in_pixels = True
+    return scenes
+
+
+CONTROLS: Final[dict[str, Callable[..., Scenes]]] = {
+    "without links": no_links,
+    "links shuffled": shuffled_links,
+    "without red cells": no_red_cells,
+    "lengths in pixels": lengths_in_pixels,
+}
+
+
+@torch.no_grad()
+def adapted(network: nn.Module, cells: list[LabelledCell], recipe: ClassifierRecipe) -> nn.Module:
+    """The CNN with the statistics of batch normalisation drawn halfway to those of unlabelled crops.
+
+    Li et al. 2018 (doi:10.1016/j.patcog.2018.03.005). It knows some crops of the laboratory, not their
+    classes: neither a classifier of single smears nor one that never met the laboratory.
+    """
+    drawn = np.random.default_rng(0).permutation(len(cells))[:ADAPTATION_CROPS]
+    crops = plain_views([cells[i] for i in drawn], recipe.crop_px, recipe.cover, recipe.nucleus)
+    measured, out = copy.deepcopy(network), copy.deepcopy(network)
+    for module in measured.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.reset_running_stats()
+            module.momentum = None
+            module.train()
+    for part in torch.split(crops, 64):
+        measured(to_input(part, "cpu"))
+    for mine, theirs in zip(out.modules(), measured.modules(), strict=True):
+        if isinstance(mine, nn.BatchNorm2d) and isinstance(theirs, nn.BatchNorm2d):
+            assert mine.running_mean is not None and theirs.running_mean is not None
+            assert mine.running_var is not None and theirs.running_var is not None
+            mine.running_mean.lerp_(theirs.running_mean, SHARE)
+            mine.running_var.lerp_(theirs.running_var, SHARE)
+    return out.eval()
+
+
+class _Joint(nn.Module):
+    def __init__(self, cnn: Any, context: nn.Module):
+        super().__init__()
+        self.cnn, self.context = cnn, context
+
+
+def joint_logits(
+    recipe: ClassifierRecipe, context: HybridRecipe, test: list[LabelledCell]
+) -> npt.NDArray[np.float32]:
+    """Logits (N, C) of a hybrid trained end to end: as many steps as the CNN alone, on crops as varied."""
+    cells, _ = training_cells(recipe)
+    builder = builder_of(context.graph)
+    scenes, vectors = Scenes(cells, builder), cell_descriptors(cells, recipe.graph)
+    cnn = build(recipe, vectors).to(memory_format=torch.channels_last)
+    network = _Joint(cnn, start(context, scenes).network)
+    state = TrainingState(network, recipe, frozen_parts(cnn, recipe.frozen_blocks))
+    supply = _Numbered(cells, vectors, recipe)
+    blank = np.zeros((len(cells), 320), np.float32)
+    for crops, numbers, labels in DataLoader(supply, recipe.batch):
+        rng = np.random.default_rng([recipe.seed, state.step])
+        batch, pictures, nodes = scenes.batch(numbers.tolist(), blank)
+        pictures = pictures.index_copy(0, nodes, network.cnn.backbone(to_input(crops, "cpu")))
+        features = varied_features(batch, context, rng)
+        logits = network.context(features, pictures, batch.edge_index, batch.edge_attr)
+        state.advance(logits[nodes], labels)
+    kept = state.average
+    assert isinstance(kept, _Joint)
+    with torch.inference_mode():
+        views = plain_views(test, recipe.crop_px, recipe.cover, recipe.nucleus)
+        seen = [embedded(kept.cnn, part, DEFAULT_VIEWS) for part in torch.split(views, 64)]
+    return context_logits(kept.context, Scenes(test, builder), torch.cat(seen).numpy())
+
+
+class _Numbered(ViewDataset):
+    """As ``ViewDataset``, with the cell's number in place of its descriptor."""
+
+    def __getitem__(self, index: int) -> tuple[torch.Tensor, Any, int]:
+        view, _, label = super().__getitem__(index)
+        return view, self.drawn(index), label

@@ -1,0 +1,364 @@
+"""The tables of docs/results.md from the answers that benchmarks/study.py kept.
+
+A table stands between ``<!-- table NAME -->`` and ``<!-- end -->``; what is around it is written by hand.
+Intervals are at 95%, over photographs; a cell that two of three seeds got right counts as two thirds right.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from leukokit.errors import DataError
+from leukokit.evaluation.statistics import (
+    Limits,
+    balanced_accuracies,
+    bootstrap_photos,
+    mcnemar,
+    paired_bootstrap,
+    percentile_limits,
+    photo_codes,
+    wilson,
+)
+
+if TYPE_CHECKING:
+    from study import Study
+
+    from leukokit.training.labelled import LabelledCell
+
+METHODS = ("altarawneh", "cnn", "hybrid knn", "hybrid delaunay", "hybrid radius")
+CONTROLS = ("without links", "links shuffled", "without red cells", "lengths in pixels")
+FEWEST = 10
+"""Cells of a class in a laboratory from which its recall is counted in the second mean."""
+
+
+@dataclass
+class Answers:
+    """A method's answers on one test set: share of the seeds that were right on each cell.
+
+    Attributes:
+        right: (seeds, N) bool.  labels: (N,) int64.  photos: (N,) str.
+    """
+
+    right: npt.NDArray[np.bool_]
+    labels: npt.NDArray[np.int64]
+    photos: npt.NDArray[np.str_]
+
+    @property
+    def share(self) -> npt.NDArray[np.float64]:
+        """(N,) float64."""
+        return np.asarray(self.right.mean(axis=0))
+
+    def common(self) -> npt.NDArray[np.bool_]:
+        """(N,) bool: cells of classes with at least ``FEWEST``."""
+        return np.isin(self.labels, np.flatnonzero(np.bincount(self.labels, minlength=1) >= FEWEST))
+
+    def take(self, kept: npt.NDArray[np.bool_]) -> Answers:
+        """Some of the cells."""
+        return Answers(self.right[:, kept], self.labels[kept], self.photos[kept])
+
+
+class Kept:
+    """All answers of a study."""
+
+    def __init__(self, study: Study, out: Path) -> None:
+        self.study, self.out = study, out
+        self._tests: dict[str, dict[str, list[LabelledCell]]] = {}
+
+    def tests(self, lab: str) -> dict[str, list[LabelledCell]]:
+        """Test sets of a fold."""
+        from study import Fold, test_cells
+
+        if lab not in self._tests:
+            self._tests[lab] = test_cells(Fold(self.study, self.out, lab, self.study.seeds[0]))
+        return self._tests[lab]
+
+    def get(self, method: str, lab: str, test: str, seeds: Sequence[int] | None = None) -> Answers | None:
+        """Answers of the seeds that are there; None where there is none."""
+        from study import Fold, answers_of
+
+        cells = self.tests(lab)[test]
+        labels = np.array([cell.label for cell in cells])
+        photos = np.array([cell.field.source.photo for cell in cells])
+        right = []
+        for seed in self.study.seeds if seeds is None else seeds:
+            path = answers_of(Fold(self.study, self.out, lab, seed), method)
+            if path.exists():
+                with np.load(path) as stored:
+                    logits = stored[test]
+                if len(logits) != len(cells):
+                    raise DataError(f"{path}: of other cells; delete it and run the study again")
+                right.append(logits.argmax(axis=1) == labels)
+        return Answers(np.stack(right), labels, photos) if right else None
+
+    @cached_property
+    def labs(self) -> list[str]:
+        """Laboratories that are left out in turn."""
+        return self.study.laboratories
+
+    def unseen(
+        self, method: str, seeds: Sequence[int] | None = None, common: bool = False, test: str = ""
+    ) -> tuple[Answers, npt.NDArray[np.str_]] | None:
+        """Answers on every laboratory by networks that never saw it, and the laboratory of each cell."""
+        labs = ["pbc", "raabin"] if test else self.labs
+        parts = [self.get(method, lab, test or lab, seeds) for lab in labs]
+        found = [part for part in parts if part is not None]
+        if len(found) < len(parts):
+            return None
+        if common:
+            found = [part.take(part.common()) for part in found]
+        runs = min(len(part.right) for part in found)
+        groups = np.concatenate([[lab] * len(p.labels) for lab, p in zip(labs, found, strict=True)])
+        return (
+            Answers(
+                np.concatenate([part.right[:runs] for part in found], axis=1),
+                np.concatenate([part.labels for part in found]),
+                np.concatenate([part.photos for part in found]),
+            ),
+            groups,
+        )
+
+
+def write_report(study: Study, out: Path, path: Path) -> None:
+    """Put the tables into the document.
+
+    Raises:
+        DataError: the document has a place for a table that there is not.
+    """
+    kept = Kept(study, out)
+    text = path.read_text(encoding="utf-8")
+
+    def table(match: re.Match[str]) -> str:
+        name = match[1]
+        if name not in TABLES:
+            raise DataError(f"{path}: there is no table '{name}'")
+        return f"<!-- table {name} -->\n{TABLES[name](kept)}\n<!-- end -->"
+
+    text = re.sub(r"<!-- table ([\w-]+) -->\n.*?<!-- end -->", table, text, flags=re.DOTALL)
+    path.write_text(text, encoding="utf-8")
+
+
+def unseen_table(kept: Kept) -> str:
+    """Measurement c."""
+    rows = []
+    for method in (*METHODS, "cnn adapted", "hybrid end to end"):
+        rows.append([_named(method), *_unseen_row(kept, method)])
+    return _markdown(
+        ["method", "seeds", *_lab_heads(kept), "mean", "least", f"mean, classes of {FEWEST}+"], rows
+    )
+
+
+def levers_table(kept: Kept) -> str:
+    """Changes of the CNN's recipe."""
+    first = kept.study.seeds[:1]
+    rows = [["recipe as it is", *_unseen_row(kept, "cnn", first)]]
+    for name in kept.study.levers:
+        rows.append([name, *_unseen_row(kept, f"lever {name}", first)])
+    rows.append(["statistics of the laboratory's own crops", *_unseen_row(kept, "cnn adapted", first)])
+    return _markdown(
+        ["CNN", "seeds", *_lab_heads(kept), "mean", "least", f"mean, classes of {FEWEST}+"], rows
+    )
+
+
+def context_table(kept: Kept) -> str:
+    """Measurement d: each control against the CNN and against the full hybrid."""
+    rows = []
+    names = ["cnn", *(f"hybrid {name}" for name in (*CONTROLS, "knn", "delaunay", "radius"))]
+    for name in names:
+        found = kept.unseen(name)
+        known = _known(kept, name)
+        row = [_named(name)]
+        for answers, baseline in (
+            (found, kept.unseen("cnn")),
+            (known, _known(kept, "cnn")),
+        ):
+            row += _against(answers, baseline) if answers and baseline else ["-", "-", "-"]
+        rows.append(row)
+    head = ["method", "never seen", "minus cnn", "p", "known", "minus cnn", "p"]
+    return _markdown(head, rows)
+
+
+def mcnemar_table(kept: Kept) -> str:
+    """McNemar's test, first seed: cells that only one of the two names rightly."""
+    first, rows = kept.study.seeds[:1], []
+    for lab in kept.labs:
+        rows.append([f"{lab}, never seen", *_mcnemar(kept, lab, lab, first)])
+    for test in ("pbc", "raabin", "chula", "bccd"):
+        rows.append([f"{test}, known", *_mcnemar(kept, "known", test, first)])
+    return _markdown(["cells of", "n", "only cnn", "only hybrid", "p"], rows)
+
+
+def known_table(kept: Kept) -> str:
+    """Measurement b."""
+    rows = []
+    for method in METHODS:
+        row = [_named(method)]
+        for test in ("pbc", "raabin", "chula", "bccd"):
+            answers = kept.get(method, "known", test)
+            row.append(_accuracy(answers) if answers else "-")
+        rows.append(row)
+    heads = []
+    for test in ("pbc", "raabin", "chula", "bccd"):
+        cells = kept.tests("known")[test]
+        heads.append(f"{test} (n {len(cells)})")
+    return _markdown(["accuracy", *heads], rows)
+
+
+def paper_table(kept: Kept) -> str:
+    """Measurement a."""
+    rows = []
+    for method in METHODS:
+        row = [_named(method)]
+        for test in ("TEST", "TEST_SIMPLE"):
+            answers = kept.get(method, "known", test)
+            row += [_accuracy(answers), _photo_accuracy(answers)] if answers else ["-", "-"]
+        rows.append(row)
+    heads = []
+    for test in ("TEST", "TEST_SIMPLE"):
+        cells = kept.tests("known")[test]
+        photos = len({cell.field.source.photo for cell in cells})
+        heads += [f"{test} ({len(cells)} files)", f"a photograph ({photos})"]
+    return _markdown(["accuracy", *heads], rows)
+
+
+def shift_table(kept: Kept) -> str:
+    """Scale and stain shifted, on laboratories never seen (pbc and raabin)."""
+    from study_shifts import SHIFTS
+
+    names = (
+        "cnn",
+        "hybrid lengths in pixels",
+        "hybrid without red cells",
+        "hybrid without links",
+        "hybrid knn",
+    )
+    rows = []
+    for shift in SHIFTS:
+        row = [shift]
+        for name in names:
+            found = kept.unseen(name, test=shift)
+            row.append(_balanced(*found) if found else "-")
+        pair = kept.unseen("hybrid knn", test=shift), kept.unseen("cnn", test=shift)
+        row += _against(pair[0], pair[1])[1:] if pair[0] and pair[1] else ["-", "-"]
+        rows.append(row)
+    return _markdown(["fields", *(_named(name) for name in names), "hybrid minus cnn", "p"], rows)
+
+
+TABLES: dict[str, Callable[[Kept], str]] = {
+    "unseen": unseen_table,
+    "levers": levers_table,
+    "context": context_table,
+    "mcnemar": mcnemar_table,
+    "known": known_table,
+    "paper": paper_table,
+    "shift": shift_table,
+}
+
+
+def _unseen_row(kept: Kept, method: str, seeds: Sequence[int] | None = None) -> list[str]:
+    found = kept.unseen(method, seeds)
+    if found is None:
+        return ["0", *["-"] * (len(kept.labs) + 3)]
+    answers, groups = found
+    values = {}
+    for lab in kept.labs:
+        own = answers.take(groups == lab)
+        values[lab] = float(balanced_accuracies(own.share[:, None], own.labels, own.photos, None, 1)[0][0])
+    common = kept.unseen(method, seeds, common=True)
+    assert common is not None
+    return [
+        str(len(answers.right)),
+        *(f"{values[lab]:.3f}" for lab in kept.labs),
+        _balanced(answers, groups),
+        f"{min(values.values()):.3f}",
+        _balanced(*common),
+    ]
+
+
+def _known(kept: Kept, method: str) -> tuple[Answers, npt.NDArray[np.str_]] | None:
+    tests = ("pbc", "raabin", "chula", "bccd")
+    found = [kept.get(method, "known", test) for test in tests]
+    parts = [part for part in found if part is not None]
+    if len(parts) < len(tests):
+        return None
+    groups = np.concatenate([[test] * len(part.labels) for test, part in zip(tests, parts, strict=True)])
+    whole = Answers(
+        np.concatenate([part.right for part in parts], axis=1),
+        np.concatenate([part.labels for part in parts]),
+        np.concatenate([part.photos for part in parts]),
+    )
+    return whole, groups
+
+
+def _against(
+    found: tuple[Answers, npt.NDArray[np.str_]], baseline: tuple[Answers, npt.NDArray[np.str_]]
+) -> list[str]:
+    (answers, groups), (other, _) = found, baseline
+    runs = min(len(answers.right), len(other.right))
+    mine, theirs = answers.right[:runs].mean(axis=0), other.right[:runs].mean(axis=0)
+    if (answers.right[:runs] == other.right[:runs]).all():
+        return [_balanced(answers, groups), "", ""]
+    gain = paired_bootstrap(mine, theirs, answers.labels, answers.photos, groups)
+    return [
+        _balanced(answers, groups),
+        f"{gain.value:+.3f} ({gain.low:+.3f} to {gain.high:+.3f})",
+        f"{gain.p:.3f}",
+    ]
+
+
+def _mcnemar(kept: Kept, lab: str, test: str, seeds: Sequence[int]) -> list[str]:
+    first, second = kept.get("cnn", lab, test, seeds), kept.get("hybrid knn", lab, test, seeds)
+    if first is None or second is None:
+        return ["-"] * 4
+    result = mcnemar(first.right[0], second.right[0])
+    return [str(len(first.labels)), str(result.only_a), str(result.only_b), f"{result.p:.3f}"]
+
+
+def _balanced(answers: Answers, groups: npt.NDArray[np.str_]) -> str:
+    values, samples = balanced_accuracies(answers.share[:, None], answers.labels, answers.photos, groups)
+    low, high = percentile_limits(samples[:, 0])
+    return f"{values[0]:.3f} ({low:.3f}-{high:.3f})"
+
+
+def _accuracy(answers: Answers) -> str:
+    share = answers.share
+    if len(np.unique(answers.photos)) == len(share):
+        low, high = wilson(float(share.sum()), len(share))
+    else:
+        low, high = _bootstrapped(share, answers.photos)
+    return f"{share.mean():.3f} ({low:.3f}-{high:.3f})"
+
+
+def _photo_accuracy(answers: Answers) -> str:
+    """Every photograph counted once, whatever the number of its copies."""
+    codes = photo_codes(answers.photos)
+    of_photo = np.bincount(codes, weights=answers.share) / np.bincount(codes)
+    low, high = wilson(float(of_photo.sum()), len(of_photo))
+    return f"{of_photo.mean():.3f} ({low:.3f}-{high:.3f})"
+
+
+def _bootstrapped(share: npt.NDArray[np.float64], photos: npt.NDArray[np.str_]) -> Limits:
+    values = np.stack([share, np.ones(len(share))], axis=1)
+    samples = bootstrap_photos(values, photos, lambda totals: totals[:, 0] / totals[:, 1])
+    low, high = percentile_limits(samples)
+    return float(low), float(high)
+
+
+def _lab_heads(kept: Kept) -> list[str]:
+    return [f"{lab} (n {len(kept.tests(lab)[lab])})" for lab in kept.labs]
+
+
+def _named(method: str) -> str:
+    return f"`{method}`" if method in ("cnn", "altarawneh") else method.replace("hybrid", "`hybrid`", 1)
+
+
+def _markdown(head: list[str], rows: list[list[str]]) -> str:
+    lines = ["| " + " | ".join(head) + " |", "|---|" + "---:|" * (len(head) - 1)]
+    return "\n".join([*lines, *("| " + " | ".join(row) + " |" for row in rows)])

@@ -1,0 +1,137 @@
+"""``leukokit evaluate pipeline``: figures as JSON, as tables and as a picture; errors of one line."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from leukokit.cli import main
+from leukokit.registry import classifiers, detectors, graph_builders
+from leukokit.training.fields import AnnotatedField, write_fields
+
+PLUGIN = '''
+import numpy as np
+from leukokit.cells import Cells
+from leukokit.classifiers.base import Classifier
+from leukokit.detectors.base import Detector
+from leukokit.registry import classifiers, detectors
+
+
+@detectors.register
+class Corner(Detector):
+    """One leukocyte in the upper left corner."""
+
+    name, version, summary = "corner", "0.1", "one leukocyte in the corner"
+
+    def detect(self, smears):
+        box = np.array([[5.0, 5.0, 25.0, 25.0]])
+        return [Cells(box, np.array([0]), np.array([0.9])) for _ in smears]
+
+
+@classifiers.register
+class Always(Classifier):
+    """Says one class of all."""
+
+    name, version, summary = "always", "0.1", "one class of all"
+    classes = ("neutrophil", "lymphocyte")
+
+    def classify(self, smears, graphs):
+        return [np.tile(np.float32([0.8, 0.2]), (len(graph), 1)) for graph in graphs]
+'''
+
+
+def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of ``leukokit evaluate pipeline`` in this process."""
+    capfd.readouterr()
+    with pytest.MonkeyPatch.context() as patch:
+        command = ["leukokit", "evaluate", "pipeline", *map(str, arguments), "--device", "cpu"]
+        patch.setattr(sys, "argv", command)
+        patch.setenv("COLUMNS", "140")
+        for registry in (detectors, graph_builders, classifiers):
+            patch.setattr(registry, "_registered", dict(registry._registered))
+        with pytest.raises(SystemExit) as stop:
+            main()
+    out, err = capfd.readouterr()
+    assert "Traceback" not in err
+    return int(stop.value.code or 0), out, err
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three pictures: a neutrophil in the corner, a lymphocyte there, and a picture that is one cell."""
+    (tmp_path / "own.py").write_text(PLUGIN)
+    corner, whole = [5.0, 5.0, 25.0, 25.0], [0.0, 0.0, 80.0, 60.0]
+    fields = []
+    for name, box, label, dataset in (
+        ("a", corner, "neutrophil", "smears"),
+        ("b", corner, "lymphocyte", "smears"),
+        ("c", whole, "lymphocyte", "single"),
+    ):
+        Image.new("RGB", (80, 60), (230, 220, 225)).save(tmp_path / f"{name}.png")
+        complete = ("leukocyte",) if box is corner else ()
+        fields.append(
+            AnnotatedField(
+                tmp_path / f"{name}.png",
+                dataset,
+                "lab",
+                name,
+                f"slide-{name}",
+                "test",
+                complete,
+                [box],
+                ["leukocyte"],
+                [label],
+            )
+        )
+    write_fields(tmp_path / "fields.jsonl", fields)
+    return tmp_path
+
+
+def options(folder: Path) -> tuple[object, ...]:
+    fields, own = folder / "fields.jsonl", folder / "own.py"
+    return ("--fields", fields, "--plugin", own, "--detector", "corner", "--classifier", "always")
+
+
+def test_json_file_and_picture(capfd: pytest.CaptureFixture[str], folder: Path) -> None:
+    out, picture = folder / "figures.json", folder / "confusion.png"
+    code, stdout, err = run(
+        capfd, *options(folder), "--graph", "delaunay", "--dataset", "smears", "--json",
+        "--out", out, "--picture", picture,
+    )  # fmt: skip
+    assert code == 0, err
+    figures = json.loads(stdout)
+    assert figures == json.loads(out.read_text())
+    assert (figures["fields"], figures["cells"], figures["with_limit"]) == (2, 2, None)
+    assert figures["forced"]["balanced_recall"] == 0.5
+    assert figures["confusion"]["counts"] == [[1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
+    assert figures["provenance"]["graph"]["name"] == "delaunay"
+    with Image.open(picture) as image:
+        assert image.format == "PNG"
+
+
+def test_tables_and_choice_of_slides(capfd: pytest.CaptureFixture[str], folder: Path) -> None:
+    code, out, err = run(capfd, *options(folder), "--slide", "slide-b")
+    assert code == 0, err
+    rows = [line.split() for line in out.splitlines()]
+    assert ["lymphocyte", "1", "0.000", "-", "0.000", "100.0", "0.0"] in rows
+    assert ["no", "cell", "there", "0", "0", "0", "0", "0"] in rows
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "single: "),
+        (["--dataset", "smears", "--split", "train"], "no field is of that"),
+        (["--dataset", "smears", "--classifier", "none"], "no classifier"),
+    ],
+)
+def test_what_cannot_be_measured_is_one_line(
+    capfd: pytest.CaptureFixture[str], folder: Path, arguments: list[str], said: str
+) -> None:
+    code, out, err = run(capfd, *options(folder), *arguments)
+    assert code != 0 and out == ""
+    assert len(err.splitlines()) == 1 and err.startswith("error: ") and said in err
