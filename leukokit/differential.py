@@ -6,13 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from leukokit.evaluation.statistics import clopper_pearson
 from leukokit.taxonomy import ERYTHROBLAST, UNCLASSIFIED
 
 FEWEST: Final = 100
 """Leukocytes that a differential count wants at least; of fewer, its limits are wide."""
-
-ALPHA: Final = 0.05
-"""Limits are at 95%."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,21 +99,3 @@ def differential(class_counts: Mapping[str, int]) -> Differential:
         low, high = clopper_pearson(count, n)
         shares[name] = Share(count, 100 * count / n if n else None, 100 * low, 100 * high)
     return Differential(shares, unclassified, erythroblasts)
-
-
-def clopper_pearson(k: int, n: int) -> tuple[float, float]:
-    """Exact 95% limits of the share k/n (Clopper & Pearson 1934, doi:10.1093/biomet/26.4.404).
-
-    Of n = 0 nothing is known: 0 to 1.
-
-    Raises:
-        ValueError: not 0 <= k <= n.
-    """
-    if not 0 <= k <= n:
-        raise ValueError(f"{k} of {n} is no share")
-    # The quantiles of a beta distribution; scipy.stats has them too, but takes a second to import.
-    from scipy.special import betaincinv
-
-    low = 0.0 if k == 0 else float(betaincinv(k, n - k + 1, ALPHA / 2))
-    high = 1.0 if k == n else float(betaincinv(k + 1, n - k, 1 - ALPHA / 2))
-    return low, high

@@ -14,7 +14,8 @@ from leukokit.taxonomy import KINDS
 
 if TYPE_CHECKING:
     import networkx as nx
-    from torch_geometric.data import Data
+
+    from leukokit.pyg import Data
 
 NODE_FEATURES: Final = (*KINDS, "score", "diameter", "log_aspect", "degree", "mean_edge_length")
 """Columns of ``CellGraph.node_features``, float32:
@@ -212,7 +213,8 @@ class CellGraph:
         JSON. Labelled cells add ``probabilities`` (N, C) float32, ``limit`` and, as JSON, ``classes``.
         """
         import torch
-        from torch_geometric.data import Data
+
+        from leukokit.pyg import Data
 
         forth = self.edge_features
         back = forth * np.array([1, -1], np.float32)

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from leukokit.differential import FEWEST, clopper_pearson, differential
+from leukokit.differential import FEWEST, differential
+from leukokit.evaluation.statistics import clopper_pearson
 from leukokit.taxonomy import ERYTHROBLAST, LEUKOCYTE_CLASSES, UNCLASSIFIED
 
 COUNTS = st.dictionaries(

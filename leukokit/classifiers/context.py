@@ -12,7 +12,7 @@ from leukokit.graph import NODE_FEATURES, CellGraph
 from leukokit.taxonomy import ERYTHROCYTE, KINDS
 
 if TYPE_CHECKING:
-    from torch_geometric.data import Data
+    from leukokit.pyg import Data
 
 CONTEXT_FEATURES: Final = (*NODE_FEATURES, *APPEARANCE)
 """Columns of ``context_features``: geometry (see ``leukokit.graph``), then colours."""
@@ -50,7 +50,8 @@ def context_data(graph: CellGraph, looks: npt.NDArray[np.float32]) -> Data:
     float32 are as in ``CellGraph.to_pyg``.
     """
     import torch
-    from torch_geometric.data import Data
+
+    from leukokit.pyg import Data
 
     linked = graph.to_pyg()
     features = torch.from_numpy(context_features(graph, looks))

@@ -74,7 +74,7 @@ class ContextNetwork(nn.Module):
     deviation: torch.Tensor
 
     def __init__(self, classes: int, width: int = 64, layers: int = 2, heads: int = 4):
-        from torch_geometric.nn import GATv2Conv
+        from leukokit.pyg import GATv2Conv
 
         super().__init__()
         self.register_buffer("mean", torch.zeros(len(CONTEXT_FEATURES)))

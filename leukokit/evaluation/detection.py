@@ -112,25 +112,30 @@ def table_of(figures: dict[str, Any]) -> Table:
 def match(
     boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+    """Scores, best first, and whether each detection met a cell; see ``partners``."""
+    order = np.argsort(-scores, kind="stable")
+    return scores[order], partners(boxes, scores, truth)[order] >= 0
+
+
+def partners(
+    boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]
+) -> npt.NDArray[np.int64]:
     """Give every cell to the best-scored detection that overlaps it by ``IOU``, COCO's way.
 
     Args:
         boxes: (N, 4) xyxy detections.  scores: (N,).  truth: (M, 4) xyxy cells.
 
     Returns:
-        Scores, best first, and whether each detection met a cell that was still free.
+        (N,) int64, positions in ``truth``, each at most once; -1 for a detection that meets none.
     """
-    order = np.argsort(-scores, kind="stable")
-    hits = np.zeros(len(boxes), dtype=bool)
-    if len(truth) and len(boxes):
-        overlaps = _overlaps(boxes[order], truth)
-        free = np.ones(len(truth), dtype=bool)
-        for number, row in enumerate(overlaps):
-            candidates = np.where(free, row, 0.0)
-            best = int(candidates.argmax())
-            if candidates[best] >= IOU:
-                hits[number], free[best] = True, False
-    return scores[order], hits
+    met = np.full(len(boxes), -1, np.int64)
+    overlaps = _overlaps(boxes, truth)
+    for number in np.argsort(-scores, kind="stable") if len(truth) else ():
+        best = int(overlaps[number].argmax())
+        if overlaps[number, best] >= IOU:
+            met[number] = best
+            overlaps[:, best] = 0.0
+    return met
 
 
 def average_precision(scores: npt.NDArray[np.float32], hits: npt.NDArray[np.bool_], truth: int) -> float:

@@ -21,7 +21,7 @@ from leukokit.data.prepare import image_size
 from leukokit.differential import differential
 from leukokit.errors import ConfigError, DataError, LeukokitError
 from leukokit.evaluation.confusion import ConfusionMatrix
-from leukokit.evaluation.detection import IOU, _overlaps
+from leukokit.evaluation.detection import partners
 from leukokit.evaluation.statistics import (
     Floats,
     balanced_accuracies,
@@ -31,7 +31,7 @@ from leukokit.evaluation.statistics import (
 )
 from leukokit.pipeline import Pipeline
 from leukokit.taxonomy import LEUKOCYTE, UNCLASSIFIED
-from leukokit.training.cells import _is_whole
+from leukokit.training.cells import is_whole_picture
 from leukokit.training.fields import AnnotatedField
 
 if TYPE_CHECKING:
@@ -137,27 +137,6 @@ def outcomes_of(annotated: AnnotatedField, cells: Cells) -> list[Outcome]:
     ]
 
 
-def partners(
-    boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]
-) -> npt.NDArray[np.int64]:
-    """The cell that each detection meets, by the rule of ``detection.match``.
-
-    Args:
-        boxes: (N, 4) xyxy detections.  scores: (N,).  truth: (M, 4) xyxy cells.
-
-    Returns:
-        (N,) int64, positions in ``truth``, each at most once; -1 for a detection that meets none.
-    """
-    met = np.full(len(boxes), -1, np.int64)
-    overlaps = _overlaps(boxes, truth)
-    for number in np.argsort(-scores, kind="stable") if len(truth) else ():
-        best = int(overlaps[number].argmax())
-        if overlaps[number, best] >= IOU:
-            met[number] = best
-            overlaps[:, best] = 0.0
-    return met
-
-
 def figures_of(
     outcomes: Sequence[Sequence[Outcome]], photos: npt.NDArray[np.int64], classes: tuple[str, ...]
 ) -> dict[str, Any]:
@@ -257,7 +236,7 @@ def _refuse_whole_pictures(fields: Sequence[AnnotatedField]) -> None:
         if len(annotated.boxes) == 1 and annotated.dataset not in whole:
             # What has no header fails in the run, as a field that cannot be read.
             with contextlib.suppress(DataError):
-                if _is_whole(annotated.box_array()[0], image_size(annotated.image)):
+                if is_whole_picture(annotated.box_array()[0], image_size(annotated.image)):
                     whole.add(annotated.dataset)
     if whole:
         raise DataError(

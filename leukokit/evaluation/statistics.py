@@ -70,6 +70,7 @@ def clopper_pearson(k: int, n: int) -> Limits:
         ValueError: not 0 <= k <= n.
     """
     _check_share(k, n)
+    # The quantiles of a beta distribution; scipy.stats has them too, but takes a second to import.
     from scipy.special import betaincinv
 
     low = 0.0 if k == 0 else float(betaincinv(k, n - k + 1, ALPHA / 2))

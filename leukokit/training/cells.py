@@ -86,7 +86,7 @@ def match_labels(field: AnnotatedField, cells: Cells, size: tuple[int, int]) -> 
         if kind != "leukocyte" or not label:
             continue
         free = np.array([not taken for taken in labels], dtype=bool) & (cells.kinds == LEUKOCYTE)
-        whole = _is_whole(box, size)
+        whole = is_whole_picture(box, size)
         fit = _prominence(cells.boxes, size) if whole else _overlap(box, cells.boxes)
         fit = np.where(free, fit, 0.0)
         if len(fit) and fit.max() > (0.0 if whole else LEAST_OVERLAP):
@@ -101,6 +101,12 @@ def match_labels(field: AnnotatedField, cells: Cells, size: tuple[int, int]) -> 
         np.stack(missed), np.full(len(missed), LEUKOCYTE, np.int64), np.zeros(len(missed), np.float32)
     )
     return Cells.concatenate([cells, added]), labels + names
+
+
+def is_whole_picture(box: npt.NDArray[np.float32], size: tuple[int, int]) -> bool:
+    """Whether a box xyxy stands for the picture of (width, height) pixels and not for a place in it."""
+    area = float((box[2] - box[0]) * (box[3] - box[1]))
+    return area >= 0.95 * size[0] * size[1]
 
 
 def see_fields(
@@ -201,11 +207,6 @@ def _seen(folder: Path, row: dict[str, Any], looks: npt.NDArray[np.float32]) -> 
     boxes = np.asarray(row["boxes"], dtype=np.float32).reshape(-1, 4)
     cells = Cells(boxes, np.asarray(row["kinds"], np.int64), np.asarray(row["scores"], np.float32))
     return SeenField(source, cells, tuple(row["labels"]), looks, int(row["first_crop"]))
-
-
-def _is_whole(box: npt.NDArray[np.float32], size: tuple[int, int]) -> bool:
-    area = float((box[2] - box[0]) * (box[3] - box[1]))
-    return area >= 0.95 * size[0] * size[1]
 
 
 def _prominence(boxes: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:

@@ -16,7 +16,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import Field
-from torch_geometric.data import Batch, Data
 
 from leukokit import weights
 from leukokit.classifiers.backbone import EMBEDDING
@@ -27,6 +26,7 @@ from leukokit.classifiers.networks import ContextNetwork, CropNetwork
 from leukokit.config import PluginChoice
 from leukokit.errors import ConfigError
 from leukokit.graph_builders.base import GraphBuilder
+from leukokit.pyg import Batch, Data
 from leukokit.training.classifier import Progress
 from leukokit.training.crops import Variation, varied_view
 from leukokit.training.labelled import (
