@@ -53,6 +53,14 @@ def no_links(cells: Sequence[LabelledCell], builder: GraphBuilder) -> Scenes:
     return Scenes(cells, _Unlinked())
 
 
+def picture_alone(cells: Sequence[LabelledCell], builder: GraphBuilder) -> Scenes:
+    """The CNN's embedding and nothing else: what another head trained on the same CNN would give."""
+    scenes = Scenes(cells, _Unlinked())
+    for data in scenes.data.values():
+        data.x = torch.zeros_like(data.x)
+    return scenes
+
+
 def shuffled_links(cells: Sequence[LabelledCell], builder: GraphBuilder) -> Scenes:
     """The builder's links between cells of the same field drawn at random."""
     scenes = Scenes(cells, builder)
@@ -100,6 +108,7 @@ def lengths_in_pixels(cells: Sequence[LabelledCell], builder: GraphBuilder) -> S
 
 
 CONTROLS: Final[dict[str, Callable[..., Scenes]]] = {
+    "picture alone": picture_alone,
     "without links": no_links,
     "links shuffled": shuffled_links,
     "without red cells": no_red_cells,

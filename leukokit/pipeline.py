@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -70,19 +70,38 @@ class Pipeline:
         Raises:
             PluginError: the detector raised, or broke its contract.
         """
-        where = smear.path or "image"
+        return self._detect([smear])[0]
+
+    def detect_all(self, smears: Sequence[Smear]) -> list[Cells | LeukokitError]:
+        """Cells of several prepared smears at once; an error in the place of each that the detector fails on."""
+        if len(smears) > 1:
+            try:
+                return list(self._detect(smears))
+            except LeukokitError:
+                # One of them is to blame: each has a turn of its own.
+                pass
+        found: list[Cells | LeukokitError] = []
+        for smear in smears:
+            try:
+                found.append(self.detect(smear))
+            except LeukokitError as error:
+                found.append(error)
+        return found
+
+    def _detect(self, smears: Sequence[Smear]) -> list[Cells]:
+        where = smears[0].path or "image"
         try:
-            answers = self.detector.detect([smear])
+            answers = self.detector.detect(smears)
         except LeukokitError:
             raise
         except Exception as error:
             cause = " ".join(f"{type(error).__name__}: {error}".split())
             raise PluginError(f"{where}: detector '{self.detector.name}' failed ({cause})") from error
-        if len(answers) != 1 or not isinstance(answers[0], Cells):
+        if len(answers) != len(smears) or not all(isinstance(cells, Cells) for cells in answers):
             raise PluginError(
                 f"{where}: detector '{self.detector.name}' must return one Cells for each smear"
             )
-        return answers[0]
+        return answers
 
     def build(self, cells: Cells) -> CellGraph:
         """The graph of one smear's cells.
@@ -134,12 +153,19 @@ class Pipeline:
         """
         started = time.perf_counter()
         smear = self.read(path)
-        graph = self.build(self.detect(smear))
-        cells = self.label(smear, graph)
-        graph = replace(graph, cells=cells)
+        return self.answer(smear, self.detect(smear), output_stem or Path(path.stem), started)
+
+    def answer(self, smear: Smear, cells: Cells, output_stem: Path, started: float) -> SmearResult:
+        """Link and label the cells found on a smear; ``started`` is when its turn began (perf_counter).
+
+        Raises:
+            PluginError: a plugin broke its contract.
+        """
+        graph = self.build(cells)
+        labelled = self.label(smear, graph)
+        graph = replace(graph, cells=labelled)
         seconds = time.perf_counter() - started
-        stem = output_stem or Path(path.stem)
-        return SmearResult(smear, cells, stem, self.provenance, seconds, graph)
+        return SmearResult(smear, labelled, output_stem, self.provenance, seconds, graph)
 
     def run_all(self, paths: Iterable[Path]) -> Iterator[SmearResult]:
         """``run`` for each path, lazily: only one image is in memory at a time."""

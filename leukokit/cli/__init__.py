@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from leukokit import __version__
-from leukokit.cli import data, detect, doctor, evaluate, graph, plugins, train
+from leukokit.cli import batch, data, detect, doctor, evaluate, graph, plugins, train
 from leukokit.errors import ConfigError, LeukokitError
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("detect")(detect.detect)
+app.command("batch")(batch.batch)
 app.command("graph")(graph.graph)
 app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="evaluate")

@@ -7,7 +7,7 @@ import os
 from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import ClassVar, Self
 
 from leukokit.errors import OutputError
 from leukokit.plugin import Plugin, PluginParams
@@ -23,7 +23,11 @@ class Writer(Plugin, ABC):
 
     Attributes:
         files: what has been written so far.
+        file_an_image: whether ``write`` finishes the files of its image, so that a stopped batch can go on;
+            False where a file holds all images.
     """
+
+    file_an_image: ClassVar[bool] = True
 
     def __init__(self, out: Path, params: PluginParams | None = None) -> None:
         super().__init__(params)

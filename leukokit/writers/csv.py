@@ -26,6 +26,7 @@ class CsvWriter(Writer):
     name = "csv"
     version = "1.1"
     summary = "cells.csv with a row a cell, counts.csv with a row an image"
+    file_an_image = False
 
     def __init__(self, out: Path, params: PluginParams | None = None) -> None:
         super().__init__(out, params)

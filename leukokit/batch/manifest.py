@@ -1,0 +1,250 @@
+"""The manifest of a batch: what became of every image, in SQLite, safe at any moment.
+
+The manifest is all that a stopped batch needs to go on, and all that tables and report are made of: a batch
+that was stopped and one that was not write the same files. An image is in it wholly or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import zlib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from leukokit.errors import ConfigError, OutputError
+from leukokit.inputs import FoundImage
+
+NAME: Final = "manifest.sqlite"
+LOCK: Final = "manifest.lock"
+SCHEMA: Final = 1
+_TABLES: Final = """
+CREATE TABLE IF NOT EXISTS run (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS images (
+    name BLOB PRIMARY KEY, size INTEGER, changed INTEGER, error TEXT NOT NULL, document BLOB);
+CREATE TABLE IF NOT EXISTS thumbnails (
+    name BLOB NOT NULL, cell INTEGER NOT NULL, label TEXT NOT NULL, probability REAL NOT NULL,
+    jpeg BLOB NOT NULL, PRIMARY KEY (name, cell));
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What became of an image: its JSON document (``SmearResult.to_json``), or why there is none."""
+
+    name: Path
+    document: dict[str, Any] | None
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Thumbnail:
+    """A leukocyte for the report's gallery; ``jpeg`` is its crop, ``cell`` its number in the image."""
+
+    name: Path
+    cell: int
+    label: str
+    probability: float
+    jpeg: bytes
+
+
+class Manifest:
+    """The manifest of an output folder, held by one process at a time.
+
+    Args:
+        out: the folder; made where it is not there.
+        settings: what decides the results. A manifest made with others is refused.
+        restart: forget what an earlier run left.
+
+    Raises:
+        OutputError: another process works on the folder, or it cannot be written to.
+        ConfigError: an earlier run had other settings; says which.
+    """
+
+    def __init__(self, out: Path, settings: Mapping[str, Any], restart: bool = False) -> None:
+        self.out = out
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(
+                f"{out}: cannot make the folder ({error.strerror}); choose another --out"
+            ) from error
+        self._lock = self._locked()
+        try:
+            if restart:
+                for path in out.glob(f"{NAME}*"):
+                    path.unlink()
+            with self._reported():
+                # Used by one thread at a time: the one that writes, and after it the one that reads.
+                self._base = sqlite3.connect(out / NAME, check_same_thread=False, isolation_level=None)
+                self._base.execute("PRAGMA journal_mode=WAL")
+                self._base.executescript(_TABLES)
+            self._compare({"schema": SCHEMA, **settings})
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the folder."""
+        if hasattr(self, "_base"):
+            self._base.close()
+        self._lock.close()
+
+    def is_done(self, image: FoundImage) -> bool:
+        """Whether the image has its results, and has not changed since. Failed ones are tried again."""
+        row = self._base.execute(
+            "SELECT size, changed FROM images WHERE name = ? AND error = ''", (_key(image.relative),)
+        ).fetchone()
+        return row is not None and row == _stamp(image.path)
+
+    def record(self, image: FoundImage, document: Mapping[str, Any], thumbnails: list[Thumbnail]) -> None:
+        """Keep the results of an image, in place of earlier ones.
+
+        Raises:
+            OutputError: the disk is full, ...; the manifest is as it was before.
+        """
+        size, changed = _stamp(image.path) or (None, None)
+        packed = zlib.compress(json.dumps(document, allow_nan=False).encode("utf-8", "backslashreplace"), 3)
+        self._replace(image.relative, (size, changed, "", packed), thumbnails)
+
+    def record_failure(self, image: FoundImage, error: str) -> None:
+        """Keep why an image has no results."""
+        self._replace(image.relative, (None, None, error or "failed", None), [])
+
+    def entry(self, image: FoundImage) -> Entry | None:
+        """What became of an image; None where it has not had its turn."""
+        row = self._base.execute(
+            "SELECT error, document FROM images WHERE name = ?", (_key(image.relative),)
+        ).fetchone()
+        if row is None:
+            return None
+        error, packed = row
+        document = json.loads(zlib.decompress(packed)) if packed is not None else None
+        return Entry(image.relative, document, error)
+
+    def thumbnails(self, most: int) -> Iterator[Thumbnail]:
+        """The least certain leukocytes of each label, at most ``most`` of one, by label and certainty."""
+        rows = self._base.execute(
+            "SELECT name, cell, label, probability, jpeg FROM (SELECT *, row_number() OVER ("
+            "PARTITION BY label ORDER BY probability, name, cell) AS place FROM thumbnails) "
+            "WHERE place <= ? ORDER BY label, place",
+            (most,),
+        )
+        for name, *rest in rows:
+            yield Thumbnail(Path(os.fsdecode(name)), *rest)
+
+    def prune_thumbnails(self, most: int) -> dict[str, float]:
+        """Drop what no gallery will show; the largest probability that still counts, of full labels."""
+        with self._transaction():
+            self._base.execute(
+                "DELETE FROM thumbnails WHERE rowid IN (SELECT rowid FROM (SELECT rowid, row_number() OVER ("
+                "PARTITION BY label ORDER BY probability, name, cell) AS place FROM thumbnails) "
+                "WHERE place > ?)",
+                (most,),
+            )
+        rows = self._base.execute(
+            "SELECT label, max(probability) FROM thumbnails GROUP BY label HAVING count(*) >= ?", (most,)
+        )
+        return dict(rows.fetchall())
+
+    def _replace(self, name: Path, values: tuple[Any, ...], thumbnails: list[Thumbnail]) -> None:
+        key = _key(name)
+        with self._transaction():
+            self._base.execute("DELETE FROM thumbnails WHERE name = ?", (key,))
+            self._base.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?)", (key, *values))
+            self._base.executemany(
+                "INSERT INTO thumbnails VALUES (?, ?, ?, ?, ?)",
+                [(key, t.cell, t.label, t.probability, t.jpeg) for t in thumbnails],
+            )
+
+    def _compare(self, settings: Mapping[str, Any]) -> None:
+        rows = self._base.execute("SELECT key, value FROM run").fetchall()
+        earlier = {key: json.loads(value) for key, value in rows}
+        if not earlier:
+            with self._transaction():
+                self._base.executemany(
+                    "INSERT INTO run VALUES (?, ?)",
+                    [(key, json.dumps(value, default=str)) for key, value in settings.items()],
+                )
+            return
+        now = json.loads(json.dumps(settings, default=str))
+        changes = sorted(_changes(earlier, now))
+        if changes:
+            raise ConfigError(
+                f"{self.out}: holds a batch of other settings ({'; '.join(changes[:4])}); "
+                "go on with those, choose another --out, or forget it with --restart"
+            )
+
+    def _locked(self) -> sqlite3.Connection:
+        """A database that only one process may write to: the system lets go of it when a process dies."""
+        try:
+            lock = sqlite3.connect(self.out / LOCK, timeout=0, isolation_level=None, check_same_thread=False)
+            lock.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            if "locked" in str(error):
+                raise OutputError(
+                    f"{self.out}: another batch works on this folder; wait for it or choose another --out"
+                ) from error
+            raise OutputError(f"{self.out}: cannot be written to ({error}); choose another --out") from error
+        return lock
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._reported():
+            self._base.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._base.execute("COMMIT")
+            except BaseException:
+                if self._base.in_transaction:
+                    self._base.execute("ROLLBACK")
+                raise
+
+    @contextmanager
+    def _reported(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise OutputError(
+                f"{self.out / NAME}: cannot be written ({error}); free space, then run the same command again"
+            ) from error
+
+
+def _key(name: Path) -> bytes:
+    # A name on disk may hold bytes that are no text.
+    return os.fsencode(name.as_posix())
+
+
+def _stamp(path: Path) -> tuple[int, int] | None:
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_size, found.st_mtime_ns
+
+
+def _changes(earlier: Any, now: Any, where: str = "") -> Iterator[str]:
+    """Settings that differ, each as ``a.b: 1 is now 2``."""
+    if isinstance(earlier, dict) and isinstance(now, dict):
+        for key in {*earlier, *now}:
+            yield from _changes(earlier.get(key), now.get(key), f"{where}.{key}" if where else str(key))
+    elif earlier != now:
+        yield f"{where}: {_short(earlier)} is now {_short(now)}"
+
+
+def _short(value: Any) -> str:
+    text = json.dumps(value, default=str)
+    return text if len(text) <= 40 else f"{text[:37]}..."

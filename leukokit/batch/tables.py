@@ -1,0 +1,201 @@
+"""The tables of a batch, written from its manifest: counts, cells, failures, differential counts."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from leukokit.batch.manifest import Entry
+from leukokit.differential import Differential, differential
+from leukokit.errors import ConfigError
+from leukokit.taxonomy import KINDS, UNCLASSIFIED
+from leukokit.writers.base import write_whole
+from leukokit.writers.tables import Table
+
+BY_FOLDER: Final = "folder"
+NO_GROUP: Final = ""
+DONE, FAILED, WAITING = "done", "failed", "waiting"
+
+
+@dataclass(slots=True)
+class Group:
+    """Images counted together: their leukocytes by class, and how many images there are."""
+
+    classes: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    images: int = 0
+    failed: int = 0
+
+    @property
+    def count(self) -> Differential:
+        """The group's differential count."""
+        return differential(self.classes)
+
+
+@dataclass(slots=True)
+class Totals:
+    """Everything over all images that report and terminal show; a few numbers a group."""
+
+    whole: Group = field(default_factory=Group)
+    groups: dict[str, Group] = field(default_factory=dict)
+    seconds: float = 0.0
+
+
+class Grouping:
+    """Which group an image belongs to.
+
+    Args:
+        rule: ``folder``, or a regular expression searched for in the image's relative path: its first group,
+            or else all that it matches, names the group. None for no groups.
+
+    Raises:
+        ConfigError: not a regular expression.
+    """
+
+    def __init__(self, rule: str | None) -> None:
+        self.rule = rule
+        try:
+            self._pattern = re.compile(rule) if rule and rule != BY_FOLDER else None
+        except re.error as error:
+            raise ConfigError(
+                f"--group-by {rule}: not a regular expression ({error}); 'folder' groups by folder"
+            ) from error
+
+    def __call__(self, name: Path) -> str:
+        """The group's name; empty where the image is in none."""
+        if self.rule == BY_FOLDER:
+            return name.parent.as_posix()
+        found = self._pattern.search(name.as_posix()) if self._pattern else None
+        if found is None:
+            return NO_GROUP
+        return (found[1] if found.re.groups else found[0]) or NO_GROUP
+
+
+def write_tables(
+    out: Path, entries: Iterable[Entry], classes: Sequence[str], grouping: Grouping, target: int | None
+) -> Totals:
+    """Write ``counts.csv``, ``cells.csv``, ``failures.csv`` and ``differential.csv``.
+
+    Args:
+        out: folder to write to.
+        entries: every image in its order, read once; one at a time is in memory.
+        classes: the classifier's, empty without one.
+        grouping: which images are counted together.
+        target: leukocytes that a differential count is to have, if the user said.
+
+    Raises:
+        OutputError: a table cannot be written.
+    """
+    named = [*classes, UNCLASSIFIED] if classes else []
+    totals = Totals()
+    counts = Table(
+        out / "counts.csv",
+        ["image", "group", "status", *KINDS, *named, "cell_diameter_px", "width", "height", "seconds"],
+    )
+    cells = Table(
+        out / "cells.csv",
+        [
+            *("image", "id", "kind", "score", "x1", "y1", "x2", "y2", "label", "review"),
+            *(f"p_{name}" for name in classes),
+        ],
+    )
+    failures = Table(out / "failures.csv", ["image", "cause"])
+    shares = Table(
+        out / "differential.csv",
+        [
+            *("scope", "name", "class", "count", "percent", "low_95", "high_95", "n", "few"),
+            *("unclassified", "erythroblasts_per_100", "still_needed"),
+        ],
+    )
+    for entry in entries:
+        name, group = entry.name.as_posix(), grouping(entry.name)
+        members = [totals.whole]
+        if group != NO_GROUP:
+            members.append(totals.groups.setdefault(group, Group()))
+        for member in members:
+            member.images += 1
+            member.failed += entry.document is None
+        if entry.document is None:
+            status = FAILED if entry.error else WAITING
+            counts.row([name, group, status, *[""] * (len(KINDS) + len(named) + 4)])
+            if entry.error:
+                failures.row([name, entry.error])
+            continue
+        document = entry.document
+        labels = Counter(cell["label"] for cell in document["cells"] if "label" in cell)
+        by_class = {label: labels[label] for label in named}
+        for member in members:
+            member.classes.update(by_class)
+            member.kinds.update(document["counts"])
+        totals.seconds += document["seconds"]
+        size = document["image"]
+        counts.row(
+            [
+                *(name, group, DONE, *document["counts"].values(), *by_class.values()),
+                document["cell_diameter_px"] or "",
+                *(size["width"], size["height"], document["seconds"]),
+            ]
+        )
+        for cell in document["cells"]:
+            cells.row(_cell_row(name, cell, classes))
+        if named:
+            _share_rows(shares, "image", name, differential(by_class), None)
+    if named:
+        for group in sorted(totals.groups):
+            _share_rows(shares, "group", group, totals.groups[group].count, target)
+        _share_rows(shares, "all", "", totals.whole.count, target)
+    for table in (counts, cells, failures, shares):
+        table.finish()
+    return totals
+
+
+def still_needed(count: Differential, target: int) -> int:
+    """Classified leukocytes that a differential count lacks to the target."""
+    return max(target - count.n, 0)
+
+
+def images_needed(group: Group, target: int) -> int | None:
+    """Images like the group's that would bring the count to the target; None where they hold no leukocyte."""
+    lacking, seen = still_needed(group.count, target), group.images - group.failed
+    if not lacking:
+        return 0
+    return math.ceil(lacking * seen / group.count.n) if group.count.n else None
+
+
+def write_run(out: Path, document: dict[str, Any]) -> None:
+    """Write ``run.json``: what was run, on what, with what."""
+    import json
+
+    text = json.dumps(document, indent=1, ensure_ascii=False, default=str)
+    write_whole(out / "run.json", text + "\n")
+
+
+def _cell_row(name: str, cell: dict[str, Any], classes: Sequence[str]) -> list[object]:
+    chances = cell.get("probabilities", {})
+    review = cell.get("review")
+    return [
+        *(name, cell["id"], cell["kind"], cell["score"], *cell["box"], cell.get("label", "")),
+        "" if review is None else str(review).lower(),
+        *(chances.get(label, "") for label in classes),
+    ]
+
+
+def _share_rows(table: Table, scope: str, name: str, count: Differential, target: int | None) -> None:
+    per_100 = count.erythroblasts_per_100
+    needed = "" if target is None else still_needed(count, target)
+    for label, share in count.shares.items():
+        table.row(
+            [
+                *(scope, name, label, share.count),
+                "" if share.percent is None else f"{share.percent:.2f}",
+                *(f"{share.low:.2f}", f"{share.high:.2f}", count.n, str(count.few).lower()),
+                count.unclassified,
+                "" if per_100 is None else f"{per_100:.2f}",
+                needed,
+            ]
+        )
