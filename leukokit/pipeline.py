@@ -73,7 +73,7 @@ class Pipeline:
         return self._detect([smear])[0]
 
     def detect_all(self, smears: Sequence[Smear]) -> list[Cells | LeukokitError]:
-        """Cells of several prepared smears at once; an error in the place of each that the detector fails on."""
+        """Cells of several prepared smears; an error in the place of each that the detector fails on."""
         if len(smears) > 1:
             try:
                 return list(self._detect(smears))

@@ -94,6 +94,9 @@ def batch(
                     together=8 if pipeline.device.startswith("cuda") else 1,
                     note=progress.note,
                 ).run(found.images)
+            except KeyboardInterrupt:
+                typer.echo("stopped; the same command goes on where it was", err=True)
+                raise typer.Exit(130) from None
             finally:
                 for writer in writers:
                     writer.close()
@@ -131,8 +134,8 @@ def _writers(save: str, out: Path) -> list[Writer]:
     for plugin in plugins:
         if not plugin.file_an_image:
             raise ConfigError(
-                f"--save {plugin.name}: one file over all images, with which a stopped batch could not go on; "
-                "batch writes its own tables, and 'leukokit detect' this"
+                f"--save {plugin.name}: one file over all images, no use to a batch that is stopped; "
+                "'leukokit detect' writes it"
             )
     return [plugin(out) for plugin in plugins]
 

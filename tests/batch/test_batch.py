@@ -1,0 +1,272 @@
+"""A batch: what it writes, what stops it, and that a stopped one ends as if it had not been."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from leukokit.batch.manifest import Manifest
+from leukokit.batch.tables import Grouping
+from leukokit.cli import main
+from leukokit.errors import ConfigError, OutputError
+from leukokit.registry import classifiers, detectors, load_file
+
+PLUGINS = Path(__file__).with_name("told.py")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plugins() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for registry in (detectors, classifiers):
+            patch.setattr(registry, "_registered", dict(registry._registered))
+        load_file(PLUGINS)
+        yield
+
+
+def save(path: Path, leukocytes: int, erythrocytes: int = 3, blue: int = 0) -> Path:
+    pixels = np.full((40, 50, 3), 200, np.uint8)
+    pixels[0, 0] = leukocytes, erythrocytes, blue
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def folder_of(root: Path, count: int) -> Path:
+    for number in range(count):
+        save(root / f"slide-{number % 3}" / f"f{number:03}.png", number % 7)
+    return root
+
+
+def arguments(root: Path, out: Path, *more: str) -> list[str]:
+    return [
+        *("batch", str(root), "--out", str(out), "--detector", "told"),
+        *("--classifier", "turns", "--set", "standardize=false", "--device", "cpu", "--save", "json"),
+        *more,
+    ]
+
+
+def run(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> int:
+    """Exit code of the command, run here."""
+    monkeypatch.setattr(sys, "argv", ["leukokit", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    return int(stopped.value.code or 0)
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as stream:
+        return list(csv.DictReader(stream))
+
+
+def files(out: Path) -> dict[str, object]:
+    """All that a batch wrote but times, which no two runs share."""
+    found: dict[str, object] = {}
+    for path in sorted(out.rglob("*")):
+        name = path.relative_to(out).as_posix()
+        if path.suffix == ".json" and name != "run.json":
+            document = json.loads(path.read_text(encoding="utf-8"))
+            found[name] = document | {"seconds": 0}
+        elif path.suffix == ".csv":
+            found[name] = [{k: v for k, v in row.items() if k != "seconds"} for row in rows(path)]
+    return found
+
+
+def test_every_image_has_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = tmp_path / "in"
+    save(root / "a" / "x.png", 6)
+    save(root / "a" / "none.png", 0, 0)
+    save(root / "b" / "x.png", 2)
+    save(root / "b" / "blue.png", 2, blue=255)
+    (root / "b" / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    out = tmp_path / "out"
+    assert run(monkeypatch, arguments(root, out, "--group-by", "folder", "--target", "10")) == 3
+    counts = {row["image"]: row for row in rows(out / "counts.csv")}
+    assert list(counts) == ["a/none.png", "a/x.png", "b/blue.png", "b/torn.png", "b/x.png"]
+    assert counts["a/x.png"]["leukocyte"] == "6" and counts["a/x.png"]["unclassified"] == "1"
+    assert counts["a/none.png"]["status"] == "done" and counts["a/none.png"]["leukocyte"] == "0"
+    assert counts["b/blue.png"]["status"] == "failed" and counts["b/blue.png"]["leukocyte"] == ""
+    causes = {row["image"]: row["cause"] for row in rows(out / "failures.csv")}
+    assert "this image is blue" in causes["b/blue.png"] and "damaged" in causes["b/torn.png"]
+    assert len(rows(out / "cells.csv")) == 9 + 0 + 5
+    shares = rows(out / "differential.csv")
+    # Of a/x: six leukocytes, one uncertain; the others are l, m, e, b, n in turn.
+    own = {row["class"]: row for row in shares if row["name"] == "a/x.png"}
+    assert own["neutrophil"]["count"] == "1" and own["neutrophil"]["percent"] == "20.00"
+    assert own["neutrophil"]["n"] == "5" and own["neutrophil"]["few"] == "true"
+    group = next(row for row in shares if (row["scope"], row["name"]) == ("group", "b"))
+    assert (group["n"], group["unclassified"], group["still_needed"]) == ("1", "1", "9")
+    whole = [row for row in shares if row["scope"] == "all"]
+    assert sum(int(row["count"]) for row in whole) == 6 and whole[0]["still_needed"] == "4"
+    document = json.loads((out / "run.json").read_text())
+    assert document["images"] == {"found": 5, "done": 3, "failed": 2}
+    assert document["provenance"]["detector"]["name"] == "told"
+    assert json.loads((out / "a" / "x.json").read_text())["counts"]["leukocyte"] == 6
+
+
+def test_a_second_run_does_only_what_is_new(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, out = folder_of(tmp_path / "in", 6), tmp_path / "out"
+    assert run(monkeypatch, arguments(root, out)) == 0
+    first = files(out)
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("f*.json")}
+    assert run(monkeypatch, arguments(root, out)) == 0
+    assert files(out) == first
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("f*.json")} == before
+    changed = save(root / "slide-0" / "f000.png", 5)
+    added = save(root / "slide-1" / "g.png", 1)
+    assert run(monkeypatch, arguments(root, out)) == 0
+    counts = {row["image"]: row["leukocyte"] for row in rows(out / "counts.csv")}
+    assert counts["slide-0/f000.png"] == "5" and counts["slide-1/g.png"] == "1" and len(counts) == 7
+    assert changed.exists() and added.exists()
+
+
+def test_an_image_that_failed_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, out = folder_of(tmp_path / "in", 2), tmp_path / "out"
+    (root / "torn.png").write_bytes(b"no image")
+    assert run(monkeypatch, arguments(root, out)) == 3
+    save(root / "torn.png", 4)
+    assert run(monkeypatch, arguments(root, out)) == 0
+    assert rows(out / "failures.csv") == []
+    assert len(rows(out / "counts.csv")) == 3
+
+
+def test_other_settings_are_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = folder_of(tmp_path / "in", 2), tmp_path / "out"
+    assert run(monkeypatch, arguments(root, out)) == 0
+    capsys.readouterr()
+    assert run(monkeypatch, arguments(root, out, "--set", "detector.size=7")) == 2
+    said = capsys.readouterr().err
+    assert "detector.params.size: 9.0 is now 7.0" in said and "--restart" in said
+    assert run(monkeypatch, arguments(root, out, "--set", "detector.size=7", "--restart")) == 0
+    assert json.loads((out / "slide-1" / "f001.json").read_text())["cells"][0]["box"][2] == 7
+
+
+def test_a_folder_is_worked_on_by_one_batch(tmp_path: Path) -> None:
+    with Manifest(tmp_path / "out", {"a": 1}), pytest.raises(OutputError, match="another batch"):
+        Manifest(tmp_path / "out", {"a": 1})
+    with Manifest(tmp_path / "out", {"a": 1}):
+        pass
+    with pytest.raises(ConfigError, match=r"a: 1 is now 2"):
+        Manifest(tmp_path / "out", {"a": 2})
+
+
+def test_writers_over_all_images_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = folder_of(tmp_path / "in", 1)
+    assert run(monkeypatch, arguments(root, tmp_path / "out", "--save", "coco")) == 2
+    assert "'leukokit detect' writes it" in capsys.readouterr().err
+
+
+def test_hostile_names_are_inert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, out = tmp_path / "in", tmp_path / "out"
+    names = ["=cmd().png", "a\nb.png", 'q"uo,te.png', "<script>alert(1)</script>x.png".replace("/", "_")]
+    for name in names:
+        save(root / name, 2)
+    save(Path(os.fsdecode(os.fsencode(root) + b"/odd\xff.png")), 1)
+    assert run(monkeypatch, arguments(root, out, "--group-by", "(.*)")) == 0
+    told = rows(out / "counts.csv")
+    assert len(told) == 5
+    assert not any(row["image"].startswith(("=", "+", "-", "@")) for row in told)
+    assert sum(int(row["leukocyte"]) for row in told) == 9
+
+
+def test_groups() -> None:
+    assert Grouping(None)(Path("a/b/c.png")) == ""
+    assert Grouping("folder")(Path("a/b/c.png")) == "a/b"
+    assert Grouping(r"slide-(\d+)")(Path("x/slide-12/c.png")) == "12"
+    assert Grouping(r"slide-\d+")(Path("x/slide-12/c.png")) == "slide-12"
+    assert Grouping(r"slide-(\d+)")(Path("x/c.png")) == ""
+    with pytest.raises(ConfigError, match="not a regular expression"):
+        Grouping("(")
+
+
+def killed(command: list[str], after: float) -> bool:
+    """Start the command in a process of its own and kill it; False where it was through before."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        process.wait(after)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        return True
+    return False
+
+
+def survive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: int, kills: int, seed: int) -> None:
+    root = folder_of(tmp_path / "in", images)
+    (root / "torn.png").write_bytes(b"no image")
+    slowly = ("--set", "detector.seconds=0.02")
+    assert run(monkeypatch, arguments(root, tmp_path / "whole", *slowly)) == 3
+    out = tmp_path / "torn apart"
+    command = [sys.executable, "-m", "leukokit", *arguments(root, out, *slowly, "--plugin", str(PLUGINS))]
+    rng, happened = random.Random(seed), 0
+    for _ in range(kills):
+        started = time.monotonic()
+        # Not before the first image, which is when the interpreter is up.
+        while not list(out.rglob("f*.json")) and happened and time.monotonic() - started < 0.1:
+            time.sleep(0.01)
+        happened += killed(command, rng.uniform(2.0, 6.0))
+    assert happened
+    assert subprocess.run(command, capture_output=True).returncode == 3
+    assert files(out) == files(tmp_path / "whole")
+    assert not list(out.rglob("*.part"))
+
+
+def test_a_killed_batch_ends_as_if_it_had_not_been(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, out = folder_of(tmp_path / "in", 40), tmp_path / "out"
+    slowly = ("--set", "detector.seconds=0.05")
+    command = [sys.executable, "-m", "leukokit", *arguments(root, out, *slowly, "--plugin", str(PLUGINS))]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 60
+    while len(list(out.rglob("f*.json"))) < 5 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert 5 <= len(list(out.rglob("f*.json"))) < 40 and not (out / "counts.csv").exists()
+    assert run(monkeypatch, arguments(root, out, *slowly)) == 0
+    assert run(monkeypatch, arguments(root, tmp_path / "whole", *slowly)) == 0
+    assert files(out) == files(tmp_path / "whole")
+
+
+@pytest.mark.slow
+def test_25_kills_lose_nothing_and_count_nothing_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    survive(tmp_path, monkeypatch, images=300, kills=25, seed=0)
+
+
+@pytest.mark.slow
+def test_200_damaged_files_cost_no_other_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, out, rng = tmp_path / "in", tmp_path / "out", random.Random(0)
+    for number in range(200):
+        suffix = (".png", ".jpg", ".tif", ".bmp", ".webp")[number % 5]
+        path = save(root / f"bad{number:03}{suffix}", 2)
+        content = bytearray(path.read_bytes())
+        if number % 2:
+            content = content[: rng.randrange(len(content))]
+        else:
+            for _ in range(rng.randrange(1, 20)):
+                content[rng.randrange(min(len(content), 120))] = rng.randrange(256)
+        path.write_bytes(content)
+        save(root / f"good{number:03}.png", 3)
+    assert run(monkeypatch, arguments(root, out)) == 3
+    told = rows(out / "counts.csv")
+    assert len(told) == 400
+    assert all(row["leukocyte"] == "3" for row in told if row["image"].startswith("good"))
+    failed = {row["image"] for row in rows(out / "failures.csv")}
+    assert failed == {row["image"] for row in told if row["status"] == "failed"}
+    assert len(failed) > 100 and all(row["cause"] for row in rows(out / "failures.csv"))
