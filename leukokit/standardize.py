@@ -13,6 +13,9 @@ reduced copy of the field, undo most of it:
 3. *Stain.* The optical density of the palest half of everything that is not background, which is
    mostly erythrocytes, is scaled to a fixed anchor, one gain a channel, within limits.
 
+What shows no smear at all, the black around a round field of view or around a turned picture, is left out
+of the measurements and made white, so that nothing is found there.
+
 Boxes never move: the standardised image has the size of the original.
 """
 
@@ -36,6 +39,12 @@ ANCHOR_DENSITY = np.array([0.16, 0.50, 0.36], dtype=np.float32)
 GAIN_LIMITS = (0.5, 3.0)
 GRID = 64
 STRIP_PIXELS = 1 << 20
+UNLIT = 24
+"""Grey value, in all channels, below which a part at the picture's border shows no smear."""
+UNLIT_EDGE = 64
+"""The same beside such a part, whose edge is blurred."""
+LEAST_UNLIT = 0.002
+"""Smallest share of the picture that is taken for such a part."""
 WHITE = 240.0
 """Grey value given to the background, so that what is brighter than it is not clipped."""
 
@@ -48,10 +57,12 @@ class Standardization:
         surface: (7, 3) float32, log background intensity per channel (red, green, blue) as a quadratic
             in x and y and a fourth power of the radius, both running from -1 to 1 over the field.
         gains: (3,) float32, factor on the optical density per channel.
+        unlit: bool (h, w) map of the whole field, at some size, of what shows no smear; None where all does.
     """
 
     surface: npt.NDArray[np.float32]
     gains: npt.NDArray[np.float32]
+    unlit: npt.NDArray[np.bool_] | None = None
 
     @property
     def unevenness(self) -> float:
@@ -89,6 +100,16 @@ class Standardization:
             map_y = np.broadcast_to(ys[start : start + rows, None], strip.shape[:2]).astype(np.float32)
             light = cv2.remap(grid, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
             out[start : start + rows] = cv2.multiply(cv2.LUT(strip, powers), light, dtype=cv2.CV_8U)
+            if self.unlit is not None:
+                grid_height, grid_width = self.unlit.shape
+                near = cv2.remap(
+                    self.unlit.astype(np.float32),
+                    map_x * ((grid_width - 1) / (GRID - 1)),
+                    map_y * ((grid_height - 1) / (GRID - 1)),
+                    cv2.INTER_LINEAR,
+                    borderMode=cv2.BORDER_REPLICATE,
+                )
+                out[start : start + rows][(near > 0) & (strip.max(axis=2) < UNLIT_EDGE)] = int(WHITE)
         return out
 
     def to_json(self) -> dict[str, Any]:
@@ -97,6 +118,7 @@ class Standardization:
             "unevenness": round(self.unevenness, 3),
             "stain_gains": [round(float(gain), 4) for gain in self.gains],
             "light_surface": [[round(float(value), 5) for value in row] for row in self.surface],
+            "unlit_share": 0.0 if self.unlit is None else round(float(self.unlit.mean()), 4),
         }
 
 
@@ -112,14 +134,32 @@ def estimate(image: RGBImage) -> Standardization:
     small = scaled(image, min(1.0, REDUCED_SIDE / max(height, width)))
     log_intensity = np.log(np.maximum(small.reshape(-1, 3).astype(np.float32), 1.0))
     basis = _basis(*small.shape[:2])
+    unlit = _unlit(small)
+    if unlit is not None:
+        lit = ~unlit.ravel()
+        basis, log_intensity = basis[lit], log_intensity[lit]
     surface = _upper_envelope(basis, log_intensity)
     density = np.maximum(basis @ surface - log_intensity, 0.0)
-    return Standardization(surface=surface, gains=_stain_gains(density))
+    return Standardization(surface=surface, gains=_stain_gains(density), unlit=unlit)
 
 
 def standardize(image: RGBImage) -> RGBImage:
     """``estimate(image).apply(image)``."""
     return estimate(image).apply(image)
+
+
+def _unlit(small: RGBImage) -> npt.NDArray[np.bool_] | None:
+    """What shows no smear in a reduced copy, one pixel wider than it is; None where nothing is so."""
+    dark = (small.max(axis=2) < UNLIT).astype(np.uint8)
+    if not dark.any():
+        return None
+    count, parts, figures, _ = cv2.connectedComponentsWithStats(dark, connectivity=8)
+    border = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
+    large = figures[:, cv2.CC_STAT_AREA] >= LEAST_UNLIT * dark.size
+    chosen = [number for number in range(1, count) if large[number] and number in border]
+    unlit = cv2.dilate(np.isin(parts, chosen).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    # A picture that is dark all over is a smear badly lit.
+    return unlit if 0 < unlit.mean() < 0.9 else None
 
 
 def _basis(height: int, width: int) -> npt.NDArray[np.float32]:

@@ -170,3 +170,31 @@ def test_what_is_recorded_is_json(drawn: SyntheticSmear) -> None:
     assert recorded["unevenness"] >= 1
     assert len(recorded["stain_gains"]) == 3
     assert np.array(recorded["light_surface"]).shape == (7, 3)
+
+
+@pytest.mark.parametrize("shape", ["corners", "disc"])
+def test_black_around_the_field_changes_nothing_within(drawn: SyntheticSmear, shape: str) -> None:
+    picture, (height, width) = drawn.image.copy(), drawn.image.shape[:2]
+    y, x = np.mgrid[:height, :width]
+    if shape == "corners":
+        black = (x + y < 0.25 * width) | (x + y > 0.8 * width + height - 0.25 * width)
+    else:
+        black = np.hypot(x - width / 2, y - height / 2) > 0.55 * height
+    picture[black] = 3
+    found = estimate(picture)
+    assert found.unlit is not None and found.to_json()["unlit_share"] == pytest.approx(black.mean(), abs=0.04)
+    inside, whole = found.apply(picture), estimate(drawn.image).apply(drawn.image)
+    # Not the slivers between disc and border, too small to be told from a nucleus.
+    assert (inside[black] == 240).mean() > 0.99
+    assert np.abs(inside[~black].astype(int) - whole[~black]).mean() < 6
+    # A part is changed as it is in the whole.
+    left, top = width // 4 // 8 * 8, 0
+    part = found.apply(picture[:, left:], (left / width, top, 1.0, 1.0))
+    assert np.abs(part.astype(int) - inside[:, left:]).mean() < 1
+
+
+def test_dark_nuclei_and_dark_fields_are_smear(drawn: SyntheticSmear) -> None:
+    picture = drawn.image.copy()
+    picture[100:140, 100:140] = 0
+    assert estimate(picture).unlit is None
+    assert estimate(np.full((60, 80, 3), 10, np.uint8)).unlit is None

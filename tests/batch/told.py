@@ -28,7 +28,7 @@ class ToldParams(PluginParams):
 
 @detectors.register
 class Told(Detector):
-    """As many leukocytes as the first pixel's red, as many erythrocytes as its green; fails where it is blue."""
+    """As many leukocytes as the first pixel is red, erythrocytes as it is green; fails where it is blue."""
 
     name, version, summary = "told", "1", "counts told by the first pixel"
     Params = ToldParams
@@ -60,9 +60,7 @@ class Turns(Classifier):
     def limit(self) -> float:
         return 0.5
 
-    def classify(
-        self, smears: Sequence[Smear], graphs: Sequence[CellGraph]
-    ) -> list[npt.NDArray[np.float32]]:
+    def classify(self, smears: Sequence[Smear], graphs: Sequence[CellGraph]) -> list[npt.NDArray[np.float32]]:
         return [self._chances(graph) for graph in graphs]
 
     def _chances(self, graph: CellGraph) -> npt.NDArray[np.float32]:
