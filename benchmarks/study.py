@@ -13,7 +13,7 @@ import argparse
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -33,13 +33,17 @@ from leukokit.training.classifier import ClassifierRecipe, plain_logits, train_c
 from leukokit.training.fields import Selection
 from leukokit.training.hybrid import HybridRecipe, Scenes, TrainedCnn, context_logits, fit, start
 from leukokit.training.labelled import LabelledCell, builder_of, labelled_cells, training_cells
-from leukokit.weights.files import load_weights
+from leukokit.training.state import averaged
+from leukokit.weights import ClassifierCard, sha256_of
+from leukokit.weights.files import load_weights, save_weights
 
 KNOWN: Final = "known"
 """The fold that leaves no laboratory out."""
 CLASSES: Final = list(LEUKOCYTE_CLASSES)
 BUILDERS: Final = ("knn", "delaunay", "radius")
 ADAPTED: Final = "cnn adapted"
+MEAN: Final = -1
+"""In the place of a seed: the CNN whose weights are the mean of those of all seeds."""
 PAPER: Final = ("TEST", "TEST_SIMPLE")
 JOINT: Final = "hybrid end to end"
 Tests = dict[str, list[LabelledCell]]
@@ -66,7 +70,7 @@ class Study(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One laboratory left out, or none; one seed; and the folder of what is made."""
+    """One laboratory left out, or none; one seed, or the mean of all; and the folder of what is made."""
 
     study: Study
     out: Path
@@ -76,7 +80,7 @@ class Fold:
     @property
     def folder(self) -> Path:
         """Where the answers of this fold and seed are kept."""
-        return self.out / f"{self.lab}-{self.seed}"
+        return self.out / f"{self.lab}-{'mean' if self.seed == MEAN else self.seed}"
 
     def data(self) -> dict[str, Any]:
         """What every recipe of the fold has in common."""
@@ -89,7 +93,7 @@ class Fold:
                 Selection(dataset=name, slides=kept if name == "chula" else []) for name in study.train
             ],
             "leave_out": [] if self.lab == KNOWN else [self.lab],
-            "seed": self.seed,
+            "seed": max(self.seed, 0),
             "check_every": 10_000,
         }
 
@@ -137,11 +141,14 @@ def run(study: Study, out: Path, jobs: int) -> None:
     folds = [Fold(study, out, lab, seed) for seed in study.seeds for lab in (*study.laboratories, KNOWN)]
     first = [Fold(study, out, lab, study.seeds[0]) for lab in study.laboratories]
     tasks: list[Callable[[], str]] = [partial(run_fold, fold) for fold in folds]
-    tasks += [partial(run_joint, fold) for fold in first]
-    tasks += [partial(run_lever, fold, name) for name in study.levers for fold in first]
+    means = [Fold(study, out, lab, MEAN) for lab in (*study.laboratories, KNOWN)]
+    later: list[Callable[[], str]] = [partial(run_fold, fold) for fold in means]
+    later += [partial(run_joint, fold) for fold in first]
+    later += [partial(run_lever, fold, name) for name in study.levers for fold in first]
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=one_thread) as pool:
-        for done in as_completed([pool.submit(task) for task in tasks]):
-            print(done.result(), flush=True)
+        for batch in (tasks, later):
+            for done in as_completed([pool.submit(task) for task in batch]):
+                print(done.result(), flush=True)
 
 
 def one_thread() -> None:
@@ -157,7 +164,7 @@ def one_thread() -> None:
 def run_fold(fold: Fold) -> str:
     """All methods and controls of a fold and seed; returns a line for people."""
     tests = test_cells(fold)
-    for name in ("cnn", "altarawneh"):
+    for name in ("cnn",) if fold.seed == MEAN else ("cnn", "altarawneh"):
         keep(fold, name, partial(answer, fold, fold.recipe(name), tests))
     if fold.lab != KNOWN:
         keep(fold, ADAPTED, partial(answer_adapted, fold, tests[fold.lab]))
@@ -235,7 +242,14 @@ def keep(fold: Fold, name: str, make: Callable[[], Answers]) -> None:
 def trained(fold: Fold, recipe: ClassifierRecipe) -> Any:
     """The network of a recipe, trained unless that was done before."""
     path = fold.folder / recipe.name / "best.safetensors"
-    if not path.exists():
+    if fold.seed == MEAN and not path.exists():
+        seeds = [replace(fold, seed=seed) for seed in fold.study.seeds]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_weights(averaged([trained(one, recipe) for one in seeds]), path)
+        card = (seeds[0].folder / recipe.name / "best.json").read_text(encoding="utf-8")
+        own = ClassifierCard.model_validate_json(card).model_copy(update={"sha256": sha256_of(path)})
+        path.with_suffix(".json").write_text(own.model_dump_json(), encoding="utf-8")
+    elif not path.exists():
         train_classifier(recipe, path.parent, report=_silent)
     make = CropNetwork if recipe.classifier == "cnn" else AltarawnehNetwork
     network = make(len(CLASSES))

@@ -1,0 +1,142 @@
+"""A folder through ``leukokit batch`` against ``yolo detect predict``, and where the time goes.
+
+Both get the same folder of drawn smears, 640 x 480 pixels, and the same weights; ``leukokit`` also links the
+cells, names the leukocytes and writes tables and report, ``yolo`` saves its labels. They take turns; the first
+of each warms up. ``--many`` repeats the batch on that many images: time an image and peak memory should stay.
+
+    python benchmarks/batch.py [--images 100] [--runs 3] [--many 1000] [--device cpu] [--json FILE]
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import tempfile
+import time
+from collections import defaultdict
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from cold_start import save_checkpoint
+from harness import console_script, measure, print_table, write_figures
+
+DISTINCT = 20
+"""Drawn smears; a folder of more holds copies of them."""
+
+
+def main() -> None:
+    """Measure, print the tables, write the figures."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("--images", type=int, default=100, help="images in the folder (default: 100)")
+    parser.add_argument("--runs", type=int, default=3, help="measured runs of each (default: 3)")
+    parser.add_argument("--many", type=int, default=0, help="images of a larger folder (default: none)")
+    parser.add_argument("--device", default="cpu", help="cpu or cuda:N, for both (default: cpu)")
+    parser.add_argument("--json", type=Path, help="write the figures to this file")
+    args = parser.parse_args()
+    if args.images < 1 or args.runs < 1:
+        parser.error("needs at least one image and one run")
+    with tempfile.TemporaryDirectory() as name:
+        work = Path(name)
+        folder = drawn_folder(work / "smears", args.images)
+        rows = compare(folder, args.runs, args.device, work)
+        if args.many:
+            larger = drawn_folder(work / "many", args.many)
+            rows[f"leukokit batch, {args.many} images"] = once(larger, args.many, args.device, work)
+        spent = stages(folder, args.device)
+    print_table(
+        ["command", "images/s", "MiB"],
+        [[name, f"{row['images_per_second']:.2f}", f"{row['peak_mib']:.0f}"] for name, row in rows.items()],
+    )
+    print()
+    print_table(["stage", "ms an image"], [[name, f"{1e3 * s:.1f}"] for name, s in spent.items()])
+    write_figures(args.json, {"images": args.images, "device": args.device, "medians": rows, "stages": spent})
+
+
+def drawn_folder(folder: Path, count: int) -> Path:
+    """A folder of ``count`` smears."""
+    from leukokit.data.synth import draw_smear, save_smear
+
+    folder.mkdir()
+    for number in range(count):
+        path = folder / f"smear{number:05}.png"
+        if number < DISTINCT:
+            save_smear(draw_smear(number, 640, 480, 2, 40.0), path)
+        else:
+            shutil.copyfile(folder / f"smear{number % DISTINCT:05}.png", path)
+    return folder
+
+
+def compare(folder: Path, runs: int, device: str, work: Path) -> dict[str, dict[str, float]]:
+    """Medians of both commands."""
+    checkpoint = work / "same-weights.pt"
+    save_checkpoint(checkpoint)
+    environment = {**os.environ, "YOLO_OFFLINE": "true", "YOLO_CONFIG_DIR": str(work)}
+    images = len(list(folder.glob("*.png")))
+    yolo: list[str | Path] = [
+        *(console_script("yolo"), "detect", "predict", f"model={checkpoint}", f"source={folder}"),
+        *("imgsz=640", f"device={device}", f"project={work}", "name=predictions", "exist_ok=True"),
+        *("save=False", "save_txt=True", "verbose=False"),
+    ]
+    found: dict[str, list[dict[str, float]]] = defaultdict(list)
+    for number in range(runs + 1):
+        rows = {"leukokit batch": once(folder, images, device, work)}
+        measured = measure(yolo, environment)
+        rows["yolo detect predict"] = row_of(measured.seconds, measured.peak_mib, images)
+        if number:
+            for name, row in rows.items():
+                found[name].append(row)
+    return {name: {key: median(row[key] for row in rows) for key in rows[0]} for name, rows in found.items()}
+
+
+def once(folder: Path, images: int, device: str, work: Path) -> dict[str, float]:
+    """One batch from nothing."""
+    out = work / "results"
+    shutil.rmtree(out, ignore_errors=True)
+    command = [console_script("leukokit"), "batch", folder, "--out", out, "--device", device, "--quiet"]
+    measured = measure(command)
+    return row_of(measured.seconds, measured.peak_mib, images)
+
+
+def row_of(seconds: float, peak_mib: float, images: int) -> dict[str, float]:
+    """The figures of a run."""
+    return {"seconds": seconds, "images_per_second": images / seconds, "peak_mib": peak_mib}
+
+
+def stages(folder: Path, device: str) -> dict[str, float]:
+    """Seconds an image of each stage, one after the other in this process."""
+    from leukokit.batch.manifest import Manifest
+    from leukokit.batch.run import Batch
+    from leukokit.inputs import find_images
+    from leukokit.pipeline import Pipeline
+    from leukokit.smear import read_smear
+
+    pipeline = Pipeline(device=device)
+    images = find_images([folder]).images[:DISTINCT]
+    spent: dict[str, float] = defaultdict(float)
+
+    def timed(name: str, call: Any) -> Any:
+        started = time.perf_counter()
+        answer = call()
+        spent[name] += time.perf_counter() - started
+        return answer
+
+    pipeline.run(images[0].path)
+    with tempfile.TemporaryDirectory() as out, Manifest(Path(out), {}) as manifest:
+        batch = Batch(pipeline, manifest)
+        for image in images:
+            plain = timed("read", lambda image=image: read_smear(image.path))
+            smear = timed("standardise", lambda plain=plain: pipeline.prepare(plain))
+            cells = timed("detect", lambda smear=smear: pipeline.detect(smear))
+            graph = timed("link", lambda cells=cells: pipeline.build(cells))
+            timed("name", lambda smear=smear, graph=graph: pipeline.label(smear, graph))
+            result = pipeline.answer(smear, cells, image.stem_path, 0.0)
+            timed("keep", lambda image=image, result=result: batch._keep(image, result))
+    return {name: seconds / len(images) for name, seconds in spent.items()}
+
+
+if __name__ == "__main__":
+    main()
