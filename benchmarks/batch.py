@@ -1,8 +1,8 @@
 """A folder through ``leukokit batch`` against ``yolo detect predict``, and where the time goes.
 
 Both get the same folder of drawn smears, 640 x 480 pixels, and the same weights; ``leukokit`` also links the
-cells, names the leukocytes and writes tables and report, ``yolo`` saves its labels. They take turns; the first
-of each warms up. ``--many`` repeats the batch on that many images: time an image and peak memory should stay.
+cells, names the leukocytes and writes tables, ``yolo`` saves its labels. They take turns; the first of each
+warms up. ``--many`` repeats the batch on that many images: time an image and peak memory should stay.
 
     python benchmarks/batch.py [--images 100] [--runs 3] [--many 1000] [--device cpu] [--json FILE]
 """

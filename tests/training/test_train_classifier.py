@@ -14,7 +14,7 @@ from leukokit.config import PipelineConfig
 from leukokit.errors import ConfigError, DataError
 from leukokit.evaluation.labelled import predict_seen
 from leukokit.pipeline import Pipeline
-from leukokit.training.cells import CROP_PX, load_seen, match_labels, see_fields
+from leukokit.training.cells import CROP_PX, load_seen, match_labels
 from leukokit.training.classifier import ClassifierRecipe, train_classifier
 from leukokit.training.crops import Variation, plain_view, varied_view
 from leukokit.training.fields import AnnotatedField
@@ -28,23 +28,6 @@ CLASSES = ["neutrophil", "lymphocyte", "monocyte", "eosinophil", "basophil"]
 def field(boxes: list[list[float]], labels: list[str], image: Path = SMEAR) -> AnnotatedField:
     kinds = ["leukocyte"] * len(boxes)
     return AnnotatedField(image, "txl-pbc", "pbc", "a", "", "train", (), boxes, kinds, labels)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("cells")
-    pipeline = Pipeline(PipelineConfig(classifier=None))
-    smear = pipeline.read(SMEAR)
-    found = pipeline.detect(smear)
-    boxes = found.boxes[found.kinds == 0].tolist()
-    labels = [CLASSES[number % 5] for number in range(len(boxes))]
-    missed = [700.0, 20, 720, 40]
-    fields = [field([*boxes, missed], [*labels, "monocyte"]), field([[1, 1, 9, 9]], [""])]
-    said: list[str] = []
-    broken = field([[0, 0, 9, 9]], ["monocyte"], out / "none.png")
-    assert see_fields([*fields, broken], pipeline, out / "seen", said.append) == len(boxes) + 1
-    assert any("none.png" in line for line in said)
-    return out / "seen"
 
 
 def test_what_was_seen_is_read_back(folder: Path) -> None:
