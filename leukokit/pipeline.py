@@ -20,7 +20,7 @@ from leukokit.graph import CellGraph
 from leukokit.graph_builders.base import GraphBuilder
 from leukokit.registry import classifiers, detectors, graph_builders
 from leukokit.results import SmearResult
-from leukokit.smear import Smear, read_smear
+from leukokit.smear import Smear, read_smear, shown
 
 
 class Pipeline:
@@ -89,7 +89,7 @@ class Pipeline:
         return found
 
     def _detect(self, smears: Sequence[Smear]) -> list[Cells]:
-        where = smears[0].path or "image"
+        where = shown(smears[0].path or "image")
         try:
             answers = self.detector.detect(smears)
         except LeukokitError:
@@ -129,7 +129,7 @@ class Pipeline:
         """
         if self.classifier is None:
             return graph.cells
-        said = f"{smear.path or 'image'}: classifier '{self.classifier.name}'"
+        said = f"{shown(smear.path or 'image')}: classifier '{self.classifier.name}'"
         try:
             answers = self.classifier.classify([smear], [graph])
             classes, limit = self.classifier.classes, self.classifier.limit

@@ -19,6 +19,7 @@ from typing import Any, Final, Self
 
 from leukokit.errors import ConfigError, OutputError
 from leukokit.inputs import FoundImage
+from leukokit.smear import shown
 
 NAME: Final = "manifest.sqlite"
 LOCK: Final = "manifest.lock"
@@ -122,7 +123,8 @@ class Manifest:
 
     def record_failure(self, image: FoundImage, error: str) -> None:
         """Keep why an image has no results."""
-        self._replace(image.relative, (None, None, error or "failed", None), [])
+        # A cause may quote a name that holds bytes that are no text.
+        self._replace(image.relative, (None, None, shown(error) or "failed", None), [])
 
     def entry(self, image: FoundImage) -> Entry | None:
         """What became of an image; None where it has not had its turn."""
@@ -167,7 +169,7 @@ class Manifest:
             self._base.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?)", (key, *values))
             self._base.executemany(
                 "INSERT INTO thumbnails VALUES (?, ?, ?, ?, ?)",
-                [(key, t.cell, t.label, t.probability, t.jpeg) for t in thumbnails],
+                [(key, t.cell, shown(t.label), t.probability, t.jpeg) for t in thumbnails],
             )
 
     def _compare(self, settings: Mapping[str, Any]) -> None:

@@ -22,7 +22,7 @@ from leukokit.errors import ImageError, LeukokitError, OutputError, PluginError
 from leukokit.inputs import FoundImage
 from leukokit.pipeline import Pipeline
 from leukokit.results import SmearResult
-from leukokit.smear import Smear
+from leukokit.smear import Smear, shown
 from leukokit.taxonomy import LEUKOCYTE
 from leukokit.writers.base import Writer
 from leukokit.writers.labels import cell_labels
@@ -136,7 +136,7 @@ class Batch:
             raise
         except Exception as error:
             cause = " ".join(f"{type(error).__name__}: {error}".split())
-            said = f"{result.smear.path}: writer '{writer.name}' failed ({cause})"
+            said = f"{shown(image.path)}: writer '{writer.name}' failed ({cause})"
             self.manifest.record_failure(image, said)
             self.note(image, said)
             return

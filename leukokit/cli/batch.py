@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from rich.console import Console
 
+    from leukokit.batch.manifest import Entry
     from leukokit.batch.tables import Grouping, Totals
     from leukokit.inputs import FoundImage
     from leukokit.pipeline import Pipeline
@@ -60,7 +61,8 @@ def batch(
     from rich.console import Console
 
     from leukokit.batch.manifest import Manifest
-    from leukokit.batch.run import Batch
+    from leukokit.batch.report import write_report
+    from leukokit.batch.run import GALLERY, Batch
     from leukokit.batch.tables import Grouping, write_run, write_tables
     from leukokit.config import load_config
     from leukokit.inputs import find_images
@@ -101,16 +103,33 @@ def batch(
                 for writer in writers:
                     writer.close()
         classes = pipeline.classifier.classes if pipeline.classifier else ()
-        entries = (manifest.entry(image) for image in found.images)
-        totals = write_tables(
-            out, (entry for entry in entries if entry is not None), classes, grouping, target
-        )
+        failures: list[Entry] = []
+        entries = _watched((manifest.entry(image) for image in found.images), failures)
+        totals = write_tables(out, entries, classes, grouping, target)
         command = shlex.join(["leukokit", *(word for word in sys.argv[1:] if word != "--debug")])
-        write_run(out, _run_document(pipeline, found.images, totals, command, started))
+        document = _run_document(pipeline, found.images, totals, command, started)
+        write_run(out, document)
+        counted = {image.relative for image in found.images}
+        # The folder may hold images of an earlier run that are not asked for now.
+        thumbnails = (cell for cell in manifest.thumbnails(GALLERY) if cell.name in counted)
+        write_report(out, totals, thumbnails, failures, document, target)
     _print_totals(console, totals, grouping, target)
-    typer.echo(f"wrote {out}/counts.csv, cells.csv, differential.csv, failures.csv, run.json", err=quiet)
+    names = "report.html, counts.csv, cells.csv, differential.csv, failures.csv, run.json"
+    typer.echo(f"wrote {out}/{names}", err=quiet)
     if totals.whole.failed or found.problems:
         raise typer.Exit(3 if totals.whole.failed < totals.whole.images else 1)
+
+
+def _watched(entries: Iterable[Entry | None], failures: list[Entry]) -> Iterator[Entry]:
+    """The entries there are; on their way, as many failures as the report shows are put aside."""
+    from leukokit.batch.report import MOST_FAILURES
+
+    for entry in entries:
+        if entry is None:
+            continue
+        if entry.error and len(failures) < MOST_FAILURES:
+            failures.append(entry)
+        yield entry
 
 
 def _decisive(pipeline: Pipeline, save: str) -> dict[str, Any]:

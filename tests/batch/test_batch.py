@@ -177,9 +177,10 @@ def test_hostile_names_are_inert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for name in names:
         save(root / name, 2)
     save(Path(os.fsdecode(os.fsencode(root) + b"/odd\xff.png")), 1)
-    assert run(monkeypatch, arguments(root, out, "--group-by", "(.*)")) == 0
+    save(Path(os.fsdecode(os.fsencode(root) + b"/blue\xff.png")), 1, blue=255)
+    assert run(monkeypatch, arguments(root, out, "--group-by", "(.*)")) == 3
     told = rows(out / "counts.csv")
-    assert len(told) == 5
+    assert len(told) == 6 and len(rows(out / "failures.csv")) == 1
     assert not any(row["image"].startswith(("=", "+", "-", "@")) for row in told)
     assert sum(int(row["leukocyte"]) for row in told) == 9
 
