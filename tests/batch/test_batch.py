@@ -182,7 +182,7 @@ def test_hostile_names_are_inert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     told = rows(out / "counts.csv")
     assert len(told) == 6 and len(rows(out / "failures.csv")) == 1
     assert not any(row["image"].startswith(("=", "+", "-", "@")) for row in told)
-    assert sum(int(row["leukocyte"]) for row in told) == 9
+    assert sum(int(row["leukocyte"] or 0) for row in told) == 9
 
 
 def test_groups() -> None:
