@@ -22,7 +22,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
-from study_controls import CONTROLS, adapted, joint_logits
+from study_controls import CONTROLS, adapted, averaged, joint_logits
 from study_shifts import SHIFTS, shifted_cells
 
 from leukokit.classifiers.networks import AltarawnehNetwork, CropNetwork
@@ -33,17 +33,14 @@ from leukokit.training.classifier import ClassifierRecipe, plain_logits, train_c
 from leukokit.training.fields import Selection
 from leukokit.training.hybrid import HybridRecipe, Scenes, TrainedCnn, context_logits, fit, start
 from leukokit.training.labelled import LabelledCell, builder_of, labelled_cells, training_cells
-from leukokit.training.state import averaged
-from leukokit.weights import ClassifierCard, sha256_of
-from leukokit.weights.files import load_weights, save_weights
+from leukokit.weights.files import load_weights
 
 KNOWN: Final = "known"
 """The fold that leaves no laboratory out."""
 CLASSES: Final = list(LEUKOCYTE_CLASSES)
 BUILDERS: Final = ("knn", "delaunay", "radius")
 ADAPTED: Final = "cnn adapted"
-MEAN: Final = -1
-"""In the place of a seed: the CNN whose weights are the mean of those of all seeds."""
+MEAN: Final = "cnn mean of the seeds"
 PAPER: Final = ("TEST", "TEST_SIMPLE")
 JOINT: Final = "hybrid end to end"
 Tests = dict[str, list[LabelledCell]]
@@ -70,7 +67,7 @@ class Study(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One laboratory left out, or none; one seed, or the mean of all; and the folder of what is made."""
+    """One laboratory left out, or none; one seed; and the folder of what is made."""
 
     study: Study
     out: Path
@@ -80,7 +77,7 @@ class Fold:
     @property
     def folder(self) -> Path:
         """Where the answers of this fold and seed are kept."""
-        return self.out / f"{self.lab}-{'mean' if self.seed == MEAN else self.seed}"
+        return self.out / f"{self.lab}-{self.seed}"
 
     def data(self) -> dict[str, Any]:
         """What every recipe of the fold has in common."""
@@ -93,7 +90,7 @@ class Fold:
                 Selection(dataset=name, slides=kept if name == "chula" else []) for name in study.train
             ],
             "leave_out": [] if self.lab == KNOWN else [self.lab],
-            "seed": max(self.seed, 0),
+            "seed": self.seed,
             "check_every": 10_000,
         }
 
@@ -141,8 +138,8 @@ def run(study: Study, out: Path, jobs: int) -> None:
     folds = [Fold(study, out, lab, seed) for seed in study.seeds for lab in (*study.laboratories, KNOWN)]
     first = [Fold(study, out, lab, study.seeds[0]) for lab in study.laboratories]
     tasks: list[Callable[[], str]] = [partial(run_fold, fold) for fold in folds]
-    means = [Fold(study, out, lab, MEAN) for lab in (*study.laboratories, KNOWN)]
-    later: list[Callable[[], str]] = [partial(run_fold, fold) for fold in means]
+    means = [Fold(study, out, lab, study.seeds[0]) for lab in (*study.laboratories, KNOWN)]
+    later: list[Callable[[], str]] = [partial(run_mean, fold) for fold in means]
     later += [partial(run_joint, fold) for fold in first]
     later += [partial(run_lever, fold, name) for name in study.levers for fold in first]
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=one_thread) as pool:
@@ -164,7 +161,7 @@ def one_thread() -> None:
 def run_fold(fold: Fold) -> str:
     """All methods and controls of a fold and seed; returns a line for people."""
     tests = test_cells(fold)
-    for name in ("cnn",) if fold.seed == MEAN else ("cnn", "altarawneh"):
+    for name in ("cnn", "altarawneh"):
         keep(fold, name, partial(answer, fold, fold.recipe(name), tests))
     if fold.lab != KNOWN:
         keep(fold, ADAPTED, partial(answer_adapted, fold, tests[fold.lab]))
@@ -199,6 +196,20 @@ def run_hybrids(fold: Fold, tests: Tests) -> None:
 
     for name, scenes in ways.items():
         keep(fold, f"hybrid {name}", partial(make, scenes, name in CONTROLS))
+
+
+def run_mean(fold: Fold) -> str:
+    """The CNN whose weights are the mean of those of all seeds; kept with the first."""
+    recipe = fold.recipe("cnn")
+
+    def make() -> Answers:
+        seeds = [replace(fold, seed=seed) for seed in fold.study.seeds]
+        network = averaged([trained(one, recipe) for one in seeds])
+        tests = test_cells(fold)
+        return {test: plain_logits(network, cells, recipe) for test, cells in tests.items()}
+
+    keep(fold, MEAN, make)
+    return f"{fold.folder.name}: {MEAN}"
 
 
 def run_lever(fold: Fold, name: str) -> str:
@@ -242,14 +253,7 @@ def keep(fold: Fold, name: str, make: Callable[[], Answers]) -> None:
 def trained(fold: Fold, recipe: ClassifierRecipe) -> Any:
     """The network of a recipe, trained unless that was done before."""
     path = fold.folder / recipe.name / "best.safetensors"
-    if fold.seed == MEAN and not path.exists():
-        seeds = [replace(fold, seed=seed) for seed in fold.study.seeds]
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_weights(averaged([trained(one, recipe) for one in seeds]), path)
-        card = (seeds[0].folder / recipe.name / "best.json").read_text(encoding="utf-8")
-        own = ClassifierCard.model_validate_json(card).model_copy(update={"sha256": sha256_of(path)})
-        path.with_suffix(".json").write_text(own.model_dump_json(), encoding="utf-8")
-    elif not path.exists():
+    if not path.exists():
         train_classifier(recipe, path.parent, report=_silent)
     make = CropNetwork if recipe.classifier == "cnn" else AltarawnehNetwork
     network = make(len(CLASSES))

@@ -142,6 +142,16 @@ def adapted(network: nn.Module, cells: list[LabelledCell], recipe: ClassifierRec
     return out.eval()
 
 
+@torch.no_grad()
+def averaged(networks: Sequence[nn.Module]) -> nn.Module:
+    """The mean of the weights of several networks (Wortsman et al. 2022, arXiv:2203.05482)."""
+    mean, stored = copy.deepcopy(networks[0]), [network.state_dict() for network in networks]
+    for name, value in mean.state_dict().items():
+        if value.is_floating_point():
+            value.copy_(torch.stack([one[name] for one in stored]).mean(dim=0))
+    return mean.eval()
+
+
 class _Joint(nn.Module):
     def __init__(self, cnn: Any, context: nn.Module):
         super().__init__()

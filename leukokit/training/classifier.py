@@ -2,10 +2,8 @@
 
 Laboratories and classes are drawn by their rarity, views are varied beyond what one laboratory shows, and
 what is kept is the running average of the weights: three things that decide how a classifier does on a
-laboratory that it never saw. So does the mean of the weights of several runs from one start (Wortsman et al.
-2022, arXiv:2203.05482; Rame et al. 2022, arXiv:2205.09739). Photographs held back from training set the
-temperature of the probabilities (Guo et al. 2017, arXiv:1706.04599) and the limit below which a cell is left
-unclassified.
+laboratory that it never saw. Photographs held back from training set the temperature of the
+probabilities (Guo et al. 2017, arXiv:1706.04599) and the limit below which a cell is left unclassified.
 """
 
 from __future__ import annotations
@@ -39,7 +37,7 @@ from leukokit.training.labelled import (
     training_cells,
     write_card,
 )
-from leukokit.training.state import TrainingState, averaged
+from leukokit.training.state import TrainingState
 from leukokit.weights.files import save_weights
 
 
@@ -54,7 +52,6 @@ class ClassifierRecipe(LabelledCellsRecipe):
     frozen_blocks: int = Field(3, description="first blocks of the backbone that keep their ImageNet weights")
     hue: float = Field(0.0, description="spread of the turn of the stain about grey, radians")
     workers: int = Field(2, description="processes that cut views")
-    runs: int = Field(1, ge=1, description="trainings, of seeds that follow, whose weights are averaged")
 
 
 def cell_descriptors(cells: list[LabelledCell], graph: PluginChoice) -> npt.NDArray[np.float32]:
@@ -150,22 +147,24 @@ def train_classifier(
     out.mkdir(parents=True, exist_ok=True)
     cells, held = training_cells(recipe)
     report(f"{len(cells)} cells to train on, {len(held)} held back to calibrate")
-    trained = []
-    for number in range(recipe.runs):
-        run = recipe.model_copy(update={"seed": recipe.seed + number})
-        if recipe.runs > 1:
-            report(f"run {number + 1} of {recipe.runs}")
-        checkpoint = out / f"state-{run.seed}.pt"
-        # A later run than the one that was stopped has not begun.
-        trained.append(
-            _train(run, cells, checkpoint, device, resume and (not number or checkpoint.exists()), report)
-        )
-    network = averaged(trained)
+    vectors = cell_descriptors(cells, recipe.graph)
+    network = build(recipe, vectors).to(device).to(memory_format=torch.channels_last)
+    state = TrainingState(network, recipe, frozen_parts(network, recipe.frozen_blocks))
+    if resume:
+        state.load(out / "state.pt")
+    supply = ViewDataset(cells, vectors, recipe)
+    views = Subset(supply, range(state.step * recipe.batch, len(supply)))
+    progress = Progress(state, report)
+    for crops, descriptor, labels in DataLoader(views, recipe.batch, num_workers=recipe.workers):
+        logits = network(to_input(crops, device), descriptor.to(device))
+        progress.note(state.advance(logits, labels.to(device)))
+        if state.step % recipe.check_every == 0:
+            state.save(out / "state.pt")
     path = out / "best.safetensors"
-    save_weights(network, path)
+    save_weights(state.average, path)
     calibration = (1.0, 0.0)
     if held:
-        logits = plain_logits(network, held, recipe, device)
+        logits = plain_logits(state.average, held, recipe, device)
         calibration = calibration_of(logits, np.array([c.label for c in held]), recipe.sure, report)
     write_card(
         recipe,
@@ -180,31 +179,6 @@ def train_classifier(
         graph={"name": recipe.graph.name, **recipe.graph.params},
     )
     return path
-
-
-def _train(
-    recipe: ClassifierRecipe,
-    cells: list[LabelledCell],
-    checkpoint: Path,
-    device: str,
-    resume: bool,
-    report: Callable[[str], None],
-) -> nn.Module:
-    """One training; returns the running average of the weights."""
-    vectors = cell_descriptors(cells, recipe.graph)
-    network = build(recipe, vectors).to(device).to(memory_format=torch.channels_last)
-    state = TrainingState(network, recipe, frozen_parts(network, recipe.frozen_blocks))
-    if resume:
-        state.load(checkpoint)
-    supply = ViewDataset(cells, vectors, recipe)
-    views = Subset(supply, range(state.step * recipe.batch, len(supply)))
-    progress = Progress(state, report)
-    for crops, descriptor, labels in DataLoader(views, recipe.batch, num_workers=recipe.workers):
-        logits = network(to_input(crops, device), descriptor.to(device))
-        progress.note(state.advance(logits, labels.to(device)))
-        if state.step % recipe.check_every == 0:
-            state.save(checkpoint)
-    return state.average
 
 
 class Progress:

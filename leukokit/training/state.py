@@ -98,14 +98,3 @@ class TrainingState:
                 kept.lerp_(current, 1 - decay)
             else:
                 kept.copy_(current)
-
-
-@torch.no_grad()
-def averaged(networks: Sequence[nn.Module]) -> nn.Module:
-    """A network whose weights and statistics are the mean of those of networks alike."""
-    mean = copy.deepcopy(networks[0])
-    stored = [network.state_dict() for network in networks]
-    for name, value in mean.state_dict().items():
-        if value.is_floating_point():
-            value.copy_(torch.stack([one[name] for one in stored]).mean(dim=0))
-    return mean.eval()
