@@ -31,8 +31,8 @@ class HybridParams(LoadedParams):
 class HybridClassifier(LoadedClassifier):
     """A graph network over all cells; its leukocytes bring the embedding of the classifier ``cnn``.
 
-    The weight file holds the graph network alone. The CNN is the one that the card names: of the shipped
-    weights, or else a file of that name beside the card.
+    The weight file holds the graph network alone. The CNN is the one that the card names: a file of that
+    name beside the card, or else of the shipped weights.
 
     Raises:
         WeightsError: also where that CNN is not there, or is another than the graph network was trained on.
@@ -88,8 +88,13 @@ def find_cnn(path: Path, named: dict[str, str]) -> Path:
     name = named.get("name", "")
     if not name:
         raise WeightsError(f"{path}: its card names no CNN; these are not weights of 'hybrid'")
-    beside = path.with_name(f"{name}.safetensors")
-    found = beside if beside.is_file() else weights.find(name)
+    beside = path.parent / f"{name}.safetensors"
+    try:
+        found = beside if beside.is_file() else weights.find(name)
+    except WeightsError as error:
+        raise WeightsError(
+            f"{path}: stands on the CNN {name!r}, which is not shipped; put its weights beside, of that name"
+        ) from error
     if weights.sha256_of(found) != named.get("sha256"):
         raise WeightsError(
             f"{found}: not the CNN that {path.name} was trained on (SHA-256 differs); keep the two together"

@@ -85,7 +85,8 @@ def train_hybrid(
     else:
         report(f"the CNN looks at {recipe.views} views of each")
         embeddings = cnn.varied(cells, recipe)
-        np.save(kept, embeddings)
+        np.save(out / "embeddings.part.npy", embeddings)
+        (out / "embeddings.part.npy").replace(kept)
         state.save(out / "state.pt")
     fit(state, recipe, scenes, embeddings, out / "state.pt", report)
     path = out / "best.safetensors"
