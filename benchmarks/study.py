@@ -140,7 +140,7 @@ def run(study: Study, out: Path, jobs: int) -> None:
     tasks: list[Callable[[], str]] = [partial(run_fold, fold) for fold in folds]
     means = [Fold(study, out, lab, study.seeds[0]) for lab in (*study.laboratories, KNOWN)]
     later: list[Callable[[], str]] = [partial(run_mean, fold) for fold in means]
-    later += [partial(run_joint, fold) for fold in first]
+    later += [partial(run_joint, fold) for fold in folds if fold.lab != KNOWN]
     later += [partial(run_lever, fold, name) for name in study.levers for fold in first]
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=one_thread) as pool:
         for batch in (tasks, later):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from study import MEAN
+from study import JOINT, MEAN
 
 from leukokit.errors import DataError
 from leukokit.evaluation.statistics import (
@@ -150,7 +150,7 @@ def write_report(study: Study, out: Path, path: Path) -> None:
 
 def unseen_table(kept: Kept) -> str:
     """Measurement c."""
-    rows = [[_named(method), *_unseen_row(kept, method)] for method in METHODS]
+    rows = [[_named(method), *_unseen_row(kept, method)] for method in (*METHODS, JOINT)]
     return _markdown(
         ["method", "seeds", *_lab_heads(kept), "mean", "least", f"mean, classes of {FEWEST}+"], rows
     )
@@ -164,8 +164,8 @@ def levers_table(kept: Kept) -> str:
         rows.append([name, *_unseen_row(kept, f"lever {name}", first)])
     rows.append(["statistics of the laboratory's own crops", *_unseen_row(kept, "cnn adapted", first)])
     rows.append(["mean of the weights of all seeds", *_unseen_row(kept, MEAN, first)])
-    rows.append(["`hybrid` knn, in two steps", *_unseen_row(kept, "hybrid knn", first)])
-    rows.append(["`hybrid` knn, trained end to end", *_unseen_row(kept, "hybrid end to end", first)])
+    # A row without an answer was not run yet.
+    rows = [row for row in rows if row[1] != "0"]
     return _markdown(
         ["CNN", "seeds", *_lab_heads(kept), "mean", "least", f"mean, classes of {FEWEST}+"], rows
     )
