@@ -1,9 +1,11 @@
-"""The hybrid: its graph network, what it is trained on, and the CNN it stands on."""
+"""Training the hybrid: what its graph network is shown, the CNN it stands on, and going on after a stop."""
 
 from __future__ import annotations
 
 import json
 import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,9 @@ from hypothesis import strategies as st
 
 from leukokit import weights
 from leukokit.appearance import APPEARANCE
-from leukokit.classifiers.context import CONTEXT_FEATURES
+from leukokit.cli import main
+from leukokit.classifiers.context import CONTEXT_FEATURES, context_data
+from leukokit.classifiers.hybrid import HybridClassifier
 from leukokit.classifiers.networks import ContextNetwork
 from leukokit.config import PipelineConfig, PluginChoice, load_settings
 from leukokit.errors import ConfigError, WeightsError
@@ -24,11 +28,23 @@ from leukokit.pyg import Batch, Data
 from leukokit.taxonomy import LEUKOCYTE
 from leukokit.training.cells import load_seen
 from leukokit.training.classifier import ClassifierRecipe
-from leukokit.training.hybrid import HybridRecipe, Scenes, TrainedCnn, train_hybrid, varied_features
-from leukokit.training.labelled import builder_of, training_cells
+from leukokit.training.fields import is_held_back
+from leukokit.training.hybrid import (
+    _COLOURS,
+    _LENGTHS,
+    HybridRecipe,
+    Scenes,
+    TrainedCnn,
+    context_logits,
+    train_hybrid,
+    varied_features,
+)
+from leukokit.training.labelled import LabelledCell, builder_of, training_cells
 from leukokit.training.recipes import AnyClassifierRecipe
+from leukokit.training.state import TrainingState
 from leukokit.weights import ClassifierCard
 
+SMEAR = Path(__file__).parents[2] / "examples" / "smear.png"
 CLASSES = ["neutrophil", "lymphocyte", "monocyte", "eosinophil", "basophil"]
 
 
@@ -70,33 +86,99 @@ def test_a_trained_hybrid_is_loaded_and_names_leukocytes(folder: Path, trained: 
     np.testing.assert_allclose(labelling.probabilities[leukocytes].sum(axis=1), 1, atol=1e-5)
     assert not labelling.probabilities[~leukocytes].any()
     assert len(predict_seen(pipeline, [field]).labels) == leukocytes.sum()
+    result = pipeline.run(SMEAR)
+    assert result.provenance["classifier"]["sha256"] == card.sha256
+    assert result.cells.labelling is not None
+    rows = result.cells.labelling.probabilities.sum(axis=1)
+    np.testing.assert_allclose(rows, result.cells.kinds == LEUKOCYTE, atol=1e-5)
 
 
-def test_a_stopped_run_goes_on_to_the_same_weights(folder: Path, trained: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nothing to resume"):
-        train_hybrid(recipe(folder), tmp_path, resume=True, report=lambda _: None)
-    train_hybrid(recipe(folder), tmp_path, report=lambda _: None)
-    # Its last checkpoint was after the third of four steps.
-    (tmp_path / "best.safetensors").unlink()
-    again = train_hybrid(recipe(folder), tmp_path, resume=True, report=lambda _: None)
+def test_photographs_held_back_set_temperature_and_limit(folder: Path, tmp_path: Path) -> None:
+    row = json.loads((folder / "fields.jsonl").read_text())
+    names = ["a", next(name for name in map(str, range(99)) if is_held_back(name, 0.1))]
+    assert not is_held_back("a", 0.1)
+    lines = [json.dumps({**row, "photo": name, "image": str(SMEAR)}) for name in names]
+    (tmp_path / "fields.jsonl").write_text("\n".join(lines))
+    looks = np.load(folder / "appearance.npy")
+    np.save(tmp_path / "appearance.npy", np.concatenate([looks, looks]))
+    shutil.copy(folder / "crops.npy", tmp_path)
+    said: list[str] = []
+    own = recipe(tmp_path, held_back=0.1)
+    path = train_hybrid(own, tmp_path / "out", report=said.append)
+    count = len(training_cells(own)[0])
+    assert said[0] == f"{count} cells to train on, {count} held back to calibrate"
+    assert any(line.startswith("held back: accuracy") and f"of {count}," in line for line in said)
+    card = weights.read_card(path, ClassifierCard)
+    assert card.temperature != 1 and card.data[0]["leukocytes"] == 2 * count
+
+
+def test_training_and_classifying_see_the_same(folder: Path, trained: Path) -> None:
+    own = recipe(folder)
+    cells, _ = training_cells(own)
+    classifier = pipeline_of(trained).classifier
+    assert isinstance(classifier, HybridClassifier) and isinstance(classifier.network, ContextNetwork)
+    builder = builder_of(own.graph)
+    known = context_logits(classifier.network, Scenes(cells, builder), TrainedCnn(own, "cpu").plain(cells))
+    field, nodes = cells[0].field, np.array([cell.node for cell in cells])
+    smear = Pipeline(PipelineConfig(classifier=None)).read(SMEAR)
+    with torch.inference_mode():
+        found = classifier.logits(smear, builder.build(field.cells), nodes).numpy()
+    # Crops are kept at another resolution, boxes rounded.
+    assert np.abs(found - known).max() < 0.2 * known.std(axis=0).mean()
+
+
+@pytest.mark.parametrize(("stop", "left"), [(1, [0, 1, 2, 3]), (3, [3])])
+def test_a_stopped_run_goes_on_to_the_same_weights(
+    stop: int, left: list[int], folder: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own, advance, taken = recipe(folder), TrainingState.advance, list[int]()
+
+    def counted(state: TrainingState, logits: torch.Tensor, labels: torch.Tensor) -> float:
+        if len(taken) == stop:
+            raise KeyboardInterrupt
+        taken.append(state.step)
+        return advance(state, logits, labels)
+
+    monkeypatch.setattr(TrainingState, "advance", counted)
+    with pytest.raises(KeyboardInterrupt):
+        train_hybrid(own, tmp_path, report=lambda _: None)
+    assert not (tmp_path / "best.safetensors").exists()
+    # Checkpoints are written at the start and after the third of four steps.
+    taken[:], stop = [], -1
+    again = train_hybrid(own, tmp_path, resume=True, report=lambda _: None)
+    assert taken == left
     assert again.read_bytes() == trained.read_bytes()
 
 
-def test_the_cnn_must_be_the_one_it_was_trained_on(trained: Path, tmp_path: Path) -> None:
-    for suffix in (".safetensors", ".json"):
-        shutil.copy(trained.with_suffix(suffix), tmp_path / f"mine{suffix}")
-    mine = tmp_path / "mine.safetensors"
-    pipeline_of(mine)
-    beside = tmp_path / "leukocyte-cnn.safetensors"
-    beside.write_bytes(b"another")
-    with pytest.raises(WeightsError, match=r"not the CNN that mine\.safetensors was trained on"):
-        pipeline_of(mine)
-    beside.unlink()
-    card = json.loads(mine.with_suffix(".json").read_text())
-    for named, said in (({}, "names no CNN"), ({"name": "gone", "sha256": "0"}, "gone: no such weight file")):
-        mine.with_suffix(".json").write_text(json.dumps(card | {"cnn": named}))
-        with pytest.raises(WeightsError, match=said):
-            pipeline_of(mine)
+def test_another_seed_gives_other_weights(folder: Path, trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="nothing to resume"):
+        train_hybrid(recipe(folder), tmp_path, resume=True, report=lambda _: None)
+    other = train_hybrid(recipe(folder, seed=1), tmp_path, report=lambda _: None)
+    assert other.read_bytes() != trained.read_bytes()
+
+
+def test_a_cnn_of_ones_own_is_put_beside_the_hybrid(folder: Path, tmp_path: Path) -> None:
+    own, hybrid = tmp_path / "cnn" / "best.safetensors", tmp_path / "hybrid"
+    own.parent.mkdir()
+    shutil.copy(weights.find("leukocyte-cnn"), own)
+    card = weights.read_card(weights.find("leukocyte-cnn"), ClassifierCard).model_copy(update={"name": "own"})
+    own.with_suffix(".json").write_text(card.model_dump_json())
+    path = train_hybrid(recipe(folder, cnn=own), hybrid, report=lambda _: None)
+    assert weights.read_card(path, ClassifierCard).cnn == {"name": "own", "sha256": weights.sha256_of(own)}
+    with pytest.raises(WeightsError, match="stands on the CNN 'own', which is not shipped"):
+        pipeline_of(path)
+    shutil.copy(own, hybrid / "own.safetensors")
+    assert pipeline_of(path).classifier is not None
+    # Of the same name, but not the file that it was trained on.
+    shutil.copy(weights.find("leukocyte-altarawneh"), hybrid / "own.safetensors")
+    with pytest.raises(WeightsError, match=r"not the CNN that best\.safetensors was trained on"):
+        pipeline_of(path)
+
+
+@pytest.mark.parametrize("cnn", ["leukocyte-altarawneh", "gone"])
+def test_what_is_no_cnn_is_refused(cnn: str, folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(WeightsError, match="another architecture|no such weight file"):
+        train_hybrid(recipe(folder, cnn=cnn), tmp_path, report=lambda _: None)
 
 
 def test_a_cnn_of_other_classes_is_refused(folder: Path, tmp_path: Path) -> None:
@@ -104,70 +186,71 @@ def test_a_cnn_of_other_classes_is_refused(folder: Path, tmp_path: Path) -> None
         train_hybrid(recipe(folder, classes=CLASSES[:3]), tmp_path, report=lambda _: None)
 
 
-def random_graph(rng: np.random.Generator, nodes: int) -> Data:
-    pairs = rng.integers(0, max(nodes, 1), (2, 2 * nodes if nodes > 1 else 0))
-    pairs = pairs[:, pairs[0] != pairs[1]]
-    edges = np.concatenate([pairs, pairs[::-1]], axis=1)
-    return Data(
-        x=torch.from_numpy(rng.normal(0, 1, (nodes, len(CONTEXT_FEATURES))).astype(np.float32)),
-        edge_index=torch.from_numpy(edges),
-        edge_attr=torch.from_numpy(rng.normal(0, 1, (edges.shape[1], 2)).astype(np.float32)),
-    )
-
-
-def answers(network: ContextNetwork, graph: Data, pictures: torch.Tensor) -> torch.Tensor:
-    with torch.inference_mode():
-        found: torch.Tensor = network(graph.x, pictures, graph.edge_index, graph.edge_attr)
-    return found
-
-
-@settings(deadline=None, max_examples=25)
-@given(st.integers(0, 2**32 - 1), st.integers(0, 12))
-def test_the_order_of_the_cells_does_not_matter(seed: int, nodes: int) -> None:
-    rng = np.random.default_rng(seed)
-    torch.manual_seed(seed % 1000)
-    network, graph = ContextNetwork(5).eval(), random_graph(rng, nodes)
-    pictures = torch.from_numpy(rng.normal(0, 1, (nodes, 320)).astype(np.float32))
-    order = torch.from_numpy(rng.permutation(nodes))
-    place = torch.argsort(order)
-    other = Data(x=graph.x[order], edge_index=place[graph.edge_index], edge_attr=graph.edge_attr)
-    torch.testing.assert_close(
-        answers(network, other, pictures[order]),
-        answers(network, graph, pictures)[order],
-        atol=1e-4,
-        rtol=1e-4,
-    )
-    # Fields side by side know nothing of each other.
-    both = Batch.from_data_list([graph, random_graph(rng, 3)])
-    joined = answers(network, both, torch.cat([pictures, torch.zeros(3, 320)]))[:nodes]
-    torch.testing.assert_close(joined, answers(network, graph, pictures), atol=1e-4, rtol=1e-4)
-
-
-def test_messages_reach_two_links_and_no_further() -> None:
-    torch.manual_seed(0)
-    network = ContextNetwork(5).eval()
-    path = torch.tensor([[0, 1, 2, 1, 2, 3], [1, 2, 3, 0, 1, 2]])
-    x, pictures = torch.randn(4, len(CONTEXT_FEATURES)), torch.zeros(4, 320)
-    graph = Data(x=x, edge_index=path, edge_attr=torch.zeros(6, 2))
-    before = answers(network, graph, pictures)[0]
-    for changed, moves in ((3, False), (2, True), (1, True)):
-        other = x.clone()
-        other[changed] += 1
-        after = answers(network, Data(x=other, edge_index=path, edge_attr=graph.edge_attr), pictures)[0]
-        assert bool((after - before).abs().max() > 1e-6) is moves
-
-
 def test_a_batch_holds_a_field_for_every_cell_drawn(folder: Path) -> None:
     cells, _ = training_cells(recipe(folder))
-    scenes = Scenes(cells, builder_of(PluginChoice(name="knn")))
+    (whole,) = load_seen(folder).fields
+    # Another field, whose only labelled cell is its last.
+    size, other = len(whole.cells), replace(whole, cells=whole.cells[:7], appearance=whole.appearance[:7])
+    cells = [*cells, LabelledCell(other, 6, 0, cells[0].crop)]
+    last = len(cells) - 1
     embeddings = np.arange(1, len(cells) + 1, dtype=np.float32)[:, None] * np.ones(320, np.float32)
-    batch, pictures, nodes = scenes.batch([2, 5, 2], embeddings)
-    size = len(cells[0].field.cells)
-    assert batch.num_nodes == 3 * size and batch.num_graphs == 3
-    assert pictures[nodes, 0].tolist() == [3, 6, 3]
-    assert (nodes // size).tolist() == [0, 1, 2]
-    # All labelled cells of the field bring their picture, and no other cell has one.
-    assert sorted(pictures[:size, 0][pictures[:size, 0] > 0].tolist()) == list(range(1, len(cells) + 1))
+    scenes = Scenes(cells, builder_of(PluginChoice(name="knn")))
+    batch, pictures, nodes = scenes.batch([2, last, 5, 2], embeddings)
+    starts = [0, size, size + 7, 2 * size + 7]
+    assert batch.ptr.tolist() == [*starts, 3 * size + 7]
+    assert nodes.tolist() == [start + cells[n].node for start, n in zip(starts, [2, last, 5, 2], strict=True)]
+    assert pictures[nodes, 0].tolist() == [3, last + 1, 6, 3]
+    expected = np.zeros((3 * size + 7, 320), np.float32)
+    for start in (starts[0], *starts[2:]):
+        for number, cell in enumerate(cells[:-1]):
+            expected[start + cell.node] = number + 1
+    expected[size + 6] = last + 1
+    np.testing.assert_array_equal(pictures.numpy(), expected)
+    features = context_data(builder_of(PluginChoice(name="knn")).build(other.cells), other.appearance).x
+    assert torch.equal(batch.x[size : size + 7], features)
+
+
+def test_twelve_columns_are_optical_densities() -> None:
+    parts = ("density", "texture", "nucleus_density", "cytoplasm_density")
+    assert [CONTEXT_FEATURES[number] for number in _COLOURS] == [f"{p}_{c}" for p in parts for c in "rgb"]
+    assert {CONTEXT_FEATURES[number] for number in _COLOURS} == set(APPEARANCE) - {"nucleus_share"}
+    assert [CONTEXT_FEATURES[number] for number in _LENGTHS] == ["diameter", "mean_edge_length"]
+
+
+@settings(deadline=None, max_examples=20)
+@given(st.integers(0, 2**32 - 1), st.floats(0.01, 0.5), st.floats(0.01, 0.3), st.integers(1, 4))
+def test_a_field_has_one_factor_a_channel_and_one_of_size(
+    seed: int, stain: float, size: float, fields: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    drawn = [torch.from_numpy(rng.uniform(0.5, 1, (n + 1, 21)).astype(np.float32)) for n in range(fields)]
+    batch = Batch.from_data_list([Data(x=x, edge_index=torch.empty(2, 0, dtype=torch.int64)) for x in drawn])
+    own = HybridRecipe(
+        name="x", classifier="hybrid", cnn=Path("x"), cells=[], train=[], stain=stain, size=size
+    )
+    ratios = (varied_features(batch, own, rng) / batch.x).split([len(x) for x in drawn])
+    firsts = torch.stack([ratio[0] for ratio in ratios])
+    for ratio in ratios:
+        torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio))
+    by_name = dict(zip(CONTEXT_FEATURES, firsts.T, strict=True))
+    for name, factor in by_name.items():
+        channel = name[-1] if name[-2:] in ("_r", "_g", "_b") else ""
+        like = f"density_{channel}" if channel else "diameter" if "length" in name else name
+        torch.testing.assert_close(factor, by_name[like])
+        if not channel and name not in ("diameter", "mean_edge_length"):
+            assert (factor == 1).all()
+    drawn_once = torch.cat([by_name[name] for name in ("density_r", "density_g", "density_b", "diameter")])
+    assert len(drawn_once.unique()) == 4 * fields
+
+
+def test_factors_have_the_spread_asked_for(folder: Path) -> None:
+    one = Data(x=torch.ones(1, len(CONTEXT_FEATURES)), edge_index=torch.empty(2, 0, dtype=torch.int64))
+    batch = Batch.from_data_list([one] * 2000)
+    own = recipe(folder, stain=0.2, size=0.05)
+    logs = varied_features(batch, own, np.random.default_rng(0)).log()
+    np.testing.assert_allclose(logs[:, _COLOURS].std(dim=0), 0.2, rtol=0.1)
+    np.testing.assert_allclose(logs[:, _LENGTHS].std(dim=0), 0.05, rtol=0.1)
+    np.testing.assert_allclose(logs.mean(dim=0), 0, atol=0.02)
 
 
 def test_colours_of_a_field_vary_together(folder: Path) -> None:
@@ -215,6 +298,44 @@ def test_a_recipe_says_which_classifier_it_is_of(tmp_path: Path) -> None:
     kinds = {"cnn": ClassifierRecipe, "altarawneh": ClassifierRecipe, "hybrid": HybridRecipe}
     for name, kind in kinds.items():
         assert type(load_settings(AnyClassifierRecipe, configs / f"{name}.yaml").root) is kind
-    (tmp_path / "x.yaml").write_text("classifier: resnet\n")
-    with pytest.raises(ConfigError, match="'cnn', 'altarawneh', 'hybrid'"):
+    for assigned, said in (
+        ("classifier=resnet", "classifier: input should be 'cnn', 'altarawneh' or 'hybrid'"),
+        ("classifier=cnn", "cnn: extra inputs are not permitted"),
+        ("steps=many", "steps: input should be a valid integer, unable to parse string as an integer"),
+    ):
+        with pytest.raises(ConfigError) as error:
+            load_settings(AnyClassifierRecipe, configs / "hybrid.yaml", [assigned])
+        assert str(error.value) == f"{configs / 'hybrid.yaml'}: {said}"
+    (tmp_path / "x.yaml").write_text("name: x\n")
+    with pytest.raises(ConfigError, match=r"x\.yaml: classifier: field required"):
         load_settings(AnyClassifierRecipe, tmp_path / "x.yaml")
+
+
+def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of ``leukokit train classifier`` in this process."""
+    capfd.readouterr()
+    config = Path(__file__).parents[2] / "configs" / "hybrid.yaml"
+    with pytest.MonkeyPatch.context() as patch:
+        words = ["leukokit", "train", "classifier", "--config", config, "--device", "cpu", *arguments]
+        patch.setattr(sys, "argv", [str(word) for word in words])
+        with pytest.raises(SystemExit) as stop:
+            main()
+    out, err = capfd.readouterr()
+    return int(stop.value.code or 0), out, err
+
+
+def test_the_command_trains_it_and_goes_on(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    small = ("train=[{dataset: txl-pbc}]", "steps=2", "batch=4", "views=1", "held_back=0")
+    sets = [word for value in (f"cells=['{folder}']", *small) for word in ("--set", value)]
+    code, said, err = run(capfd, "--out", tmp_path, *sets)
+    path = tmp_path / "leukocyte-hybrid" / "best.safetensors"
+    assert (code, err) == (0, "") and f"wrote {path} and its card" in said
+    first, card = path.read_bytes(), weights.read_card(path, ClassifierCard)
+    assert card.command.startswith("leukokit train classifier --config") and card.recipe["steps"] == 2
+    path.unlink()
+    code, said, err = run(capfd, "--out", tmp_path, *sets, "--resume")
+    assert (code, err) == (0, "") and "the CNN looks at" not in said and path.read_bytes() == first
+    code, said, err = run(capfd, "--out", tmp_path, "--set", "classifier=resnet")
+    assert (code, said) == (2, "") and err.count("\n") == 1 and "'cnn', 'altarawneh' or 'hybrid'" in err
