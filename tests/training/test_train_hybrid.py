@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 
 from leukokit import weights
 from leukokit.appearance import APPEARANCE
-from leukokit.cli import main
 from leukokit.classifiers.context import CONTEXT_FEATURES, context_data
 from leukokit.classifiers.hybrid import HybridClassifier
 from leukokit.classifiers.networks import ContextNetwork
+from leukokit.cli import main
 from leukokit.config import PipelineConfig, PluginChoice, load_settings
 from leukokit.errors import ConfigError, WeightsError
 from leukokit.evaluation.labelled import predict_seen
