@@ -177,7 +177,7 @@ def test_a_cnn_of_ones_own_is_put_beside_the_hybrid(folder: Path, tmp_path: Path
 
 @pytest.mark.parametrize("cnn", ["leukocyte-altarawneh", "gone"])
 def test_what_is_no_cnn_is_refused(cnn: str, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match="another architecture|no such weight file"):
+    with pytest.raises(WeightsError, match=r"another architecture|no such weight file"):
         train_hybrid(recipe(folder, cnn=cnn), tmp_path, report=lambda _: None)
 
 
