@@ -43,6 +43,7 @@ ADAPTED: Final = "cnn adapted"
 MEAN: Final = "cnn mean of the seeds"
 PAPER: Final = ("TEST", "TEST_SIMPLE")
 JOINT: Final = "hybrid end to end"
+JOINT_CONTROLS: Final = ("picture alone", "without links", "links shuffled")
 Tests = dict[str, list[LabelledCell]]
 Answers = dict[str, npt.NDArray[np.float32]]
 MakeScenes = Callable[[list[LabelledCell]], Scenes]
@@ -140,7 +141,10 @@ def run(study: Study, out: Path, jobs: int) -> None:
     tasks: list[Callable[[], str]] = [partial(run_fold, fold) for fold in folds]
     means = [Fold(study, out, lab, study.seeds[0]) for lab in (*study.laboratories, KNOWN)]
     later: list[Callable[[], str]] = [partial(run_mean, fold) for fold in means]
-    later += [partial(run_joint, fold) for fold in folds if fold.lab != KNOWN]
+    later += [partial(run_joint, fold) for fold in folds]
+    later += [
+        partial(run_joint, fold, name) for name in JOINT_CONTROLS for fold in folds if fold.lab != KNOWN
+    ]
     later += [partial(run_lever, fold, name) for name in study.levers for fold in first]
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=one_thread) as pool:
         for batch in (tasks, later):
@@ -221,11 +225,17 @@ def run_lever(fold: Fold, name: str) -> str:
     return f"{fold.folder.name}: {name}"
 
 
-def run_joint(fold: Fold) -> str:
-    """The hybrid trained end to end, CNN and graph network at once."""
-    cells = test_cells(fold)[fold.lab]
-    keep(fold, JOINT, lambda: {fold.lab: joint_logits(fold.recipe("cnn"), fold.hybrid(), cells)})
-    return f"{fold.folder.name}: {JOINT}"
+def run_joint(fold: Fold, control: str = "") -> str:
+    """The hybrid trained end to end, CNN and graph network at once; or a control of it."""
+    name = f"{JOINT} {control}".strip()
+    make = CONTROLS[control] if control else Scenes
+
+    def answers() -> Answers:
+        tests = {test: cells for test, cells in test_cells(fold).items() if test not in SHIFTS}
+        return joint_logits(fold.recipe("cnn"), fold.hybrid(), make, tests)
+
+    keep(fold, name, answers)
+    return f"{fold.folder.name}: {name}"
 
 
 def answer(fold: Fold, recipe: ClassifierRecipe, tests: Tests) -> Answers:

@@ -159,12 +159,15 @@ class _Joint(nn.Module):
 
 
 def joint_logits(
-    recipe: ClassifierRecipe, context: HybridRecipe, test: list[LabelledCell]
-) -> npt.NDArray[np.float32]:
+    recipe: ClassifierRecipe,
+    context: HybridRecipe,
+    make_scenes: Callable[..., Scenes],
+    tests: dict[str, list[LabelledCell]],
+) -> dict[str, npt.NDArray[np.float32]]:
     """Logits (N, C) of a hybrid trained end to end: as many steps as the CNN alone, on crops as varied."""
     cells, _ = training_cells(recipe)
     builder = builder_of(context.graph)
-    scenes, vectors = Scenes(cells, builder), cell_descriptors(cells, recipe.graph)
+    scenes, vectors = make_scenes(cells, builder), cell_descriptors(cells, recipe.graph)
     cnn = build(recipe, vectors).to(memory_format=torch.channels_last)
     network = _Joint(cnn, start(context, scenes).network)
     state = TrainingState(network, recipe, frozen_parts(cnn, recipe.frozen_blocks))
@@ -179,10 +182,13 @@ def joint_logits(
         state.advance(logits[nodes], labels)
     kept = state.average
     assert isinstance(kept, _Joint)
-    with torch.inference_mode():
-        views = plain_views(test, recipe.crop_px, recipe.cover, recipe.nucleus)
-        seen = [embedded(kept.cnn, part, DEFAULT_VIEWS) for part in torch.split(views, 64)]
-    return context_logits(kept.context, Scenes(test, builder), torch.cat(seen).numpy())
+    answers = {}
+    for name, test in tests.items():
+        with torch.inference_mode():
+            views = plain_views(test, recipe.crop_px, recipe.cover, recipe.nucleus)
+            seen = [embedded(kept.cnn, part, DEFAULT_VIEWS) for part in torch.split(views, 64)]
+        answers[name] = context_logits(kept.context, make_scenes(test, builder), torch.cat(seen).numpy())
+    return answers
 
 
 class _Numbered(ViewDataset):
