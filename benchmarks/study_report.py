@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from study import JOINT, MEAN
+from study import JOINT, JOINT_CONTROLS, MEAN
 
 from leukokit.errors import DataError
 from leukokit.evaluation.statistics import (
@@ -181,6 +181,25 @@ def context_known_table(kept: Kept) -> str:
     return _ladder(lambda name: _known(kept, name))
 
 
+def end_to_end_table(kept: Kept) -> str:
+    """Controls of the hybrid trained end to end, on laboratories never seen; all classes, and common ones."""
+    rows = []
+    for name in ("cnn", *(f"{JOINT} {control}" for control in JOINT_CONTROLS), JOINT):
+        row = [_named(name)]
+        for common in (False, True):
+            full, found = kept.unseen(JOINT, common=common), kept.unseen(name, common=common)
+            if full is None or found is None:
+                row += ["-"] * 3
+                continue
+            row += [_balanced(*found), *(_gain(full, found) if name != JOINT else ["", ""])]
+            runs = str(len(found[0].right))
+        rows.append([row[0], runs if row[1] != "-" else "0", *row[1:]])
+    heads = []
+    for which in ("all classes", f"classes of {FEWEST}+"):
+        heads += [which, "end to end minus this", "p"]
+    return _markdown(["method", "seeds", *heads], rows)
+
+
 def mcnemar_table(kept: Kept) -> str:
     """McNemar's test, first seed: cells that only one of the two names rightly."""
     first, rows = kept.study.seeds[:1], []
@@ -194,7 +213,7 @@ def mcnemar_table(kept: Kept) -> str:
 def known_table(kept: Kept) -> str:
     """Measurement b."""
     rows = []
-    for method in METHODS:
+    for method in (*METHODS, JOINT):
         row = [_named(method)]
         for test in ("pbc", "raabin", "chula", "bccd"):
             answers = kept.get(method, "known", test)
@@ -210,7 +229,7 @@ def known_table(kept: Kept) -> str:
 def paper_table(kept: Kept) -> str:
     """Measurement a."""
     rows = []
-    for method in METHODS:
+    for method in (*METHODS, JOINT):
         row = [_named(method)]
         for test in ("TEST", "TEST_SIMPLE"):
             answers = kept.get(method, "known", test)
@@ -252,6 +271,7 @@ TABLES: dict[str, Callable[[Kept], str]] = {
     "levers": levers_table,
     "context": context_table,
     "context-known": context_known_table,
+    "end-to-end": end_to_end_table,
     "mcnemar": mcnemar_table,
     "known": known_table,
     "paper": paper_table,
