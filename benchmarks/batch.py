@@ -126,7 +126,7 @@ def stages(folder: Path, device: str) -> dict[str, float]:
 
     pipeline.run(images[0].path)
     with tempfile.TemporaryDirectory() as out, Manifest(Path(out), {}) as manifest:
-        batch = Batch(pipeline, manifest)
+        batch = Batch([pipeline], manifest)
         for image in images:
             plain = timed("read", lambda image=image: read_smear(image.path))
             smear = timed("standardise", lambda plain=plain: pipeline.prepare(plain))

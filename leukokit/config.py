@@ -45,6 +45,9 @@ class PipelineConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     standardize: bool = Field(True, description="even out light and stain before detection")
+    time_limit: float = Field(
+        600, ge=0, description="seconds that a plugin may take over an image; 0 for no limit"
+    )
     detector: PluginChoice = Field(default_factory=lambda: PluginChoice(name="yolo"))
     graph: PluginChoice = Field(default_factory=lambda: PluginChoice(name="knn"))
     classifier: PluginChoice | None = Field(

@@ -19,6 +19,10 @@ class PluginError(LeukokitError):
     """A plugin is missing, broken, ambiguous or breaks its contract."""
 
 
+class DeviceMemoryError(PluginError):
+    """A plugin found the GPU's memory too small for what it was given."""
+
+
 class WeightsError(LeukokitError):
     """A weight file is missing, damaged, of another architecture, or not trusted."""
 

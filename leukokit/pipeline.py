@@ -2,25 +2,30 @@
 
 from __future__ import annotations
 
+import logging
 import platform
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from leukokit import __version__
 from leukokit.cells import Cells, Labelling
 from leukokit.classifiers.base import Classifier
 from leukokit.config import PipelineConfig
 from leukokit.detectors.base import Detector
-from leukokit.errors import ConfigError, LeukokitError, PluginError
+from leukokit.errors import ConfigError, DeviceMemoryError, LeukokitError, PluginError
 from leukokit.graph import CellGraph
 from leukokit.graph_builders.base import GraphBuilder
 from leukokit.registry import classifiers, detectors, graph_builders
 from leukokit.results import SmearResult
 from leukokit.smear import Smear, read_smear, shown
+from leukokit.time_limit import time_limit
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
 
 
 class Pipeline:
@@ -42,6 +47,7 @@ class Pipeline:
         builder = graph_builders.get(self.config.graph.name)
         self.graph_builder: GraphBuilder = builder(builder.parse(self.config.graph.params))
         self.classifier = self._classifier()
+        self._most_together: int | None = None
 
     def _classifier(self) -> Classifier | None:
         choice = self.config.classifier
@@ -64,59 +70,66 @@ class Pipeline:
 
         return replace(smear, standardization=estimate(smear.image)) if self.config.standardize else smear
 
+    @cached_property
+    def on_cpu(self) -> Pipeline:
+        """The same on the CPU, for what the GPU's memory does not hold."""
+        return Pipeline(self.config, "cpu")
+
     def detect(self, smear: Smear) -> Cells:
-        """Cells of one prepared smear.
+        """Cells of one prepared smear; found on the CPU where the GPU's memory is too small.
 
         Raises:
-            PluginError: the detector raised, or broke its contract.
+            PluginError: the detector raised, took too long, or broke its contract.
         """
-        return self._detect([smear])[0]
+        return self._or_on_cpu(smear, lambda pipeline: pipeline._detect([smear])[0])
 
     def detect_all(self, smears: Sequence[Smear]) -> list[Cells | LeukokitError]:
-        """Cells of several prepared smears; an error in the place of each that the detector fails on."""
-        if len(smears) > 1:
-            try:
-                return list(self._detect(smears))
-            except LeukokitError:
-                # One of them is to blame: each has a turn of its own.
-                pass
+        """Cells of several prepared smears; an error in the place of each that the detector fails on.
+
+        Where the GPU's memory does not hold all at once, half as many are tried, from then on.
+        """
+        most = self._most_together or max(len(smears), 1)
         found: list[Cells | LeukokitError] = []
-        for smear in smears:
+        while len(found) < len(smears):
+            part = smears[len(found) : len(found) + most]
             try:
-                found.append(self.detect(smear))
+                found += self._detect(part) if len(part) > 1 else [self.detect(part[0])]
+            except DeviceMemoryError as error:
+                if len(part) == 1:
+                    found.append(error)
+                    continue
+                most = self._most_together = len(part) // 2
+                _log.warning("GPU memory does not hold %d images at once: from now on %d", len(part), most)
             except LeukokitError as error:
-                found.append(error)
+                # One of several is to blame: each has a turn of its own.
+                found += [error] if len(part) == 1 else [self._detected(smear) for smear in part]
         return found
 
-    def _detect(self, smears: Sequence[Smear]) -> list[Cells]:
-        where = shown(smears[0].path or "image")
+    def _detected(self, smear: Smear) -> Cells | LeukokitError:
         try:
-            answers = self.detector.detect(smears)
-        except LeukokitError:
-            raise
-        except Exception as error:
-            cause = " ".join(f"{type(error).__name__}: {error}".split())
-            raise PluginError(f"{where}: detector '{self.detector.name}' failed ({cause})") from error
-        if len(answers) != len(smears) or not all(isinstance(cells, Cells) for cells in answers):
-            raise PluginError(
-                f"{where}: detector '{self.detector.name}' must return one Cells for each smear"
-            )
+            return self.detect(smear)
+        except LeukokitError as error:
+            return error
+
+    def _detect(self, smears: Sequence[Smear]) -> list[Cells]:
+        said = f"{shown(smears[0].path or 'image')}: detector '{self.detector.name}'"
+        answers = self._ask(said, lambda: self.detector.detect(smears), len(smears))
+        if (
+            not isinstance(answers, list)
+            or len(answers) != len(smears)
+            or not all(isinstance(cells, Cells) for cells in answers)
+        ):
+            raise PluginError(f"{said} must return one Cells for each smear")
         return answers
 
     def build(self, cells: Cells) -> CellGraph:
         """The graph of one smear's cells.
 
         Raises:
-            PluginError: the graph builder raised, or broke its contract.
+            PluginError: the graph builder raised, took too long, or broke its contract.
         """
         said = f"graph builder '{self.graph_builder.name}'"
-        try:
-            graph = self.graph_builder.build(cells)
-        except LeukokitError:
-            raise
-        except Exception as error:
-            cause = " ".join(f"{type(error).__name__}: {error}".split())
-            raise PluginError(f"{said} failed ({cause})") from error
+        graph = self._ask(said, lambda: self.graph_builder.build(cells))
         if not isinstance(graph, CellGraph) or len(graph) != len(cells):
             raise PluginError(f"{said} must return one CellGraph of all cells it is given")
         return graph
@@ -125,25 +138,50 @@ class Pipeline:
         """The graph's cells with the classes of the leukocytes; as they are, where there is no classifier.
 
         Raises:
-            PluginError: the classifier raised, or broke its contract.
+            PluginError: the classifier raised, took too long, or broke its contract.
         """
-        if self.classifier is None:
+        return self._or_on_cpu(smear, lambda pipeline: pipeline._label(smear, graph))
+
+    def _label(self, smear: Smear, graph: CellGraph) -> Cells:
+        classifier = self.classifier
+        if classifier is None:
             return graph.cells
-        said = f"{shown(smear.path or 'image')}: classifier '{self.classifier.name}'"
+        said = f"{shown(smear.path or 'image')}: classifier '{classifier.name}'"
+        answers = self._ask(said, lambda: classifier.classify([smear], [graph]))
+        classes, limit = self._ask(said, lambda: (tuple(classifier.classes), classifier.limit))
+        if not isinstance(answers, list) or len(answers) != 1:
+            raise PluginError(f"{said} must return one array for each graph")
         try:
-            answers = self.classifier.classify([smear], [graph])
-            classes, limit = self.classifier.classes, self.classifier.limit
+            return graph.cells.labelled(Labelling(answers[0], classes, limit))
+        except (ValueError, TypeError) as error:
+            raise PluginError(f"{said}: {error}") from error
+
+    def _ask(self, said: str, call: Callable[[], T], images: int = 1) -> T:
+        """What a plugin answers; whatever it raises is a ``PluginError`` that begins with ``said``."""
+        try:
+            with time_limit(images * self.config.time_limit):
+                return call()
         except LeukokitError:
             raise
         except Exception as error:
+            import torch
+
+            if isinstance(error, torch.cuda.OutOfMemoryError):
+                torch.cuda.empty_cache()
+                raise DeviceMemoryError(
+                    f"{said}: the GPU's memory is too small for this image; --device cpu"
+                ) from error
             cause = " ".join(f"{type(error).__name__}: {error}".split())
             raise PluginError(f"{said} failed ({cause})") from error
-        if len(answers) != 1:
-            raise PluginError(f"{said} must return one array for each graph")
+
+    def _or_on_cpu(self, smear: Smear, ask: Callable[[Pipeline], T]) -> T:
         try:
-            return graph.cells.labelled(Labelling(answers[0], tuple(classes), limit))
-        except (ValueError, TypeError) as error:
-            raise PluginError(f"{said}: {error}") from error
+            return ask(self)
+        except DeviceMemoryError:
+            if self.device == "cpu":
+                raise
+            _log.warning("%s: GPU memory is too small for it: done on the CPU", shown(smear.path or "image"))
+            return ask(self.on_cpu)
 
     def run(self, path: Path, output_stem: Path | None = None) -> SmearResult:
         """Read one image, find its cells, link them and tell the leukocytes' classes.

@@ -10,8 +10,8 @@ import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -23,9 +23,11 @@ from leukokit.smear import shown
 
 NAME: Final = "manifest.sqlite"
 LOCK: Final = "manifest.lock"
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS run (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS plan (name BLOB PRIMARY KEY, place INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS images (
     name BLOB PRIMARY KEY, size INTEGER, changed INTEGER, error TEXT NOT NULL, document BLOB);
 CREATE TABLE IF NOT EXISTS thumbnails (
@@ -75,7 +77,7 @@ class Manifest:
             raise OutputError(
                 f"{out}: cannot make the folder ({error.strerror}); choose another --out"
             ) from error
-        self._lock = self._locked()
+        self._lock = _lock_of(out)
         try:
             if restart:
                 for path in out.glob(f"{NAME}*"):
@@ -126,23 +128,73 @@ class Manifest:
         # A cause may quote a name that holds bytes that are no text.
         self._replace(image.relative, (None, None, shown(error) or "failed", None), [])
 
-    def entry(self, image: FoundImage) -> Entry | None:
-        """What became of an image; None where it has not had its turn."""
-        row = self._base.execute(
-            "SELECT error, document FROM images WHERE name = ?", (_key(image.relative),)
-        ).fetchone()
-        if row is None:
-            return None
-        error, packed = row
-        document = json.loads(zlib.decompress(packed)) if packed is not None else None
-        return Entry(image.relative, document, error)
+    def plan(self, images: Iterable[tuple[int, FoundImage]]) -> None:
+        """Set which images the batch is about, each with its place in the tables; others are left out."""
+        rows = [(_key(image.relative), place) for place, image in images]
+        with self._transaction():
+            self._base.execute("DELETE FROM plan")
+            self._base.executemany("INSERT INTO plan VALUES (?, ?)", rows)
+
+    def entries(self) -> Iterator[Entry]:
+        """What became of every planned image, in order; nothing of those that wait for their turn."""
+        rows = self._base.execute(
+            "SELECT plan.name, images.error, images.document FROM plan LEFT JOIN images USING (name) "
+            "ORDER BY plan.place, plan.name"
+        )
+        for name, error, packed in rows:
+            document = json.loads(zlib.decompress(packed)) if packed is not None else None
+            yield Entry(Path(os.fsdecode(name)), document, error or "")
+
+    def remember(self, facts: Mapping[str, Any]) -> None:
+        """Keep facts of the run that do not decide its results, in place of earlier ones."""
+        rows = [(key, json.dumps(value, default=str)) for key, value in facts.items()]
+        with self._transaction():
+            self._base.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
+
+    def facts(self) -> dict[str, Any]:
+        """What was remembered."""
+        return {key: json.loads(value) for key, value in self._base.execute("SELECT key, value FROM facts")}
+
+    def absorb(self, folder: Path) -> dict[str, Any]:
+        """Take over what another batch of the same settings has done.
+
+        Args:
+            folder: that batch's output folder; no batch works on it.
+
+        Returns:
+            Its facts.
+
+        Raises:
+            ConfigError: both have done the same image.  OutputError: it cannot be kept, or is in use.
+        """
+        with self._reported(), closing(_lock_of(folder)):
+            self._base.execute("ATTACH DATABASE ? AS other", (os.fspath(folder / NAME),))
+            try:
+                twice = self._base.execute(
+                    "SELECT name FROM other.plan WHERE name IN (SELECT name FROM main.plan) ORDER BY place LIMIT 1"
+                ).fetchone()
+                if twice:
+                    raise ConfigError(
+                        f"{shown(folder)}: {shown(os.fsdecode(twice[0]))} is in another of the batches, too; "
+                        "merge shards of one folder, each once"
+                    )
+                with self._transaction():
+                    for table in ("plan", "images", "thumbnails"):
+                        self._base.execute(
+                            f"INSERT INTO main.{table} SELECT * FROM other.{table} "
+                            "WHERE name IN (SELECT name FROM other.plan)"
+                        )
+                rows = self._base.execute("SELECT key, value FROM other.facts").fetchall()
+            finally:
+                self._base.execute("DETACH DATABASE other")
+        return {key: json.loads(value) for key, value in rows}
 
     def thumbnails(self, most: int) -> Iterator[Thumbnail]:
         """The least certain leukocytes of each label, at most ``most`` of one, by label and certainty."""
         rows = self._base.execute(
             "SELECT name, cell, label, probability, jpeg FROM (SELECT *, row_number() OVER ("
-            "PARTITION BY label ORDER BY probability, name, cell) AS place FROM thumbnails) "
-            "WHERE place <= ? ORDER BY label, place",
+            "PARTITION BY label ORDER BY probability, name, cell) AS place FROM thumbnails "
+            "WHERE name IN (SELECT name FROM plan)) WHERE place <= ? ORDER BY label, place",
             (most,),
         )
         for name, *rest in rows:
@@ -153,12 +205,14 @@ class Manifest:
         with self._transaction():
             self._base.execute(
                 "DELETE FROM thumbnails WHERE rowid IN (SELECT rowid FROM (SELECT rowid, row_number() OVER ("
-                "PARTITION BY label ORDER BY probability, name, cell) AS place FROM thumbnails) "
-                "WHERE place > ?)",
+                "PARTITION BY label ORDER BY probability, name, cell) AS place FROM thumbnails "
+                "WHERE name IN (SELECT name FROM plan)) WHERE place > ?)",
                 (most,),
             )
         rows = self._base.execute(
-            "SELECT label, max(probability) FROM thumbnails GROUP BY label HAVING count(*) >= ?", (most,)
+            "SELECT label, max(probability) FROM thumbnails WHERE name IN (SELECT name FROM plan) "
+            "GROUP BY label HAVING count(*) >= ?",
+            (most,),
         )
         return dict(rows.fetchall())
 
@@ -182,26 +236,12 @@ class Manifest:
                     [(key, json.dumps(value, default=str)) for key, value in settings.items()],
                 )
             return
-        now = json.loads(json.dumps(settings, default=str))
-        changes = sorted(_changes(earlier, now))
-        if changes:
+        changed = changes(earlier, settings)
+        if changed:
             raise ConfigError(
-                f"{self.out}: holds a batch of other settings ({'; '.join(changes[:4])}); "
+                f"{self.out}: holds a batch of other settings ({'; '.join(changed[:4])}); "
                 "go on with those, choose another --out, or forget it with --restart"
             )
-
-    def _locked(self) -> sqlite3.Connection:
-        """A database that only one process may write to: the system lets go of it when a process dies."""
-        try:
-            lock = sqlite3.connect(self.out / LOCK, timeout=0, isolation_level=None, check_same_thread=False)
-            lock.execute("BEGIN EXCLUSIVE")
-        except sqlite3.OperationalError as error:
-            if "locked" in str(error):
-                raise OutputError(
-                    f"{self.out}: another batch works on this folder; wait for it or choose another --out"
-                ) from error
-            raise OutputError(f"{self.out}: cannot be written to ({error}); choose another --out") from error
-        return lock
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -223,6 +263,44 @@ class Manifest:
             raise OutputError(
                 f"{self.out / NAME}: cannot be written ({error}); free space, then run the same command again"
             ) from error
+
+
+def settings_of(out: Path) -> dict[str, Any]:
+    """The settings of the batch that a folder holds.
+
+    Raises:
+        ConfigError: it holds none that this release can read.
+    """
+    path = out / NAME
+    try:
+        if not path.is_file():
+            raise ConfigError(f"{shown(out)}: holds no batch; name a folder that 'leukokit batch' wrote to")
+        with closing(sqlite3.connect(path)) as base:
+            settings = {key: json.loads(value) for key, value in base.execute("SELECT key, value FROM run")}
+    except (sqlite3.Error, OSError, ValueError) as error:
+        raise ConfigError(f"{shown(path)}: cannot be read as a batch's manifest ({error})") from error
+    if settings.pop("schema", None) != SCHEMA:
+        raise ConfigError(f"{shown(path)}: was written by another release of leukokit; run the batch again")
+    return settings
+
+
+def changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Settings that differ, each as ``a.b: 1 is now 2``."""
+    return sorted(_changes(dict(earlier), json.loads(json.dumps(now, default=str))))
+
+
+def _lock_of(folder: Path) -> sqlite3.Connection:
+    """A database that only one process may write to: the system lets go of it when a process dies."""
+    try:
+        lock = sqlite3.connect(folder / LOCK, timeout=0, isolation_level=None, check_same_thread=False)
+        lock.execute("BEGIN EXCLUSIVE")
+    except sqlite3.OperationalError as error:
+        if "locked" in str(error):
+            raise OutputError(
+                f"{folder}: another batch works on this folder; wait for it or choose another --out"
+            ) from error
+        raise OutputError(f"{folder}: cannot be written to ({error}); choose another --out") from error
+    return lock
 
 
 def _key(name: Path) -> bytes:

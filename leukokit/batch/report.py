@@ -148,14 +148,16 @@ def _view(
     settings = {key: value for key, value in run["provenance"].items() if not isinstance(value, Mapping)}
     plugins = {key: value for key, value in run["provenance"].items() if isinstance(value, Mapping)}
     run_facts = {
-        key: run[key] for key in ("command", "finished", "seconds_of_last_run", "seconds_over_images")
+        key: run[key]
+        for key in ("command", "shard", "finished", "seconds_of_last_run", "seconds_over_images")
+        if run.get(key) is not None
     }
     return {
         "finished": run["finished"],
         "date": f"{datetime.fromisoformat(run['finished']):%Y-%m-%d %H:%M %Z}",
         "use": run["use"],
         "images": whole.images,
-        "done": whole.images - whole.failed,
+        "done": whole.images - whole.failed - whole.waiting,
         "failed": whole.failed,
         "kinds": [(kind, whole.kinds[kind]) for kind in KINDS],
         "classified": bool(whole.classes),

@@ -1,7 +1,7 @@
-"""Running a batch: images are read ahead and results written behind, while the network looks at others.
+"""Running a batch: images are read ahead and results written behind, while the networks look at others.
 
-Reading is done by a few threads, writing by one, everything between by the caller's own; what waits between
-them is bounded, so that memory does not grow with the number of images.
+Reading is done by a few threads, writing by one, everything between by the caller's own, or by one a device;
+what waits between them is bounded, so that memory does not grow with the number of images.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ import io
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
+from threading import Lock
 from typing import Final
 
 import numpy as np
@@ -34,6 +35,25 @@ THUMBNAIL_REACH: Final = 1.6
 """Side of a thumbnail in longer sides of the cell's box."""
 PRUNE_EVERY: Final = 500
 """Images between two looks at which thumbnails no gallery will show."""
+TOGETHER: Final = 8
+"""Images shown to a GPU at once; on a CPU more than one only costs memory."""
+
+
+class _Waiting:
+    """The images that wait for their turn, handed out to whoever asks next."""
+
+    def __init__(self, images: Sequence[FoundImage]) -> None:
+        self._images, self._lock, self._stopped = iter(images), Lock(), False
+
+    def next(self) -> FoundImage | None:
+        """The next image; None where there is none, or where all is to stop."""
+        with self._lock:
+            return None if self._stopped else next(self._images, None)
+
+    def stop(self) -> None:
+        """Hand out no more."""
+        with self._lock:
+            self._stopped = True
 
 
 @dataclass(slots=True)
@@ -41,19 +61,18 @@ class Batch:
     """One run over images.
 
     Attributes:
-        pipeline: what is done to each.
+        pipelines: what is done to each image; one a device, alike but for that. One alone works in the
+            caller's thread, where its configuration's time limit holds.
         manifest: where it is kept.
         writers: what else is saved of each; those that write a file an image.
         workers: threads that read.
-        together: images shown to the detector at once.
         note: told of every image that is through, and why it failed, if it did.
     """
 
-    pipeline: Pipeline
+    pipelines: Sequence[Pipeline]
     manifest: Manifest
     writers: Sequence[Writer] = ()
     workers: int = 2
-    together: int = 1
     note: Callable[[FoundImage, str], None] = lambda image, error: None
     _full: dict[str, float] = field(default_factory=dict)
     _recorded: int = 0
@@ -65,64 +84,53 @@ class Batch:
             OutputError: results cannot be kept (a full disk, ...): nothing more is tried.
         """
         self._full = self.manifest.prune_thumbnails(GALLERY)
-        todo = [image for image in images if not self.manifest.is_done(image)]
+        waiting = _Waiting([image for image in images if not self.manifest.is_done(image)])
         with (
             ThreadPoolExecutor(self.workers, "read") as readers,
             ThreadPoolExecutor(1, "write") as writer,
+            ThreadPoolExecutor(len(self.pipelines), "look") as lookers,
         ):
-            behind: deque[Future[None]] = deque()
             try:
-                for image, result in self._results(todo, readers):
-                    behind.append(writer.submit(self._keep, image, result))
-                    del result
-                    while len(behind) > 2 * self.together:
-                        behind.popleft().result()
-                for kept in behind:
-                    kept.result()
+                if len(self.pipelines) == 1:
+                    self._work(self.pipelines[0], waiting, readers, writer)
+                    return
+                work = [lookers.submit(self._work, each, waiting, readers, writer) for each in self.pipelines]
+                for ended in as_completed(work):
+                    ended.result()
             except BaseException:
-                for future in behind:
-                    future.cancel()
+                waiting.stop()
                 readers.shutdown(wait=False, cancel_futures=True)
                 raise
 
+    def _work(
+        self, pipeline: Pipeline, waiting: _Waiting, readers: ThreadPoolExecutor, writer: ThreadPoolExecutor
+    ) -> None:
+        together = TOGETHER if pipeline.device.startswith("cuda") else 1
+        behind: deque[Future[None]] = deque()
+        try:
+            for image, result in self._results(pipeline, together, waiting, readers):
+                behind.append(writer.submit(self._keep, image, result))
+                del result
+                while len(behind) > 2 * together:
+                    behind.popleft().result()
+            for kept in behind:
+                kept.result()
+        except BaseException:
+            for future in behind:
+                future.cancel()
+            raise
+
     def _results(
-        self, images: Sequence[FoundImage], readers: ThreadPoolExecutor
+        self, pipeline: Pipeline, together: int, waiting: _Waiting, readers: ThreadPoolExecutor
     ) -> Iterator[tuple[FoundImage, SmearResult | LeukokitError]]:
         ahead: deque[tuple[FoundImage, Future[tuple[Smear, float] | LeukokitError]]] = deque()
-        waiting = iter(images)
-        most = self.workers + self.together
         while True:
-            while len(ahead) < most and (image := next(waiting, None)) is not None:
-                ahead.append((image, readers.submit(self._read, image)))
+            while len(ahead) < self.workers + together and (image := waiting.next()) is not None:
+                ahead.append((image, readers.submit(_read, pipeline, image)))
             if not ahead:
                 return
-            read = [ahead.popleft() for _ in range(min(self.together, len(ahead)))]
-            yield from self._answers([(image, future.result()) for image, future in read])
-
-    def _read(self, image: FoundImage) -> tuple[Smear, float] | LeukokitError:
-        started = time.perf_counter()
-        try:
-            return self.pipeline.read(image.path), time.perf_counter() - started
-        except LeukokitError as error:
-            return error
-
-    def _answers(
-        self, read: list[tuple[FoundImage, tuple[Smear, float] | LeukokitError]]
-    ) -> Iterator[tuple[FoundImage, SmearResult | LeukokitError]]:
-        yield from ((image, found) for image, found in read if isinstance(found, LeukokitError))
-        smears = [(image, *found) for image, found in read if not isinstance(found, LeukokitError)]
-        started = time.perf_counter()
-        detected = self.pipeline.detect_all([smear for _, smear, _ in smears])
-        share = (time.perf_counter() - started) / max(len(smears), 1)
-        for (image, smear, reading), cells in zip(smears, detected, strict=True):
-            if isinstance(cells, LeukokitError):
-                yield image, cells
-                continue
-            begun = time.perf_counter() - reading - share
-            try:
-                yield image, self.pipeline.answer(smear, cells, image.stem_path, begun)
-            except (ImageError, PluginError) as error:
-                yield image, error
+            read = [ahead.popleft() for _ in range(min(together, len(ahead)))]
+            yield from _answers(pipeline, [(image, future.result()) for image, future in read])
 
     def _keep(self, image: FoundImage, result: SmearResult | LeukokitError) -> None:
         if isinstance(result, LeukokitError):
@@ -174,3 +182,30 @@ class Batch:
                 Thumbnail(image.relative, number, label.name, label.probability, stream.getvalue())
             )
         return thumbnails
+
+
+def _read(pipeline: Pipeline, image: FoundImage) -> tuple[Smear, float] | LeukokitError:
+    started = time.perf_counter()
+    try:
+        return pipeline.read(image.path), time.perf_counter() - started
+    except LeukokitError as error:
+        return error
+
+
+def _answers(
+    pipeline: Pipeline, read: list[tuple[FoundImage, tuple[Smear, float] | LeukokitError]]
+) -> Iterator[tuple[FoundImage, SmearResult | LeukokitError]]:
+    yield from ((image, found) for image, found in read if isinstance(found, LeukokitError))
+    smears = [(image, *found) for image, found in read if not isinstance(found, LeukokitError)]
+    started = time.perf_counter()
+    detected = pipeline.detect_all([smear for _, smear, _ in smears])
+    share = (time.perf_counter() - started) / max(len(smears), 1)
+    for (image, smear, reading), cells in zip(smears, detected, strict=True):
+        if isinstance(cells, LeukokitError):
+            yield image, cells
+            continue
+        begun = time.perf_counter() - reading - share
+        try:
+            yield image, pipeline.answer(smear, cells, image.stem_path, begun)
+        except (ImageError, PluginError) as error:
+            yield image, error

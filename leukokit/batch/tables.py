@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from leukokit.batch.manifest import Entry
+from leukokit.batch.parquet import ParquetTable
 from leukokit.differential import Differential, differential
 from leukokit.errors import ConfigError
 from leukokit.taxonomy import KINDS, UNCLASSIFIED
@@ -19,7 +20,10 @@ from leukokit.writers.tables import Table
 
 BY_FOLDER: Final = "folder"
 NO_GROUP: Final = ""
+FILES: Final = ("report.html", "counts.csv", "cells.csv", "differential.csv", "failures.csv", "run.json")
+"""What a batch writes over all its images."""
 DONE, FAILED, WAITING = "done", "failed", "waiting"
+CELL_COLUMNS: Final = ("image", "id", "kind", "score", "x1", "y1", "x2", "y2", "label", "review")
 
 
 @dataclass(slots=True)
@@ -30,6 +34,7 @@ class Group:
     kinds: Counter[str] = field(default_factory=Counter)
     images: int = 0
     failed: int = 0
+    waiting: int = 0
 
     @property
     def count(self) -> Differential:
@@ -77,7 +82,12 @@ class Grouping:
 
 
 def write_tables(
-    out: Path, entries: Iterable[Entry], classes: Sequence[str], grouping: Grouping, target: int | None
+    out: Path,
+    entries: Iterable[Entry],
+    classes: Sequence[str],
+    grouping: Grouping,
+    target: int | None,
+    parquet: bool = False,
 ) -> Totals:
     """Write ``counts.csv``, ``cells.csv``, ``failures.csv`` and ``differential.csv``.
 
@@ -87,6 +97,7 @@ def write_tables(
         classes: the classifier's, empty without one.
         grouping: which images are counted together.
         target: leukocytes that a differential count is to have, if the user said.
+        parquet: write ``cells.parquet``, too.
 
     Raises:
         OutputError: a table cannot be written.
@@ -97,13 +108,9 @@ def write_tables(
         out / "counts.csv",
         ["image", "group", "status", *KINDS, *named, "cell_diameter_px", "width", "height", "seconds"],
     )
-    cells = Table(
-        out / "cells.csv",
-        [
-            *("image", "id", "kind", "score", "x1", "y1", "x2", "y2", "label", "review"),
-            *(f"p_{name}" for name in classes),
-        ],
-    )
+    columns = [*CELL_COLUMNS, *(f"p_{name}" for name in classes)]
+    cells = Table(out / "cells.csv", columns)
+    columnar = ParquetTable(out / "cells.parquet", columns) if parquet else None
     failures = Table(out / "failures.csv", ["image", "cause"])
     shares = Table(
         out / "differential.csv",
@@ -119,7 +126,8 @@ def write_tables(
             members.append(totals.groups.setdefault(group, Group()))
         for member in members:
             member.images += 1
-            member.failed += entry.document is None
+            member.failed += bool(entry.error)
+            member.waiting += entry.document is None and not entry.error
         if entry.document is None:
             status = FAILED if entry.error else WAITING
             counts.row([name, group, status, *[""] * (len(KINDS) + len(named) + 4)])
@@ -142,7 +150,10 @@ def write_tables(
             ]
         )
         for cell in document["cells"]:
-            cells.row(_cell_row(name, cell, classes))
+            values = _cell_row(name, cell, classes)
+            cells.row([_as_text(value) for value in values])
+            if columnar is not None:
+                columnar.row(values)
         if named:
             _share_rows(shares, "image", name, differential(by_class), None)
     if named:
@@ -151,6 +162,8 @@ def write_tables(
         _share_rows(shares, "all", "", totals.whole.count, target)
     for table in (counts, cells, failures, shares):
         table.finish()
+    if columnar is not None:
+        columnar.finish()
     return totals
 
 
@@ -161,7 +174,7 @@ def still_needed(count: Differential, target: int) -> int:
 
 def images_needed(group: Group, target: int) -> int | None:
     """Images like the group's that would bring the count to the target; None where they hold no leukocyte."""
-    lacking, seen = still_needed(group.count, target), group.images - group.failed
+    lacking, seen = still_needed(group.count, target), group.images - group.failed - group.waiting
     if not lacking:
         return 0
     return math.ceil(lacking * seen / group.count.n) if group.count.n else None
@@ -177,12 +190,14 @@ def write_run(out: Path, document: dict[str, Any]) -> None:
 
 def _cell_row(name: str, cell: dict[str, Any], classes: Sequence[str]) -> list[object]:
     chances = cell.get("probabilities", {})
-    review = cell.get("review")
     return [
-        *(name, cell["id"], cell["kind"], cell["score"], *cell["box"], cell.get("label", "")),
-        "" if review is None else str(review).lower(),
-        *(chances.get(label, "") for label in classes),
+        *(name, cell["id"], cell["kind"], cell["score"], *cell["box"], cell.get("label"), cell.get("review")),
+        *(chances.get(label) for label in classes),
     ]
+
+
+def _as_text(value: object) -> object:
+    return str(value).lower() if isinstance(value, bool) else "" if value is None else value
 
 
 def _share_rows(table: Table, scope: str, name: str, count: Differential, target: int | None) -> None:

@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from leukokit.classifiers.context import descriptors
-from leukokit.classifiers.loaded import LoadedClassifier, LoadedParams, to_input, turned
+from leukokit.classifiers.loaded import LoadedClassifier, LoadedParams, in_views, to_input
 from leukokit.classifiers.networks import AltarawnehNetwork
 from leukokit.graph import CellGraph
 from leukokit.smear import Smear
@@ -41,12 +41,10 @@ class AltarawnehClassifier(LoadedClassifier):
         features = self.features(smear, graph)
         vectors = torch.from_numpy(descriptors(graph, features)[leukocytes]).to(self.device)
         crops = self.crops(smear, graph, leukocytes, features[:, -13:])
-        parts = zip(
-            torch.split(crops, self.params.batch), torch.split(vectors, self.params.batch), strict=True
-        )
+        parts = zip(torch.split(crops, self.batch), torch.split(vectors, self.batch), strict=True)
         return torch.cat([self._batch(part, vector) for part, vector in parts])
 
     def _batch(self, crops: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
-        pictures = to_input(crops, self.device)
-        views = [self.network(turned(pictures, v), vectors) for v in range(self.params.views)]
-        return torch.stack(views).mean(dim=0)
+        views = self.params.views
+        beside = vectors.repeat(views, 1)
+        return in_views(lambda seen: self.network(seen, beside), to_input(crops, self.device), views)

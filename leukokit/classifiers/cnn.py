@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from pydantic import Field
 
-from leukokit.classifiers.loaded import LoadedClassifier, LoadedParams, to_input, turned
+from leukokit.classifiers.loaded import LoadedClassifier, LoadedParams, in_views, to_input
 from leukokit.classifiers.networks import CropNetwork
 from leukokit.graph import CellGraph
 from leukokit.smear import Smear
@@ -36,9 +36,7 @@ class CnnClassifier(LoadedClassifier):
     def logits(self, smear: Smear, graph: CellGraph, leukocytes: npt.NDArray[np.int64]) -> torch.Tensor:
         """Logits (M, C), the mean over the views."""
         crops = self.crops(smear, graph, leukocytes, None)
-        return torch.cat([self._batch(part) for part in torch.split(crops, self.params.batch)])
+        return torch.cat([self._batch(part) for part in torch.split(crops, self.batch)])
 
     def _batch(self, crops: torch.Tensor) -> torch.Tensor:
-        pictures = to_input(crops, self.device)
-        views: list[torch.Tensor] = [self.network(turned(pictures, v)) for v in range(self.params.views)]
-        return torch.stack(views).mean(dim=0)
+        return in_views(self.network, to_input(crops, self.device), self.params.views)

@@ -13,13 +13,12 @@ from pydantic import Field
 from leukokit import weights
 from leukokit.appearance import appearance
 from leukokit.classifiers.context import context_data
-from leukokit.classifiers.loaded import LoadedClassifier, LoadedParams, to_input, turned
+from leukokit.classifiers.loaded import LoadedClassifier, LoadedParams, in_views, ready, to_input
 from leukokit.classifiers.networks import ContextNetwork, CropNetwork
 from leukokit.errors import WeightsError
 from leukokit.graph import CellGraph
 from leukokit.plugin import PluginParams
 from leukokit.smear import Smear
-from leukokit.weights.files import load_weights
 
 
 class HybridParams(LoadedParams):
@@ -54,17 +53,13 @@ class HybridClassifier(LoadedClassifier):
     @cached_property
     def cnn(self) -> CropNetwork:
         """The CNN in evaluation mode, loaded when first asked for."""
-        network = CropNetwork(len(self.classes))
-        load_weights(network, self.cnn_path)
-        return network.to(self.device).to(memory_format=torch.channels_last).eval()
+        return ready(CropNetwork(len(self.classes)), self.cnn_path, self.device)
 
     def logits(self, smear: Smear, graph: CellGraph, leukocytes: npt.NDArray[np.int64]) -> torch.Tensor:
         """Logits (M, C); embeddings are the mean over the views."""
         looks = appearance(smear, graph.cells)
         crops = self.crops(smear, graph, leukocytes, looks)
-        found = [
-            embedded(self.cnn, part, self.params.views) for part in torch.split(crops, self.params.batch)
-        ]
+        found = [embedded(self.cnn, part, self.params.views) for part in torch.split(crops, self.batch)]
         data = context_data(graph, looks).to(self.device)
         embeddings = data.x.new_zeros(len(graph), found[0].shape[1])
         embeddings[leukocytes] = torch.cat(found)
@@ -75,8 +70,7 @@ class HybridClassifier(LoadedClassifier):
 def embedded(cnn: CropNetwork, crops: torch.Tensor, views: int) -> torch.Tensor:
     """Embeddings (B, 320) of crops (B, 3, S, S) uint8, the mean over the turned views."""
     device = next(cnn.parameters()).device
-    pictures = to_input(crops, device)
-    return torch.stack([cnn.backbone(turned(pictures, view)) for view in range(views)]).mean(dim=0)
+    return in_views(cnn.backbone, to_input(crops, device), views)
 
 
 def find_cnn(path: Path, named: dict[str, str]) -> Path:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,7 @@ from torch import nn
 
 from leukokit import weights
 from leukokit.appearance import appearance
+from leukokit.classifiers.backbone import EfficientNetLite0
 from leukokit.classifiers.base import Classifier
 from leukokit.classifiers.context import context_features
 from leukokit.crops import cut_crops
@@ -27,6 +28,7 @@ from leukokit.taxonomy import ERYTHROCYTE, LEUKOCYTE
 from leukokit.weights import ClassifierCard
 from leukokit.weights.files import load_weights
 
+N = TypeVar("N", bound=nn.Module)
 FEWEST_ERYTHROCYTES = 3
 """Fewest erythrocytes whose median colour is taken for the field's."""
 DEFAULT_VIEWS = 4
@@ -46,7 +48,9 @@ class LoadedParams(PluginParams):
     views: int = Field(
         DEFAULT_VIEWS, ge=1, le=8, description="turned and mirrored views of a crop that are averaged"
     )
-    batch: int = Field(64, ge=1, description="crops shown to the network at once")
+    batch: int | None = Field(
+        None, ge=1, description="pictures shown to the network at once; by default 256 on a GPU, 16 on a CPU"
+    )
 
 
 class LoadedClassifier(Classifier):
@@ -88,9 +92,13 @@ class LoadedClassifier(Classifier):
         Raises:
             WeightsError: the file is damaged or of another architecture.
         """
-        network = self.build()
-        load_weights(network, self.path)
-        return network.to(self.device).to(memory_format=torch.channels_last).eval()
+        return ready(self.build(), self.path, self.device)
+
+    @property
+    def batch(self) -> int:
+        """Crops shown to the network at once, each in all its views: on a CPU more only leave its caches."""
+        pictures = self.params.batch or (256 if self.device.startswith("cuda") else 16)
+        return max(1, pictures // int(self.params.views))
 
     @torch.inference_mode()
     def classify(self, smears: Sequence[Smear], graphs: Sequence[CellGraph]) -> list[npt.NDArray[np.float32]]:
@@ -127,6 +135,30 @@ class LoadedClassifier(Classifier):
     def features(self, smear: Smear, graph: CellGraph) -> npt.NDArray[np.float32]:
         """``context_features`` of the graph, (N, 21) float32."""
         return context_features(graph, appearance(smear, graph.cells))
+
+
+def ready(network: N, path: Path, device: str) -> N:
+    """A network with its weights, on its device, in evaluation mode, made as fast as it can be.
+
+    Raises:
+        WeightsError: the file is damaged or of another architecture.
+    """
+    load_weights(network, path)
+    network = network.to(device).to(memory_format=torch.channels_last).eval()
+    for module in network.modules():
+        if isinstance(module, EfficientNetLite0):
+            module.fuse()
+    return network
+
+
+def in_views(
+    network: Callable[[torch.Tensor], torch.Tensor], crops: torch.Tensor, views: int
+) -> torch.Tensor:
+    """What a network says of crops (B, 3, S, S), the mean (B, K) over turned and mirrored views."""
+    # All views at once: a network gets through few pictures hardly faster than through many.
+    pictures = torch.cat([turned(crops, view) for view in range(views)])
+    said = network(pictures.contiguous(memory_format=torch.channels_last))
+    return said.view(views, len(crops), -1).mean(dim=0)
 
 
 def turned(crops: torch.Tensor, view: int) -> torch.Tensor:

@@ -1,23 +1,21 @@
-"""``leukokit batch``: a folder of smears to counts, resumable."""
+"""``leukokit batch`` and ``leukokit batch merge``: a folder of smears to counts, resumable."""
 
 from __future__ import annotations
 
 import shlex
 import sys
-import time
+from contextlib import ExitStack
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from leukokit.cli.batch_progress import Journal, Progress, conclude
+
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
-
-    from rich.console import Console
-
-    from leukokit.batch.manifest import Entry
-    from leukokit.batch.tables import Grouping, Totals
-    from leukokit.inputs import FoundImage
+    from leukokit.batch.shard import Shard
+    from leukokit.config import PipelineConfig
     from leukokit.pipeline import Pipeline
     from leukokit.writers.base import Writer
 
@@ -50,93 +48,156 @@ def batch(
         list[str] | None, typer.Option("--set", help="Setting, e.g. detector.confidence=0.3; repeatable.")
     ] = None,
     plugin: Annotated[list[Path] | None, typer.Option(help="Python file with plugins; repeatable.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda, cuda:N, or several GPUs: cuda:0,cuda:1.")
+    ] = "auto",
     workers: Annotated[int, typer.Option(min=1, help="Threads that read images.")] = 2,
+    shard: Annotated[
+        str | None,
+        typer.Option(help="K/N: do the K-th of N parts of the images; 'leukokit batch merge' joins them."),
+    ] = None,
+    parquet: Annotated[
+        bool, typer.Option("--parquet", help="Write cells.parquet, too; needs 'leukokit[parquet]'.")
+    ] = False,
+    log: Annotated[Path | None, typer.Option(help="File to add a line to for every image.")] = None,
     trust_pickle: Annotated[
         bool, typer.Option("--trust-pickle", help="Read .pt weights, which can run any code.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
-    """Count the cells of many images; stopped at any moment, the same command goes on where it was."""
+    """Count the cells of many images; stopped at any moment, the same command goes on where it was.
+
+    'leukokit batch merge' joins shards; a folder of that name is written './merge'.
+    """
     from rich.console import Console
 
+    from leukokit.batch.finish import finish
     from leukokit.batch.manifest import Manifest
-    from leukokit.batch.report import write_report
-    from leukokit.batch.run import GALLERY, Batch
-    from leukokit.batch.tables import Grouping, write_run, write_tables
+    from leukokit.batch.parquet import require_pyarrow
+    from leukokit.batch.run import Batch
+    from leukokit.batch.shard import Shard
+    from leukokit.batch.tables import Grouping
     from leukokit.config import load_config
     from leukokit.inputs import find_images
-    from leukokit.pipeline import Pipeline
     from leukokit.registry import load_file
 
     console = Console(stderr=True, quiet=quiet, highlight=False)
     for path in plugin or []:
         load_file(path)
+    if parquet:
+        require_pyarrow()
     assignments = [*(assign or []), *(["detector.trust_pickle=true"] if trust_pickle else [])]
     settings = load_config(config, assignments, detector, graph=graph, classifier=classifier)
-    grouping = Grouping(group_by)
-    pipeline = Pipeline(settings, device)
+    grouping, part = Grouping(group_by), None if shard is None else Shard.parse(shard)
+    pipelines = _pipelines(settings, device)
     found = find_images(images)
-    for problem in found.problems:
-        typer.echo(f"error: {problem}", err=True)
-    if not found.images:
-        raise typer.Exit(1)
-    started = time.time()
-    with Manifest(out, _decisive(pipeline, save), restart) as manifest:
+    planned = [
+        (place, image)
+        for place, image in enumerate(found.images)
+        if part is None or part.holds(image.relative)
+    ]
+    started, command = datetime.now(UTC), _command()
+    with ExitStack() as stack:
+        journal = stack.enter_context(Journal(log))
+        for problem in found.problems:
+            journal.error(problem)
+        if not planned:
+            if found.images:
+                journal.error(f"--shard {shard}: none of the {len(found.images)} images is in it")
+            raise typer.Exit(1)
+        manifest = stack.enter_context(Manifest(out, _decisive(pipelines[0], save, part), restart))
+        manifest.plan(planned)
+        manifest.remember(
+            {
+                "classes": _classes(pipelines[0]),
+                "provenance": pipelines[0].provenance
+                | {"device": ",".join(each.device for each in pipelines)},
+                "command": command,
+                "not_found": list(found.problems),
+            }
+        )
+        chosen = [image for _, image in planned]
         writers = _writers(save, out)
-        with _Progress(console, len(found.images)) as progress:
-            done = sum(manifest.is_done(image) for image in found.images)
-            progress.begin(done)
+        with Progress(console, journal, len(chosen)) as progress:
+            progress.begin(sum(manifest.is_done(image) for image in chosen))
             try:
-                Batch(
-                    pipeline,
-                    manifest,
-                    writers,
-                    workers=workers,
-                    together=8 if pipeline.device.startswith("cuda") else 1,
-                    note=progress.note,
-                ).run(found.images)
+                Batch(pipelines, manifest, writers, workers, progress.note).run(chosen)
             except KeyboardInterrupt:
-                typer.echo("stopped; the same command goes on where it was", err=True)
+                journal.error("stopped; the same command goes on where it was")
                 raise typer.Exit(130) from None
             finally:
                 for writer in writers:
                     writer.close()
-        classes = pipeline.classifier.classes if pipeline.classifier else ()
-        failures: list[Entry] = []
-        entries = _watched((manifest.entry(image) for image in found.images), failures)
-        totals = write_tables(out, entries, classes, grouping, target)
-        command = shlex.join(["leukokit", *(word for word in sys.argv[1:] if word != "--debug")])
-        document = _run_document(pipeline, found.images, totals, command, started)
-        write_run(out, document)
-        counted = {image.relative for image in found.images}
-        # The folder may hold images of an earlier run that are not asked for now.
-        thumbnails = (cell for cell in manifest.thumbnails(GALLERY) if cell.name in counted)
-        write_report(out, totals, thumbnails, failures, document, target)
-    _print_totals(console, totals, grouping, target)
-    names = "report.html, counts.csv, cells.csv, differential.csv, failures.csv, run.json"
-    typer.echo(f"wrote {out}/{names}", err=quiet)
+        seconds = round((datetime.now(UTC) - started).total_seconds(), 1)
+        told = {"shard": shard, "seconds_of_last_run": seconds}
+        totals = finish(manifest, grouping, target, parquet, told)
+        journal.info(f"done: {totals.whole.images} images, {totals.whole.failed} failed")
+    conclude(console, out, totals, target, quiet, parquet)
     if totals.whole.failed or found.problems:
         raise typer.Exit(3 if totals.whole.failed < totals.whole.images else 1)
 
 
-def _watched(entries: Iterable[Entry | None], failures: list[Entry]) -> Iterator[Entry]:
-    """The entries there are; on their way, as many failures as the report shows are put aside."""
-    from leukokit.batch.report import MOST_FAILURES
+def merge(
+    shards: Annotated[list[Path], typer.Argument(help="Folders that 'leukokit batch --shard' wrote to.")],
+    out: Annotated[Path, typer.Option(help="Folder for the whole.")],
+    restart: Annotated[bool, typer.Option("--restart", help="Forget the batch that --out holds.")] = False,
+    group_by: Annotated[
+        str | None,
+        typer.Option(help="'folder', or a regular expression on the path, e.g. 'slide-(\\d+)'."),
+    ] = None,
+    target: Annotated[
+        int | None, typer.Option(min=1, help="Leukocytes a differential is to have; says how many lack.")
+    ] = None,
+    parquet: Annotated[
+        bool, typer.Option("--parquet", help="Write cells.parquet, too; needs 'leukokit[parquet]'.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+) -> None:
+    """Join the shards of a batch: tables, report and files as one run over all images writes them."""
+    from rich.console import Console
 
-    for entry in entries:
-        if entry is None:
-            continue
-        if entry.error and len(failures) < MOST_FAILURES:
-            failures.append(entry)
-        yield entry
+    from leukokit.batch.finish import finish
+    from leukokit.batch.merge import merge as join
+    from leukokit.batch.parquet import require_pyarrow
+    from leukokit.batch.tables import Grouping
+
+    console, grouping = Console(stderr=True, quiet=quiet, highlight=False), Grouping(group_by)
+    if parquet:
+        require_pyarrow()
+    manifest, lacking = join(shards, out, restart)
+    with manifest:
+        totals = finish(manifest, grouping, target, parquet, {"command": _command()})
+    if totals.whole.waiting:
+        lacking.append(
+            f"{totals.whole.waiting} images wait for their turn: a shard was stopped; go on with it"
+        )
+    for line in lacking:
+        typer.echo(f"error: {line}", err=True)
+    conclude(console, out, totals, target, quiet, parquet)
+    if totals.whole.failed or lacking:
+        raise typer.Exit(3)
 
 
-def _decisive(pipeline: Pipeline, save: str) -> dict[str, Any]:
+def _pipelines(settings: PipelineConfig, device: str) -> list[Pipeline]:
+    from leukokit.pipeline import Pipeline
+
+    return [Pipeline(settings, name.strip()) for name in dict.fromkeys(device.split(","))]
+
+
+def _classes(pipeline: Pipeline) -> list[str]:
+    return list(pipeline.classifier.classes) if pipeline.classifier else []
+
+
+def _command() -> str:
+    return shlex.join(["leukokit", *(word for word in sys.argv[1:] if word != "--debug")])
+
+
+def _decisive(pipeline: Pipeline, save: str, shard: Shard | None) -> dict[str, Any]:
     """What decides the results: another device or number of threads does not."""
     known = pipeline.provenance
     return {
         "save": sorted(_names(save)),
+        "shard": None if shard is None else str(shard),
         **{key: known[key] for key in ("leukokit", "standardize", "detector", "graph", "classifier")},
     }
 
@@ -157,98 +218,3 @@ def _writers(save: str, out: Path) -> list[Writer]:
                 "'leukokit detect' writes it"
             )
     return [plugin(out) for plugin in plugins]
-
-
-def _run_document(
-    pipeline: Pipeline, images: Sequence[FoundImage], totals: Totals, command: str, started: float
-) -> dict[str, Any]:
-    from datetime import UTC, datetime
-
-    whole = totals.whole
-    return {
-        "schema": 1,
-        "use": "Research use only; not a medical device.",
-        "command": command,
-        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
-        "seconds_of_last_run": round(time.time() - started, 1),
-        "seconds_over_images": round(totals.seconds, 1),
-        "images": {"found": len(images), "done": whole.images - whole.failed, "failed": whole.failed},
-        "counts": dict(whole.kinds),
-        "differential": whole.count.to_json() if whole.classes else None,
-        "provenance": pipeline.provenance,
-    }
-
-
-class _Progress:
-    """A bar on the terminal: images done, failures, time left."""
-
-    def __init__(self, console: Console, total: int) -> None:
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
-        self.failures = 0
-        self._bar = Progress(
-            TextColumn("images"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[failed]}"),
-            console=console,
-            transient=True,
-        )
-        self._task = self._bar.add_task("images", total=total, rate="", failed="")
-        self._begun, self._through, self._console = time.monotonic(), 0, console
-
-    def __enter__(self) -> _Progress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def begin(self, done: int) -> None:
-        """Say what an earlier run has done."""
-        self._begun = time.monotonic()
-        if done:
-            self._bar.update(self._task, completed=done)
-            self._console.print(f"going on: {done} images were done before")
-
-    def note(self, image: FoundImage, error: str) -> None:
-        """An image is through."""
-        self._through += 1
-        if error:
-            self.failures += 1
-            typer.echo(f"error: {error}", err=True)
-        rate = self._through / max(time.monotonic() - self._begun, 1e-6)
-        failed = f"{self.failures} failed" if self.failures else ""
-        self._bar.update(self._task, advance=1, rate=f"{rate:.1f}/s", failed=failed)
-
-
-def _print_totals(console: Console, totals: Totals, grouping: Grouping, target: int | None) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    from leukokit.batch.tables import still_needed
-
-    rows = [*sorted(totals.groups.items()), ("all images", totals.whole)]
-    classes = list(totals.whole.classes)
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("", "images", "failed", "leukocytes", *classes, *(["still needed"] if target else [])):
-        table.add_column(title, justify="right" if title else "left")
-    for name, group in rows[:20] + rows[-1:] if len(rows) > 21 else rows:
-        figures = [group.images, group.failed, group.kinds["leukocyte"], *(group.classes[c] for c in classes)]
-        needed = [str(still_needed(group.count, target))] if target else []
-        table.add_row(Text(name or "."), *(str(figure) for figure in figures), *needed)
-    console.print(table)
-    if len(rows) > 21:
-        console.print(f"and {len(rows) - 21} more groups in differential.csv")
-    if totals.whole.classes and totals.whole.count.few:
-        said = f"n = {totals.whole.count.n}: a differential count wants 100 classified leukocytes or more."
-        console.print(said, style="yellow")
-    console.print("Research use only; not a medical device.", style="dim")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import random
@@ -13,74 +12,18 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
+from batches import PLUGINS, arguments, files, folder_of, rows, run, save, with_told_plugins
 
 from leukokit.batch.manifest import Manifest
 from leukokit.batch.tables import Grouping
-from leukokit.cli import main
 from leukokit.errors import ConfigError, OutputError
-from leukokit.registry import classifiers, detectors, load_file
-
-PLUGINS = Path(__file__).with_name("told.py")
 
 
 @pytest.fixture(scope="module", autouse=True)
 def plugins() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        for registry in (detectors, classifiers):
-            patch.setattr(registry, "_registered", dict(registry._registered))
-        load_file(PLUGINS)
+    with with_told_plugins():
         yield
-
-
-def save(path: Path, leukocytes: int, erythrocytes: int = 3, blue: int = 0) -> Path:
-    pixels = np.full((40, 50, 3), 200, np.uint8)
-    pixels[0, 0] = leukocytes, erythrocytes, blue
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
-    return path
-
-
-def folder_of(root: Path, count: int) -> Path:
-    for number in range(count):
-        save(root / f"slide-{number % 3}" / f"f{number:03}.png", number % 7)
-    return root
-
-
-def arguments(root: Path, out: Path, *more: str) -> list[str]:
-    return [
-        *("batch", str(root), "--out", str(out), "--detector", "told"),
-        *("--classifier", "turns", "--set", "standardize=false", "--device", "cpu", "--save", "json"),
-        *more,
-    ]
-
-
-def run(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> int:
-    """Exit code of the command, run here."""
-    monkeypatch.setattr(sys, "argv", ["leukokit", *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    return int(stopped.value.code or 0)
-
-
-def rows(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8") as stream:
-        return list(csv.DictReader(stream))
-
-
-def files(out: Path) -> dict[str, object]:
-    """All that a batch wrote but times, which no two runs share."""
-    found: dict[str, object] = {}
-    for path in sorted(out.rglob("*")):
-        name = path.relative_to(out).as_posix()
-        if path.suffix == ".json" and name != "run.json":
-            document = json.loads(path.read_text(encoding="utf-8"))
-            found[name] = document | {"seconds": 0}
-        elif path.suffix == ".csv":
-            found[name] = [{k: v for k, v in row.items() if k != "seconds"} for row in rows(path)]
-    return found
 
 
 def test_every_image_has_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -110,7 +53,7 @@ def test_every_image_has_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     whole = [row for row in shares if row["scope"] == "all"]
     assert sum(int(row["count"]) for row in whole) == 6 and whole[0]["still_needed"] == "4"
     document = json.loads((out / "run.json").read_text())
-    assert document["images"] == {"found": 5, "done": 3, "failed": 2}
+    assert document["images"] == {"found": 5, "done": 3, "failed": 2, "waiting": 0}
     assert document["provenance"]["detector"]["name"] == "told"
     assert json.loads((out / "a" / "x.json").read_text())["counts"]["leukocyte"] == 6
 

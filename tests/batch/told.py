@@ -28,7 +28,10 @@ class ToldParams(PluginParams):
 
 @detectors.register
 class Told(Detector):
-    """As many leukocytes as the first pixel is red, erythrocytes as it is green; fails where it is blue."""
+    """As many leukocytes as the first pixel is red, erythrocytes as it is green.
+
+    It fails where that is blue, or hangs.
+    """
 
     name, version, summary = "told", "1", "counts told by the first pixel"
     Params = ToldParams
@@ -41,6 +44,8 @@ class Told(Detector):
         white, red, blue = (int(value) for value in smear.image[0, 0])
         if blue == 255:
             raise ValueError("this image is blue")
+        if blue == 254:
+            time.sleep(600)
         corners = np.arange(white + red, dtype=np.float32)[:, None] * np.ones(2, np.float32)
         boxes = np.concatenate([corners, corners + self.params.size], axis=1)
         return Cells(boxes, np.repeat([0, 1], [white, red]), np.full(white + red, 0.9, np.float32))

@@ -1,0 +1,91 @@
+"""Cells as Apache Parquet, a row group at a time; the package pyarrow is an extra."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from leukokit.errors import ConfigError, OutputError
+from leukokit.smear import shown
+from leukokit.writers.base import cannot_write
+
+ROWS: Final = 20_000
+"""Rows that are gathered before they are written."""
+_TYPES: Final = {"image": "string", "id": "int32", "kind": "string", "label": "string", "review": "bool"}
+
+
+def require_pyarrow() -> None:
+    """See that there is a pyarrow.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise ConfigError("--parquet needs pyarrow: pip install 'leukokit[parquet]'") from error
+
+
+class ParquetTable:
+    """A Parquet file that takes its name when it is complete.
+
+    Args:
+        path: the file.
+        columns: texts, a whole number ``id``, a truth ``review``; every other column is float32.
+    """
+
+    def __init__(self, path: Path, columns: Sequence[str]) -> None:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+
+        self.path, self._pa = path, pa
+        self._partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._schema = pa.schema([(name, _TYPES.get(name, "float32")) for name in columns])
+        self._rows: list[Sequence[Any]] = []
+        try:
+            self._file = pq.ParquetWriter(self._partial, self._schema)
+        except OSError as error:
+            raise cannot_write(path, error) from error
+
+    def row(self, values: Sequence[object]) -> None:
+        """Append a row; None where a value lacks.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        # A name on disk may hold bytes that are no text.
+        self._rows.append([shown(value) if isinstance(value, str) else value for value in values])
+        if len(self._rows) >= ROWS:
+            self._flush()
+
+    def finish(self) -> None:
+        """Close the file and give it its name.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        self._flush()
+        try:
+            self._file.close()
+            self._partial.replace(self.path)
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _flush(self) -> None:
+        columns = [list(column) for column in zip(*self._rows, strict=True)] or [[] for _ in self._schema]
+        arrays = [
+            self._pa.array(column, field.type) for column, field in zip(columns, self._schema, strict=True)
+        ]
+        self._rows = []
+        try:
+            self._file.write_table(self._pa.Table.from_arrays(arrays, schema=self._schema))
+        except OSError as error:
+            raise self._failed(error) from error
+
+    def _failed(self, error: OSError) -> OutputError:
+        with contextlib.suppress(OSError):
+            self._partial.unlink()
+        return cannot_write(self.path, error)

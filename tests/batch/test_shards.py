@@ -1,0 +1,102 @@
+"""Shards: disjoint, complete, and merged the same as one run over all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from batches import arguments, files, folder_of, rows, run, save, with_told_plugins
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leukokit.batch.shard import Shard
+from leukokit.errors import ConfigError
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plugins() -> Iterator[None]:
+    with with_told_plugins():
+        yield
+
+
+@given(st.lists(st.text(min_size=1), unique=True, max_size=30), st.integers(1, 9))
+def test_every_image_is_in_one_shard(names: list[str], of: int) -> None:
+    shards = [Shard(number, of) for number in range(1, of + 1)]
+    encodable = [n for n in names if "\0" not in n and not any(0xD800 <= ord(c) < 0xDC80 for c in n)]
+    encodable = [n for n in encodable if not any(0xDD00 <= ord(c) < 0xE000 for c in n)]
+    assert all(sum(shard.holds(Path(name)) for shard in shards) == 1 for name in encodable)
+
+
+@pytest.mark.parametrize("text", ["", "1", "0/3", "4/3", "a/b", "1/0", "-1/3", "1/3/4"])
+def test_what_is_no_shard_is_refused(text: str) -> None:
+    with pytest.raises(ConfigError, match="--shard"):
+        Shard.parse(text)
+
+
+def sharded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, of: int) -> tuple[Path, list[Path]]:
+    root = folder_of(tmp_path / "in", 20)
+    (root / "torn.png").write_bytes(b"no image")
+    outs = []
+    for number in range(1, of + 1):
+        out = tmp_path / f"part-{number}"
+        run(monkeypatch, arguments(root, out, "--shard", f"{number}/{of}"))
+        outs.append(out)
+    return root, outs
+
+
+def test_merged_shards_are_one_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, outs = sharded(monkeypatch, tmp_path, 3)
+    assert run(monkeypatch, arguments(root, tmp_path / "whole", "--group-by", "folder")) == 3
+    merged = tmp_path / "merged"
+    command = ["batch", "merge", *map(str, outs), "--out", str(merged), "--group-by", "folder"]
+    assert run(monkeypatch, command) == 3
+    assert files(merged) == files(tmp_path / "whole")
+    parts = [len(rows(out / "counts.csv")) for out in outs]
+    assert sum(parts) == 21 and all(parts)
+    document = json.loads((merged / "run.json").read_text())
+    assert [part["folder"] for part in document["merged"]] == [str(out) for out in outs]
+    assert len(document["image_sha256"]) == 20
+    # The whole goes on from there.
+    save(root / "slide-1" / "new.png", 2)
+    assert run(monkeypatch, arguments(root, merged)) == 3
+    assert len(rows(merged / "counts.csv")) == 22
+
+
+def test_a_shard_that_lacks_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _, outs = sharded(monkeypatch, tmp_path, 3)
+    assert run(monkeypatch, ["batch", "merge", str(outs[0]), str(outs[2]), "--out", str(tmp_path / "m")]) == 3
+    assert "shard 2 of 3 is not among them" in capsys.readouterr().err
+
+
+def test_what_does_not_belong_together_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, outs = sharded(monkeypatch, tmp_path, 2)
+    other, merged = tmp_path / "other", tmp_path / "merged"
+    run(monkeypatch, arguments(root, other, "--shard", "2/2", "--set", "detector.size=7"))
+    capsys.readouterr()
+    cases = [
+        ([outs[0], other], "detector.params.size: 9.0 is now 7.0"),
+        ([outs[0], outs[0]], "is in another of the batches"),
+        ([outs[0], tmp_path / "in"], "holds no batch"),
+        ([outs[0], merged], "is one of the batches to merge"),
+    ]
+    for folders, said in cases:
+        code = run(monkeypatch, ["batch", "merge", *map(str, folders), "--out", str(merged), "--restart"])
+        assert code == 2 and said in capsys.readouterr().err
+
+
+def test_a_shard_without_an_image_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = folder_of(tmp_path / "in", 1)
+    codes = [
+        run(monkeypatch, arguments(root, tmp_path / f"{number}", "--shard", f"{number}/2"))
+        for number in (1, 2)
+    ]
+    assert sorted(codes) == [0, 1]
+    assert "none of the 1 images is in it" in capsys.readouterr().err
