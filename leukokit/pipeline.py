@@ -22,7 +22,7 @@ from leukokit.graph_builders.base import GraphBuilder
 from leukokit.registry import classifiers, detectors, graph_builders
 from leukokit.results import SmearResult
 from leukokit.smear import Smear, read_smear, shown
-from leukokit.time_limit import time_limit
+from leukokit.time_limit import TimeLimit
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -47,6 +47,7 @@ class Pipeline:
         builder = graph_builders.get(self.config.graph.name)
         self.graph_builder: GraphBuilder = builder(builder.parse(self.config.graph.params))
         self.classifier = self._classifier()
+        self._limit = TimeLimit(self.config.time_limit)
         self._most_together: int | None = None
 
     def _classifier(self) -> Classifier | None:
@@ -159,8 +160,7 @@ class Pipeline:
     def _ask(self, said: str, call: Callable[[], T], images: int = 1) -> T:
         """What a plugin answers; whatever it raises is a ``PluginError`` that begins with ``said``."""
         try:
-            with time_limit(images * self.config.time_limit):
-                return call()
+            return self._limit.run(call, images)
         except LeukokitError:
             raise
         except Exception as error:

@@ -178,8 +178,12 @@ def _upper_envelope(
     for channel in range(3):
         target = log_intensity[:, channel]
         coefficients = np.array([np.quantile(target, 0.9), 0, 0, 0, 0, 0, 0], dtype=np.float32)
-        for _ in range(12):
-            weight = np.where(target > basis @ coefficients, ENVELOPE, 1 - ENVELOPE).astype(np.float32)
+        above = np.zeros(len(target), dtype=bool)
+        for turn in range(12):
+            before, above = above, target > basis @ coefficients
+            if turn and np.array_equal(above, before):
+                break
+            weight = np.where(above, np.float32(ENVELOPE), np.float32(1 - ENVELOPE))
             weighted = basis * weight[:, None]
             coefficients = np.linalg.solve(weighted.T @ basis + ridge * weight.mean(), weighted.T @ target)
         surface[:, channel] = coefficients

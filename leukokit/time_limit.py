@@ -2,38 +2,82 @@
 
 from __future__ import annotations
 
-import signal
+import ctypes
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from types import FrameType
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
-AGAIN_AFTER = 1.0
-"""Seconds after which code that caught the interruption and went on is interrupted again."""
+T = TypeVar("T")
+_Call = tuple[Callable[[], Any], "Future[Any]"]
 
 
-@contextmanager
-def time_limit(seconds: float) -> Iterator[None]:
-    """Interrupt what takes longer than ``seconds``; 0 for no limit.
+class TimeLimit:
+    """Runs calls one after another in a thread of its own, which is left behind where a call hangs.
 
-    The interruption comes by a signal, so it works in the main thread of systems that have ``SIGALRM``
-    (elsewhere there is no limit), and as soon as native code returns to the interpreter.
-
-    Raises:
-        TimeoutError: the time is over.
+    Args:
+        seconds: what a call may take; 0 for no limit, and calls in the caller's own thread.
     """
-    here = threading.current_thread() is threading.main_thread()
-    if not seconds or not here or not hasattr(signal, "SIGALRM"):
-        yield
-        return
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise TimeoutError(f"took longer than {seconds:g} s; 'time_limit' is the setting")
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._thread: _Thread | None = None
 
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_AFTER)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    def run(self, call: Callable[[], T], times: int = 1) -> T:
+        """What ``call`` returns or raises, within ``times`` the limit.
+
+        Raises:
+            TimeoutError: it takes longer. Python code is interrupted; native code that never returns keeps
+                its thread, and ends with the process.
+        """
+        if not self.seconds:
+            return call()
+        if self._thread is None:
+            self._thread = _Thread()
+            weakref.finalize(self, self._thread.calls.put, None)
+        future: Future[T] = Future()
+        self._thread.calls.put((call, future))
+        limit = times * self.seconds
+        try:
+            return future.result(limit)
+        except TimeoutError as error:
+            if future.done():
+                raise
+            self._thread.abandon()
+            self._thread = None
+            raise TimeoutError(f"took longer than {limit:g} s; 'time_limit' is the setting") from error
+        except BaseException:
+            if not future.done():
+                # The caller is to stop: the thread is of no more use.
+                self._thread.abandon()
+                self._thread = None
+            raise
+
+
+class _Thread(threading.Thread):
+    def __init__(self) -> None:
+        # A daemon: a call that hangs does not keep the process.
+        super().__init__(name="plugin", daemon=True)
+        self.calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self.start()
+
+    def run(self) -> None:
+        """Do what is asked, until None is."""
+        while (asked := self.calls.get()) is not None:
+            call, future = asked
+            del asked
+            try:
+                future.set_result(call())
+            except BaseException as error:
+                future.set_exception(error)
+            # What the call held on to, an image above all, is let go of before the next one comes.
+            del call, future
+
+    def abandon(self) -> None:
+        """Raise ``SystemExit`` in the thread as soon as it runs Python code again."""
+        self.calls.put(None)
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(
+            ctypes.c_ulong(self.ident or 0), ctypes.py_object(SystemExit)
+        )

@@ -171,7 +171,8 @@ class Manifest:
             self._base.execute("ATTACH DATABASE ? AS other", (os.fspath(folder / NAME),))
             try:
                 twice = self._base.execute(
-                    "SELECT name FROM other.plan WHERE name IN (SELECT name FROM main.plan) ORDER BY place LIMIT 1"
+                    "SELECT name FROM other.plan WHERE name IN (SELECT name FROM main.plan) "
+                    "ORDER BY place LIMIT 1"
                 ).fetchone()
                 if twice:
                     raise ConfigError(

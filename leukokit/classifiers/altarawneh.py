@@ -10,7 +10,7 @@ import torch
 from pydantic import Field
 
 from leukokit.classifiers.context import descriptors
-from leukokit.classifiers.loaded import LoadedClassifier, LoadedParams, in_views, to_input
+from leukokit.classifiers.loaded import LoadedClassifier, LoadedParams, in_views
 from leukokit.classifiers.networks import AltarawnehNetwork
 from leukokit.graph import CellGraph
 from leukokit.smear import Smear
@@ -47,4 +47,4 @@ class AltarawnehClassifier(LoadedClassifier):
     def _batch(self, crops: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         views = self.params.views
         beside = vectors.repeat(views, 1)
-        return in_views(lambda seen: self.network(seen, beside), to_input(crops, self.device), views)
+        return in_views(lambda seen: self.network(seen, beside), crops, views, self.device)

@@ -9,7 +9,7 @@ import numpy.typing as npt
 import torch
 from pydantic import Field
 
-from leukokit.classifiers.loaded import LoadedClassifier, LoadedParams, in_views, to_input
+from leukokit.classifiers.loaded import LoadedClassifier, LoadedParams, in_views
 from leukokit.classifiers.networks import CropNetwork
 from leukokit.graph import CellGraph
 from leukokit.smear import Smear
@@ -39,4 +39,4 @@ class CnnClassifier(LoadedClassifier):
         return torch.cat([self._batch(part) for part in torch.split(crops, self.batch)])
 
     def _batch(self, crops: torch.Tensor) -> torch.Tensor:
-        return in_views(self.network, to_input(crops, self.device), self.params.views)
+        return in_views(self.network, crops, self.params.views, self.device)

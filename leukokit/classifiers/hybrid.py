@@ -13,7 +13,7 @@ from pydantic import Field
 from leukokit import weights
 from leukokit.appearance import appearance
 from leukokit.classifiers.context import context_data
-from leukokit.classifiers.loaded import LoadedClassifier, LoadedParams, in_views, ready, to_input
+from leukokit.classifiers.loaded import LoadedClassifier, LoadedParams, in_views, ready
 from leukokit.classifiers.networks import ContextNetwork, CropNetwork
 from leukokit.errors import WeightsError
 from leukokit.graph import CellGraph
@@ -70,7 +70,7 @@ class HybridClassifier(LoadedClassifier):
 def embedded(cnn: CropNetwork, crops: torch.Tensor, views: int) -> torch.Tensor:
     """Embeddings (B, 320) of crops (B, 3, S, S) uint8, the mean over the turned views."""
     device = next(cnn.parameters()).device
-    return in_views(cnn.backbone, to_input(crops, device), views)
+    return in_views(cnn.backbone, crops, views, device)
 
 
 def find_cnn(path: Path, named: dict[str, str]) -> Path:

@@ -152,13 +152,15 @@ def ready(network: N, path: Path, device: str) -> N:
 
 
 def in_views(
-    network: Callable[[torch.Tensor], torch.Tensor], crops: torch.Tensor, views: int
+    network: Callable[[torch.Tensor], torch.Tensor],
+    crops: torch.Tensor,
+    views: int,
+    device: str | torch.device,
 ) -> torch.Tensor:
-    """What a network says of crops (B, 3, S, S), the mean (B, K) over turned and mirrored views."""
+    """What a network says of crops (B, 3, S, S) uint8, the mean (B, K) over turned and mirrored views."""
     # All views at once: a network gets through few pictures hardly faster than through many.
-    pictures = torch.cat([turned(crops, view) for view in range(views)])
-    said = network(pictures.contiguous(memory_format=torch.channels_last))
-    return said.view(views, len(crops), -1).mean(dim=0)
+    pictures = to_input(torch.cat([turned(crops, view) for view in range(views)]), device)
+    return network(pictures).view(views, len(crops), -1).mean(dim=0)
 
 
 def turned(crops: torch.Tensor, view: int) -> torch.Tensor:

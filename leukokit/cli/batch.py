@@ -89,8 +89,8 @@ def batch(
     assignments = [*(assign or []), *(["detector.trust_pickle=true"] if trust_pickle else [])]
     settings = load_config(config, assignments, detector, graph=graph, classifier=classifier)
     grouping, part = Grouping(group_by), None if shard is None else Shard.parse(shard)
-    pipelines = _pipelines(settings, device)
     found = find_images(images)
+    pipelines = _pipelines(settings, device, len(found.images))
     planned = [
         (place, image)
         for place, image in enumerate(found.images)
@@ -111,7 +111,7 @@ def batch(
             {
                 "classes": _classes(pipelines[0]),
                 "provenance": pipelines[0].provenance
-                | {"device": ",".join(each.device for each in pipelines)},
+                | {"device": ",".join(dict.fromkeys(each.device for each in pipelines))},
                 "command": command,
                 "not_found": list(found.problems),
             }
@@ -178,10 +178,15 @@ def merge(
         raise typer.Exit(3)
 
 
-def _pipelines(settings: PipelineConfig, device: str) -> list[Pipeline]:
+def _pipelines(settings: PipelineConfig, device: str, images: int) -> list[Pipeline]:
+    """One for every device; on a CPU, one for every core, up to a limit."""
+    from leukokit.batch.run import share_cores
     from leukokit.pipeline import Pipeline
 
-    return [Pipeline(settings, name.strip()) for name in dict.fromkeys(device.split(","))]
+    pipelines = [Pipeline(settings, name.strip()) for name in dict.fromkeys(device.split(","))]
+    if [pipeline.device for pipeline in pipelines] == ["cpu"]:
+        pipelines += [Pipeline(settings, "cpu") for _ in range(share_cores(images) - 1)]
+    return pipelines
 
 
 def _classes(pipeline: Pipeline) -> list[str]:

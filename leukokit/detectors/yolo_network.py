@@ -109,6 +109,10 @@ class TorchNetwork:
         head = module.model[-1]
         # The end-to-end heads of newer architectures keep at most 300 cells, silently.
         head.end2end = False
+        for layer in module.modules():
+            # A copy of every map for its activation costs a fifth of the time on a CPU.
+            if isinstance(layer, torch.nn.SiLU):
+                layer.inplace = True
         self.module = module.half() if self.half else module
         self.device = device
 

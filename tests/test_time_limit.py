@@ -1,0 +1,57 @@
+"""Foreign code is given up on after its time, whatever it does."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+
+from leukokit.time_limit import TimeLimit
+
+
+def test_what_is_in_time_is_returned_and_raised() -> None:
+    limit = TimeLimit(30)
+    assert [limit.run(lambda: threading.current_thread().name) for _ in range(2)] == ["plugin", "plugin"]
+    with pytest.raises(ZeroDivisionError):
+        limit.run(lambda: 1 // 0)
+    with pytest.raises(TimeoutError, match="its own"):
+        limit.run(lambda: (_ for _ in ()).throw(TimeoutError("its own")))
+    assert limit.run(lambda: 3) == 3
+
+
+def test_without_a_limit_it_is_the_callers_own_thread() -> None:
+    assert TimeLimit(0).run(threading.current_thread) is threading.current_thread()
+
+
+def test_a_call_that_waits_is_left_behind() -> None:
+    limit, freed = TimeLimit(0.1), threading.Event()
+    started = time.monotonic()
+    with pytest.raises(TimeoutError, match=r"longer than 0\.2 s"):
+        limit.run(lambda: freed.wait(60), times=2)
+    assert time.monotonic() - started < 20
+    assert limit.run(lambda: "next") == "next"
+    freed.set()
+
+
+def test_a_call_that_computes_is_interrupted() -> None:
+    ended = threading.Event()
+
+    def compute() -> None:
+        try:
+            while True:
+                pass
+        finally:
+            ended.set()
+
+    with pytest.raises(TimeoutError):
+        TimeLimit(0.1).run(compute)
+    assert ended.wait(20)
+
+
+def test_a_thread_ends_with_its_limit() -> None:
+    limit = TimeLimit(30)
+    thread = limit.run(threading.current_thread)
+    del limit
+    thread.join(20)
+    assert not thread.is_alive()
