@@ -2,15 +2,15 @@
 
 Both get the same folder of drawn smears, 640 x 480 pixels, and the same weights; ``leukokit`` also links the
 cells, names the leukocytes and writes tables, ``yolo`` saves its labels. They take turns; the first of each
-warms up. ``--many`` repeats the batch on that many images: time an image and peak memory should stay.
+warms up. ``--many`` repeats the batch, once each, on folders of those sizes: time an image and peak memory
+should stay. The stages are timed one after the other, in one thread.
 
-    python benchmarks/batch.py [--images 100] [--runs 3] [--many 1000] [--device cpu] [--json FILE]
+    python benchmarks/batch.py [--images 100] [--runs 3] [--many 200 2000 5000] [--device cpu] [--json FILE]
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import shutil
 import tempfile
 import time
@@ -20,7 +20,7 @@ from statistics import median
 from typing import Any
 
 from cold_start import save_checkpoint
-from harness import console_script, measure, print_table, write_figures
+from harness import ENVIRONMENT, console_script, measure, print_table, write_figures
 
 DISTINCT = 20
 """Drawn smears; a folder of more holds copies of them."""
@@ -33,7 +33,7 @@ def main() -> None:
     )
     parser.add_argument("--images", type=int, default=100, help="images in the folder (default: 100)")
     parser.add_argument("--runs", type=int, default=3, help="measured runs of each (default: 3)")
-    parser.add_argument("--many", type=int, default=0, help="images of a larger folder (default: none)")
+    parser.add_argument("--many", type=int, nargs="*", default=[], help="images of further folders")
     parser.add_argument("--device", default="cpu", help="cpu or cuda:N, for both (default: cpu)")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     args = parser.parse_args()
@@ -43,9 +43,9 @@ def main() -> None:
         work = Path(name)
         folder = drawn_folder(work / "smears", args.images)
         rows = compare(folder, args.runs, args.device, work)
-        if args.many:
-            larger = drawn_folder(work / "many", args.many)
-            rows[f"leukokit batch, {args.many} images"] = once(larger, args.many, args.device, work)
+        for many in args.many:
+            larger = drawn_folder(work / f"{many} smears", many)
+            rows[f"leukokit batch, {many} images"] = once(larger, many, args.device, work)
         spent = stages(folder, args.device)
     print_table(
         ["command", "images/s", "MiB"],
@@ -74,7 +74,7 @@ def compare(folder: Path, runs: int, device: str, work: Path) -> dict[str, dict[
     """Medians of both commands."""
     checkpoint = work / "same-weights.pt"
     save_checkpoint(checkpoint)
-    environment = {**os.environ, "YOLO_OFFLINE": "true", "YOLO_CONFIG_DIR": str(work)}
+    environment = {**ENVIRONMENT, "YOLO_OFFLINE": "true", "YOLO_CONFIG_DIR": str(work)}
     images = len(list(folder.glob("*.png")))
     yolo: list[str | Path] = [
         *(console_script("yolo"), "detect", "predict", f"model={checkpoint}", f"source={folder}"),
@@ -108,12 +108,15 @@ def row_of(seconds: float, peak_mib: float, images: int) -> dict[str, float]:
 
 def stages(folder: Path, device: str) -> dict[str, float]:
     """Seconds an image of each stage, one after the other in this process."""
+    import torch
+
     from leukokit.batch.manifest import Manifest
     from leukokit.batch.run import Batch
     from leukokit.inputs import find_images
     from leukokit.pipeline import Pipeline
     from leukokit.smear import read_smear
 
+    torch.set_num_threads(1)
     pipeline = Pipeline(device=device)
     images = find_images([folder]).images[:DISTINCT]
     spent: dict[str, float] = defaultdict(float)

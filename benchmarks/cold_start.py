@@ -13,12 +13,11 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import tempfile
 from pathlib import Path
 from statistics import median
 
-from harness import Measured, console_script, measure, print_table, write_figures
+from harness import ENVIRONMENT, Measured, console_script, measure, print_table, write_figures
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "smear.png"
 SHIPPED = "smear-yolo11n"
@@ -64,7 +63,7 @@ def _compare(image: Path, runs: int, imgsz: int, device: str, folder: Path) -> d
     checkpoint = folder / "same-weights.pt"
     save_checkpoint(checkpoint)
     # One environment for both; ultralytics' settings go to the temporary folder instead of the home.
-    environment = {**os.environ, "YOLO_OFFLINE": "true", "YOLO_CONFIG_DIR": str(folder)}
+    environment = {**ENVIRONMENT, "YOLO_OFFLINE": "true", "YOLO_CONFIG_DIR": str(folder)}
     leukokit: list[str | Path] = [console_script("leukokit"), "detect", image, "--device", device]
     yolo: list[str | Path] = [
         *(console_script("yolo"), "detect", "predict", f"model={checkpoint}", f"source={image}"),

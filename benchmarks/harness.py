@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+ENVIRONMENT = dict(os.environ)
+"""The environment as the benchmark found it: ultralytics, once imported, allows its children one thread."""
+
 
 @dataclass(frozen=True, slots=True)
 class Measured:
@@ -37,7 +40,7 @@ def measure(command: Sequence[str | Path], environment: Mapping[str, str] | None
     with tempfile.TemporaryDirectory() as folder:
         figures = Path(folder) / "figures.json"
         launcher = [sys.executable, "-I", "-S", __file__, str(figures), *map(str, command)]
-        run = subprocess.run(launcher, env=environment, capture_output=True, text=True)
+        run = subprocess.run(launcher, env=environment or ENVIRONMENT, capture_output=True, text=True)
         if run.returncode:
             raise SystemExit(f"failed: {' '.join(map(str, command))}\n{run.stdout[-800:]}{run.stderr[-800:]}")
         seconds, peak_mib = json.loads(figures.read_text())
@@ -76,7 +79,7 @@ def write_figures(path: Path | None, figures: Mapping[str, Any]) -> None:
         "architecture": platform.machine(),
         "cpus": os.cpu_count(),
         "python": platform.python_version(),
-        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS"),
+        "OMP_NUM_THREADS": ENVIRONMENT.get("OMP_NUM_THREADS"),
     }
     partial = path.with_name(path.name + ".part")
     partial.write_text(json.dumps({"machine": machine, **figures}, indent=1) + "\n", encoding="utf-8")

@@ -86,6 +86,8 @@ class Manifest:
                 # Used by one thread at a time: the one that writes, and after it the one that reads.
                 self._base = sqlite3.connect(out / NAME, check_same_thread=False, isolation_level=None)
                 self._base.execute("PRAGMA journal_mode=WAL")
+                # A power cut may cost the last images their place, never the manifest its order.
+                self._base.execute("PRAGMA synchronous=NORMAL")
                 self._base.executescript(_TABLES)
             self._compare({"schema": SCHEMA, **settings})
         except BaseException:
