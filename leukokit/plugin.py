@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
@@ -9,7 +10,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from leukokit.errors import ConfigError
 
 API_VERSION = "1.0"
-"""Version of the plugin contracts. Another major number is another contract and is refused."""
+"""Version MAJOR.MINOR of the plugin contracts.
+
+A plugin declares the version that it was written for. Another MAJOR is another contract and is refused; so is
+a higher MINOR, since the plugin may use what is not there yet. A lower MINOR is welcome: within one MAJOR,
+contracts only grow.
+"""
 
 
 class PluginParams(BaseModel):
@@ -48,6 +54,11 @@ class Plugin:
             known = ", ".join(cls.Params.model_fields) or "none"
             message = f"{cls.name}: {field}: {first['msg'].lower()} (parameters: {known})"
             raise ConfigError(" ".join(message.split())) from error
+
+    @property
+    def weight_files(self) -> tuple[Path, ...]:
+        """Files that hold what the plugin has learnt; none where it learns nothing."""
+        return ()
 
     def provenance(self) -> dict[str, Any]:
         """What a result records of this plugin; subclasses add what else decides their answer."""

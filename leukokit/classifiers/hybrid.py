@@ -46,6 +46,11 @@ class HybridClassifier(LoadedClassifier):
         super().__init__(params, device)
         self.cnn_path = find_cnn(self.path, self.card.cnn)
 
+    @property
+    def weight_files(self) -> tuple[Path, ...]:
+        """The graph network's file and the CNN's."""
+        return (self.path, self.cnn_path)
+
     def build(self) -> ContextNetwork:
         """The graph network, with random weights."""
         return ContextNetwork(len(self.classes))

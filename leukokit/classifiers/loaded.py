@@ -73,6 +73,11 @@ class LoadedClassifier(Classifier):
         """Least probability of a class, as the user or else the card says."""
         return self.card.limit if self.params.limit is None else float(self.params.limit)
 
+    @property
+    def weight_files(self) -> tuple[Path, ...]:
+        """The network's file."""
+        return (self.path,)
+
     def provenance(self) -> dict[str, Any]:
         """As every plugin's, with the weights' hash."""
         return {**super().provenance(), "weights": self.card.name, "sha256": self.card.sha256}

@@ -9,7 +9,7 @@ import typer
 from typer.core import TyperGroup
 
 from leukokit import __version__
-from leukokit.cli import batch, data, detect, doctor, evaluate, graph, plugins, train
+from leukokit.cli import batch, compare, data, detect, doctor, evaluate, graph, plugins, train
 from leukokit.errors import ConfigError, LeukokitError
 
 
@@ -36,6 +36,7 @@ app.command("batch merge")(batch.merge)
 app.command("graph")(graph.graph)
 app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="evaluate")
+app.command("compare")(compare.compare)
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(data.app, name="data")
 app.command("doctor")(doctor.doctor)

@@ -29,6 +29,8 @@ LARGEST_CELL = 3.5
 """Side of the largest leukocyte, in erythrocyte diameters: what neighbouring tiles share."""
 OTHER_KIND_OVERLAP = 0.8
 """Largest intersection over union of two cells of different kinds."""
+SHAPES_WAITING = 4
+"""Most pictures that wait for others of their shape, in batches."""
 SAME_SIZE = 1.3
 """A glimpse this near to the wanted size is the answer; looking again would change nothing."""
 
@@ -62,6 +64,9 @@ class _Look:
     smear: Smear
     tile: Tile
     scale: float
+
+
+_Pending = tuple[int, _Look, RGBImage]
 
 
 class YoloDetector(Detector):
@@ -112,6 +117,11 @@ class YoloDetector(Detector):
             found[number] = parts[0] if len(parts) == 1 else self._suppressed(Cells.concatenate(parts))
         return [cells for cells in found if cells is not None]
 
+    @property
+    def weight_files(self) -> tuple[Path, ...]:
+        """The network's file."""
+        return (weights.find(self.params.weights),)
+
     def provenance(self) -> dict[str, Any]:
         """Parameters as used, and the weights' name and SHA-256."""
         stored = super().provenance()
@@ -153,21 +163,31 @@ class YoloDetector(Detector):
         return suppress(cells, same_kind=self.params.overlap, any_kind=OTHER_KIND_OVERLAP)
 
     def _run(self, looks: Iterable[_Look]) -> Iterator[Cells]:
-        """Cells of each look in pixels of its smear, those outside the look's core left out."""
-        pending: list[tuple[_Look, RGBImage]] = []
-        for look in looks:
-            picture = _picture(look)
-            if pending and (picture.shape != pending[0][1].shape or len(pending) == self.batch):
-                yield from self._flush(pending)
-                pending = []
-            pending.append((look, picture))
-        yield from self._flush(pending)
+        """Cells of each look in pixels of its smear, in order; those outside the look's core left out.
 
-    def _flush(self, pending: list[tuple[_Look, RGBImage]]) -> Iterator[Cells]:
-        if not pending:
-            return
-        outputs = self.loaded.network(np.stack([picture for _, picture in pending]))
-        for (look, _), anchors in zip(pending, outputs, strict=True):
+        Pictures of one shape go to the network together, whatever lies between them: fields of unlike sizes
+        fill its batches, too, and no picture's answer depends on the others'.
+        """
+        groups: dict[tuple[int, ...], list[_Pending]] = {}
+        done: dict[int, Cells] = {}
+        given = 0
+        for number, look in enumerate(looks):
+            picture = _picture(look)
+            groups.setdefault(picture.shape, []).append((number, look, picture))
+            largest = max(groups, key=lambda shape: len(groups[shape]))
+            full = len(groups[largest]) >= self.batch
+            if full or sum(map(len, groups.values())) >= SHAPES_WAITING * self.batch:
+                done.update(self._flush(groups.pop(largest)))
+            while given in done:
+                yield done.pop(given)
+                given += 1
+        for group in groups.values():
+            done.update(self._flush(group))
+        yield from (done[number] for number in sorted(done))
+
+    def _flush(self, pending: list[_Pending]) -> Iterator[tuple[int, Cells]]:
+        outputs = self.loaded.network(np.stack([picture for _, _, picture in pending]))
+        for (number, look, _), anchors in zip(pending, outputs, strict=True):
             classes = anchors[:, 4:]
             scores = classes.max(axis=1)
             keep = scores >= self.confidence
@@ -178,7 +198,7 @@ class YoloDetector(Detector):
             mine = owned(look.tile, boxes) & (boxes[:, 2:] > boxes[:, :2]).all(axis=1)
             # Suppressed look by look, so that memory does not grow with the anchors of a large field.
             cells = Cells(boxes[mine], kinds[mine], scores[keep][mine].clip(0, 1))
-            yield self._suppressed(cells)
+            yield number, self._suppressed(cells)
 
 
 def _as_look(smear: Smear, glimpse: Glimpse) -> _Look:

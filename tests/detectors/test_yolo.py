@@ -138,6 +138,24 @@ def test_batch_of_different_sizes_equals_one_by_one(loaded: LoadedNetwork, examp
     assert len(together[0]) > 10 and len(together[1]) == 0
 
 
+def test_fields_of_unlike_sizes_fill_the_batches(loaded: LoadedNetwork) -> None:
+    asked: list[tuple[int, ...]] = []
+
+    def network(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        asked.append(pictures.shape)
+        return loaded.network(pictures)
+
+    sizes = [(320, 256), (256, 320)] * 3
+    smears = [prepared(draw_smear(number, *size, 1, 44.0).image) for number, size in enumerate(sizes)]
+    told = detector(replace(loaded, network=network), batch=3, cell_diameter_px=44)
+    found = told.detect(smears)
+    assert sorted(asked) == [(3, 256, 320, 3), (3, 320, 256, 3)]
+    alone = [detector(loaded, cell_diameter_px=44).detect([smear])[0] for smear in smears]
+    for cells, expected in zip(found, alone, strict=True):
+        assert len(cells) == len(expected) > 0
+        assert np.abs(cells.boxes - expected.boxes).max() < 0.1
+
+
 def test_no_smear_and_no_cell(loaded: LoadedNetwork) -> None:
     assert detector(loaded).detect([]) == []
     (cells,) = detector(loaded).detect([prepared(np.full((300, 400, 3), 255, np.uint8))])
