@@ -144,6 +144,9 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
     *sections, last = key.split(".")
     target = values
     for section in sections:
+        if isinstance(target.get(section), str):
+            # 'detector: yolo' is short for 'detector: {name: yolo}'.
+            target[section] = {"name": target[section]}
         target = target.setdefault(section, {})
         if not isinstance(target, dict):
             raise ConfigError(_one_line(f"--set {assignment}: '{section}' has no settings of its own"))

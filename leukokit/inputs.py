@@ -5,7 +5,8 @@ found under, without the suffix. No two images found together share a ``stem_pat
 
 - roots under which equal stems lie (``a/x.png b/x.png``) give way to their nearest common folder, for all of
   their images: ``a/x`` and ``b/x``;
-- images of one folder with one stem (``x.png x.jpg``) keep their suffixes: ``x.png`` and ``x.jpg``.
+- images of one folder with one stem (``x.png x.jpg``) keep their suffixes: ``x.png`` and ``x.jpg``; so do those
+  that are called as a file over all images is (``OWN_STEMS``).
 
 Both compare without regard to case, because the output's file system may do so.
 """
@@ -26,6 +27,11 @@ from leukokit.smear import shown
 
 IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
 """Suffixes, in lower case, by which folders and patterns know an image; a named file may have any."""
+
+OWN_STEMS: Final = frozenset(
+    {"cells", "classes", "coco", "counts", "differential", "failures", "report", "run"}
+)
+"""Stems of files over all images: an image of that name keeps its suffix, ``run.png.json`` beside ``run.json``."""
 
 _Parts = tuple[str, ...]
 
@@ -205,6 +211,7 @@ def _with_common_roots(images: list[FoundImage]) -> list[FoundImage]:
 
 
 def _with_own_stems(images: list[FoundImage]) -> list[FoundImage]:
+    images = [replace(i, keeps_suffix=True) if _folded(i.stem_path) in OWN_STEMS else i for i in images]
     while True:
         stems = Counter(_folded(image.stem_path) for image in images)
         # x.png and x.jpg keep theirs, and so then does x.png.jpg, whose stem is x.png.

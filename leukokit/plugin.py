@@ -19,9 +19,12 @@ contracts only grow.
 
 
 class PluginParams(BaseModel):
-    """Base of a plugin's parameters; a field's description is its documentation. Unknown keys are errors."""
+    """Base of a plugin's parameters; a field's description is its documentation.
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    Unknown keys, infinities and NaN, which JSON cannot hold, are errors.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class Plugin:

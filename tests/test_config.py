@@ -189,3 +189,8 @@ def test_settings_of_any_model(tmp_path: Path) -> None:
         load_settings(Recipe, path, ["rates=[1, x]"])
     with pytest.raises(ConfigError, match="epochs"):
         load_settings(Recipe, path, ["epochs=0"])
+
+
+def test_a_plugin_and_its_parameter_one_after_the_other() -> None:
+    config = load_config(None, ["detector=yolo", "detector.confidence=0.3"])
+    assert config.detector.name == "yolo" and config.detector.params == {"confidence": 0.3}

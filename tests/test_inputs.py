@@ -244,3 +244,12 @@ def test_no_two_images_share_a_place(files: list[tuple[str, str]], picks: list[t
             assert image.stem_path.parent == image.relative.parent
             assert image.root / image.relative == image.path
         assert find_images(arguments) == found
+
+
+def test_an_image_called_as_a_file_over_all_images_keeps_its_suffix(tmp_path: Path) -> None:
+    for name in ("run.png", "COCO.jpg", "other.png", "deep/run.png"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"x")
+    stems = {image.stem_path.as_posix() for image in find_images([tmp_path]).images}
+    assert stems == {"run.png", "COCO.jpg", "other", "deep/run"}

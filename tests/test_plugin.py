@@ -81,3 +81,12 @@ def test_provenance_is_json() -> None:
         "version": "2.1",
         "params": {"least": 0.25, "folder": "sieved", "kinds": []},
     }
+
+
+def test_what_json_cannot_hold_is_refused() -> None:
+    class Far(PluginParams):
+        reach: float = 1.0
+
+    for value in ("nan", "inf"):
+        with pytest.raises(ValidationError, match="finite"):
+            Far(reach=float(value))
