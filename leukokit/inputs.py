@@ -5,8 +5,8 @@ found under, without the suffix. No two images found together share a ``stem_pat
 
 - roots under which equal stems lie (``a/x.png b/x.png``) give way to their nearest common folder, for all of
   their images: ``a/x`` and ``b/x``;
-- images of one folder with one stem (``x.png x.jpg``) keep their suffixes: ``x.png`` and ``x.jpg``; so do those
-  that are called as a file over all images is (``OWN_STEMS``).
+- images of one folder with one stem (``x.png x.jpg``) keep their suffixes: ``x.png`` and ``x.jpg``; so do
+  those that are called as a file over all images is (``OWN_STEMS``).
 
 Both compare without regard to case, because the output's file system may do so.
 """
@@ -31,7 +31,7 @@ IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".t
 OWN_STEMS: Final = frozenset(
     {"cells", "classes", "coco", "counts", "differential", "failures", "report", "run"}
 )
-"""Stems of files over all images: an image of that name keeps its suffix, ``run.png.json`` beside ``run.json``."""
+"""Stems of files over all images: an image of that name keeps its suffix, never ``run.json``."""
 
 _Parts = tuple[str, ...]
 

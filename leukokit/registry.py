@@ -1,7 +1,8 @@
 """Plugins by name: from installed packages' entry points, from a decorator, or from a single file.
 
 Listing reads metadata only. A plugin is imported when it is asked for, and an import that fails is an
-error of that plugin alone.
+error of that plugin alone. ``LEUKOKIT_DISABLE_PLUGINS`` switches plugins off: names or packages, separated by
+commas, or ``all`` for every package but leukokit itself.
 """
 
 from __future__ import annotations
@@ -9,11 +10,13 @@ from __future__ import annotations
 import difflib
 import importlib.metadata
 import importlib.util
+import os
+import re
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from leukokit.errors import PluginError
 
@@ -25,10 +28,18 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+DISABLE: Final = "LEUKOKIT_DISABLE_PLUGINS"
+"""Environment variable that names the plugins and packages to leave alone."""
+OWN: Final = "leukokit"
+"""The package whose plugins nobody else can replace or shadow."""
+
 
 @dataclass(frozen=True, slots=True)
 class PluginRow:
-    """A line of ``leukokit plugins list``; ``error`` is empty when nothing is known to be wrong."""
+    """A line of ``leukokit plugins list``.
+
+    ``error`` is empty when nothing is known to be wrong; ``disabled`` is whether the environment says so.
+    """
 
     name: str
     kind: str
@@ -36,6 +47,12 @@ class PluginRow:
     package: str
     target: str
     error: str = ""
+    disabled: bool = False
+
+    @property
+    def status(self) -> str:
+        """``disabled``, the error, or ``ok``."""
+        return "disabled" if self.disabled else self.error or "ok"
 
 
 class Registry(Generic[T]):
@@ -58,52 +75,63 @@ class Registry(Generic[T]):
             PluginError: the name is taken, or the class does not keep the contract.
         """
         name = getattr(plugin, "name", "")
-        self._check(plugin, str(name))
+        self.check(plugin, str(name))
         if name in self._registered and self._registered[name] is not plugin:
             raise PluginError(f"{self.kind} '{name}' is registered already; give yours another name")
-        if any(entry.name == name for entry in self._entries()):
+        if any(entry.name == name for entry in self._enabled()):
             raise PluginError(f"{self.kind} '{name}' exists in an installed package; give yours another name")
         self._registered[str(name)] = plugin
         return plugin
 
+    def registered(self) -> list[type[T]]:
+        """Plugins that came by the decorator, sorted by name."""
+        return [self._registered[name] for name in sorted(self._registered)]
+
     def names(self) -> list[str]:
-        """All names, sorted; imports nothing."""
-        return sorted({entry.name for entry in self._entries()} | set(self._registered))
+        """All names that can be asked for, sorted; imports nothing."""
+        return sorted({row.name for row in self.rows() if not row.disabled})
 
     def rows(self) -> Iterator[PluginRow]:
         """One row a plugin, sorted by name; imports no plugin."""
-        entries = sorted(self._entries(), key=lambda entry: (entry.name, entry.value))
-        taken = [entry.name for entry in entries]
-        for entry in entries:
-            package = entry.dist.name if entry.dist else "?"
+        disabled = _disabled()
+        enabled = [entry.name for entry in self._enabled()]
+        own = {entry.name for entry in self._enabled() if _package(entry) == OWN}
+        for entry in sorted(self._entries(), key=lambda entry: (entry.name, entry.value)):
+            package = _package(entry)
             version = entry.dist.version if entry.dist else "?"
+            off = _is_off(entry.name, package, disabled)
             error = ""
-            if taken.count(entry.name) > 1:
-                error = f"the name is used {taken.count(entry.name)} times; uninstall all packages but one"
-            elif not _module_exists(module := entry.value.partition(":")[0].strip()):
+            if off:
+                pass
+            elif entry.name in own:
+                error = "" if package == OWN else f"the name is {OWN}'s own; rename it"
+            elif (times := enabled.count(entry.name)) > 1:
+                error = f"the name is used {times} times; uninstall all packages but one"
+            module = entry.value.partition(":")[0].strip()
+            if not error and not off and not _module_exists(module):
                 error = f"no module '{module}'; reinstall {package}"
-            yield PluginRow(entry.name, self.kind, version, package, entry.value, error)
+            yield PluginRow(entry.name, self.kind, version, package, entry.value, error, off)
         for name, plugin in sorted(self._registered.items()):
             version = str(getattr(plugin, "version", "?"))
-            yield PluginRow(name, self.kind, version, "(file)", f"{plugin.__module__}:{plugin.__qualname__}")
+            target = f"{plugin.__module__}:{plugin.__qualname__}"
+            yield PluginRow(name, self.kind, version, "(file)", target, "", name in disabled)
 
     def get(self, name: str) -> type[T]:
-        """The plugin's class.
+        """The plugin's class; where a stranger's bears the name of one of leukokit's own, leukokit's.
 
         Raises:
-            PluginError: unknown name (says what there is, the nearest first), a name used twice, an import
-                that fails (with its cause), or a class that does not keep the contract.
+            PluginError: unknown name (says what there is, the nearest first), a name used twice, a plugin
+                that is disabled, an import that fails (with its cause), or a class that does not keep the
+                contract.
         """
-        if name in self._registered:
+        if name in self._registered and name not in _disabled():
             return self._registered[name]
-        entries = [entry for entry in self._entries() if entry.name == name]
+        entries = [entry for entry in self._enabled() if entry.name == name]
         if not entries:
-            names = self.names()
-            near = difflib.get_close_matches(name, names, n=max(1, len(names)), cutoff=0.4)
-            ordered = ", ".join([*near, *(other for other in names if other not in near)]) or "none"
-            raise PluginError(f"no {self.kind} is called '{name}'; there are: {ordered}")
+            raise self._not_there(name)
+        entries = [entry for entry in entries if _package(entry) == OWN] or entries
         if len(entries) > 1:
-            packages = ", ".join(sorted({entry.dist.name if entry.dist else "?" for entry in entries}))
+            packages = ", ".join(sorted({_package(entry) for entry in entries}))
             raise PluginError(f"{self.kind} '{name}' comes from several packages ({packages}); keep one")
         try:
             plugin = entries[0].load()
@@ -113,14 +141,16 @@ class Registry(Generic[T]):
             raise PluginError(
                 f"{self.kind} '{name}' ({entries[0].value}) does not import: {cause}"
             ) from error
-        self._check(plugin, name)
-        return plugin  # type: ignore[no-any-return]  # an entry point may hold anything; _check has looked
+        self.check(plugin, name)
+        return plugin  # type: ignore[no-any-return]  # an entry point may hold anything; check has looked
 
-    def _entries(self) -> list[importlib.metadata.EntryPoint]:
-        return list(importlib.metadata.entry_points(group=self.group))
+    def check(self, plugin: Any, name: str) -> None:
+        """Whether a class keeps the contract, as far as its declarations tell.
 
-    def _check(self, plugin: Any, name: str) -> None:
-        from leukokit.plugin import API_VERSION, PluginParams
+        Raises:
+            PluginError: it does not; says which, and how.
+        """
+        from leukokit.plugin import PluginParams
 
         module, _, attribute = self.base.partition(":")
         base = getattr(importlib.import_module(module), attribute)
@@ -133,13 +163,29 @@ class Registry(Generic[T]):
                 raise PluginError(f"{said} declares no '{attribute}'")
         if candidate.name != name:
             raise PluginError(f"{said} calls itself '{candidate.name}'; the two names must be one")
-        if str(candidate.api_version).split(".")[0] != API_VERSION.split(".")[0]:
-            raise PluginError(
-                f"{said} is written for plugin API {candidate.api_version}, this is {API_VERSION}; "
-                "install a release of it that fits"
-            )
+        if problem := _api_problem(candidate.api_version):
+            raise PluginError(f"{said} {problem}")
         if not (isinstance(candidate.Params, type) and issubclass(candidate.Params, PluginParams)):
             raise PluginError(f"{said}: Params must derive from leukokit.plugin.PluginParams")
+
+    def _entries(self) -> list[importlib.metadata.EntryPoint]:
+        return list(importlib.metadata.entry_points(group=self.group))
+
+    def _enabled(self) -> list[importlib.metadata.EntryPoint]:
+        disabled = _disabled()
+        return [entry for entry in self._entries() if not _is_off(entry.name, _package(entry), disabled)]
+
+    def _not_there(self, name: str) -> PluginError:
+        off = [row.package for row in self.rows() if row.name == name and row.disabled]
+        if off:
+            return PluginError(
+                f"{self.kind} '{name}' of {off[0]} is disabled by {DISABLE}; "
+                "take it out of that variable to use it"
+            )
+        names = self.names()
+        near = difflib.get_close_matches(name, names, n=max(1, len(names)), cutoff=0.4)
+        ordered = ", ".join([*near, *(other for other in names if other not in near)]) or "none"
+        return PluginError(f"no {self.kind} is called '{name}'; there are: {ordered}")
 
 
 detectors: Registry[Detector] = Registry("detector", "leukokit.detectors", "leukokit.detectors.base:Detector")
@@ -153,8 +199,11 @@ writers: Registry[Writer] = Registry("writer", "leukokit.writers", "leukokit.wri
 ALL: tuple[Registry[Any], ...] = (detectors, graph_builders, classifiers, writers)
 
 
-def load_file(path: Path) -> None:
+def load_file(path: Path) -> list[type[Any]]:
     """Run a user's Python file, so that the plugins it decorates are registered.
+
+    Returns:
+        The classes that it registered, sorted by kind and name.
 
     Raises:
         PluginError: no such file, or it raises (with its cause).
@@ -167,12 +216,14 @@ def load_file(path: Path) -> None:
         raise PluginError(f"{path}: not a Python file; a plugin file ends in .py")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    before = {id(plugin) for registry in ALL for plugin in registry.registered()}
     try:
         spec.loader.exec_module(module)
     except PluginError:
         raise
     except (Exception, SystemExit) as error:
         raise PluginError(f"{path}: {_cause(error)}") from error
+    return [plugin for registry in ALL for plugin in registry.registered() if id(plugin) not in before]
 
 
 def _cause(error: BaseException) -> str:
@@ -185,3 +236,37 @@ def _module_exists(module: str) -> bool:
         return importlib.util.find_spec(module.partition(".")[0]) is not None
     except (ImportError, ValueError):
         return False
+
+
+def _disabled() -> frozenset[str]:
+    return frozenset(word.strip() for word in os.environ.get(DISABLE, "").split(",")) - {""}
+
+
+def _is_off(name: str, package: str, disabled: frozenset[str]) -> bool:
+    if name in disabled or _plain(package) in map(_plain, disabled):
+        return True
+    return "all" in disabled and package != OWN
+
+
+def _package(entry: importlib.metadata.EntryPoint) -> str:
+    return entry.dist.name if entry.dist else "?"
+
+
+def _plain(package: str) -> str:
+    # Installers take these spellings for one name (PEP 503).
+    return re.sub(r"[-_.]+", "-", package).lower()
+
+
+def _api_problem(wanted: Any) -> str:
+    """What is wrong with the version of the contracts that a plugin asks for; empty where it fits."""
+    from leukokit.plugin import API_VERSION
+
+    if not isinstance(wanted, str) or not re.fullmatch(r"[0-9]+\.[0-9]+", wanted):
+        return f"declares api_version {wanted!r}; it must be a text of two numbers, such as '{API_VERSION}'"
+    major, minor = (int(part) for part in wanted.split("."))
+    own_major, own_minor = (int(part) for part in API_VERSION.split("."))
+    if major != own_major:
+        return f"is written for plugin API {wanted}, this is {API_VERSION}; install a release of it that fits"
+    if minor > own_minor:
+        return f"needs plugin API {wanted}, this is {API_VERSION}; install a newer leukokit"
+    return ""
