@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import typer
 
@@ -14,6 +14,13 @@ if TYPE_CHECKING:
 
     from leukokit.batch.tables import Totals
     from leukokit.inputs import FoundImage
+
+
+SHORT: Final = {
+    **{"neutrophil": "neut.", "lymphocyte": "lymph.", "monocyte": "mono.", "eosinophil": "eos."},
+    **{"basophil": "baso.", "immature granulocyte": "IG", "erythroblast": "NRBC", "unclassified": "unclass."},
+}
+"""What laboratories write above narrow columns."""
 
 
 class Journal:
@@ -128,7 +135,8 @@ def conclude(
 
     _print_totals(console, totals, target)
     names = [*FILES, *(["cells.parquet"] if parquet else [])]
-    typer.echo(f"wrote {out}/{', '.join(names)}", err=quiet)
+    if not quiet:
+        typer.echo(f"wrote {out}/{', '.join(names)}")
 
 
 def _print_totals(console: Console, totals: Totals, target: int | None) -> None:
@@ -140,8 +148,9 @@ def _print_totals(console: Console, totals: Totals, target: int | None) -> None:
     rows = [*sorted(totals.groups.items()), ("all images", totals.whole)]
     classes = list(totals.whole.classes)
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("", "images", "failed", "leukocytes", *classes, *(["still needed"] if target else [])):
-        table.add_column(title, justify="right" if title else "left")
+    short = [SHORT.get(name, name) for name in classes]
+    for title in ("", "images", "failed", "leuko.", *short, *(["lacking"] if target else [])):
+        table.add_column(title, justify="right" if title else "left", no_wrap=bool(title))
     for name, group in rows[:20] + rows[-1:] if len(rows) > 21 else rows:
         figures = [group.images, group.failed, group.kinds["leukocyte"], *(group.classes[c] for c in classes)]
         needed = [str(still_needed(group.count, target))] if target else []
