@@ -145,7 +145,7 @@ def _print_totals(console: Console, totals: Totals, target: int | None) -> None:
 
     from leukokit.batch.tables import still_needed
 
-    rows = [*sorted(totals.groups.items()), ("all images", totals.whole)]
+    rows = [*sorted(totals.groups.items()), ("all", totals.whole)]
     classes = list(totals.whole.classes)
     table = Table(box=None, header_style="bold", pad_edge=False)
     short = [SHORT.get(name, name) for name in classes]
