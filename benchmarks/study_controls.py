@@ -25,7 +25,6 @@ from leukokit.training.classifier import (
     ViewDataset,
     build,
     cell_descriptors,
-    frozen_parts,
 )
 from leukokit.training.hybrid import HybridRecipe, Scenes, context_logits, start, varied_features
 from leukokit.training.labelled import LabelledCell, builder_of, plain_views, training_cells
@@ -170,7 +169,7 @@ def joint_logits(
     scenes, vectors = make_scenes(cells, builder), cell_descriptors(cells, recipe.graph)
     cnn = build(recipe, vectors).to(memory_format=torch.channels_last)
     network = _Joint(cnn, start(context, scenes).network)
-    state = TrainingState(network, recipe, frozen_parts(cnn, recipe.frozen_blocks))
+    state = TrainingState(network, recipe, recipe.plugin.frozen_parts(cnn, recipe.frozen_blocks))
     supply = _Numbered(cells, vectors, recipe)
     blank = np.zeros((len(cells), 320), np.float32)
     for crops, numbers, labels in DataLoader(supply, recipe.batch):

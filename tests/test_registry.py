@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from leukokit.errors import PluginError
-from leukokit.registry import PluginRow, Registry, load_file, writers
+from leukokit.registry import DISABLE, PluginRow, Registry, load_file, writers
 from leukokit.writers.base import Writer
 
 HEAVY = ("torch", "ultralytics", "matplotlib", "cv2", "supervision", "pandas", "scipy")
@@ -190,7 +190,13 @@ def test_a_package_without_its_module_is_a_row_with_an_error(
         (source("other"), "calls itself 'other'"),
         (source("acme", extra='api_version = "2.0"'), "written for plugin API 2.0, this is 1."),
         (source("acme", extra='api_version = "10.0"'), "written for plugin API 10.0, this is 1."),
-        (source("acme", extra="api_version = 2"), "written for plugin API 2, this is 1."),
+        (source("acme", extra='api_version = "0.9"'), "written for plugin API 0.9, this is 1."),
+        (source("acme", extra='api_version = "1.99"'), "needs plugin API 1.99, this is 1."),
+        (source("acme", extra="api_version = 1.0"), "declares api_version 1.0; it must be a text"),
+        *[
+            (source("acme", extra=f"api_version = {text!r}"), f"declares api_version {text!r}")
+            for text in ("1", "1.0.0", "v1.0", "1.x", "-1.0", "", "1.0\n", "\u0661.\u0660")
+        ],
         (source("acme", extra="Params = dict"), "Params must derive"),
         (source("acme", extra="Params = {}"), "Params must derive"),
     ],
@@ -202,10 +208,95 @@ def test_a_plugin_that_breaks_the_contract_is_told_how(
     assert said in refusal(registry, "acme")
 
 
-def test_another_minor_version_of_the_contract_is_welcome(site: Site, registry: Registry[Writer]) -> None:
-    later = source("acme", extra='api_version = "1.99"')
-    site.install("acme-later", {"acme": "acme_later:Thing"}, {"acme_later": later})
-    assert registry.get("acme").api_version == "1.99"
+@pytest.mark.parametrize(
+    ("ours", "wanted", "said"),
+    [
+        ("1.4", "1.4", ""),
+        ("1.4", "1.0", ""),
+        ("1.10", "1.9", ""),
+        ("1.9", "1.10", "needs plugin API 1.10, this is 1.9; install a newer leukokit"),
+        ("2.0", "1.9", "is written for plugin API 1.9, this is 2.0; install a release of it that fits"),
+        ("2.3", "2.1", ""),
+    ],
+)
+def test_which_versions_of_the_contract_are_welcome(
+    site: Site, registry: Registry[Writer], monkeypatch: pytest.MonkeyPatch, ours: str, wanted: str, said: str
+) -> None:
+    monkeypatch.setattr("leukokit.plugin.API_VERSION", ours)
+    site.install(
+        "acme-now",
+        {"acme": "acme_now:Thing"},
+        {"acme_now": source("acme", extra=f'api_version = "{wanted}"')},
+    )
+    if said:
+        assert refusal(registry, "acme") == f"writer 'acme' {said}"
+    else:
+        assert registry.get("acme").api_version == wanted
+
+
+def test_nobody_takes_the_name_of_one_of_leukokits_own(site: Site, registry: Registry[Writer]) -> None:
+    site.install("acme-json", {"json": "acme_json:Thing"}, {"acme_json": source("json")})
+    errors = {listed.package: listed.error for listed in registry.rows() if listed.name == "json"}
+    assert errors == {"leukokit": "", "acme-json": "the name is leukokit's own; rename it"}
+    assert registry.get("json").__module__ == "leukokit.writers.json"
+    assert "acme_json" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("disabled", "off"),
+    [
+        ("acme", {"acme"}),
+        ("acme-one", {"acme", "also"}),
+        ("ACME_One", {"acme", "also"}),
+        (" other ,, acme-two", {"other"}),
+        ("acme,json", {"acme", "json"}),
+        ("all", {"acme", "also", "other"}),
+        ("leukokit", {"coco", "csv", "geojson", "graphml", "json", "png", "yolo"}),
+        ("", set()),
+        ("nobody", set()),
+    ],
+)
+def test_plugins_can_be_switched_off(
+    site: Site, registry: Registry[Writer], monkeypatch: pytest.MonkeyPatch, disabled: str, off: set[str]
+) -> None:
+    module = source("acme") + source("also", "Also") + source("other", "Other")
+    site.install("acme-one", {"acme": "acme_all:Thing", "also": "acme_all:Also"}, {"acme_all": module})
+    site.install("acme-two", {"other": "acme_all:Other"}, {})
+    before = set(registry.names())
+    monkeypatch.setenv(DISABLE, disabled)
+    own = {row.name for row in registry.rows() if row.package in ("leukokit", "acme-one", "acme-two")}
+    assert {row.name for row in registry.rows() if row.disabled and row.name in own} == off
+    assert {row.status for row in registry.rows() if row.name in off} <= {"disabled"}
+    assert set(registry.names()) & own == (before & own) - off
+    for name in off:
+        message = refusal(registry, name)
+        assert f"writer '{name}' of " in message and f"is disabled by {DISABLE}" in message
+    for name in own - off:
+        assert registry.get(name).name == name
+
+
+def test_switching_one_of_two_off_makes_the_other_usable(
+    site: Site, registry: Registry[Writer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.install("acme-one", {"acme": "acme_one:Thing"}, {"acme_one": source("acme")})
+    site.install("acme-two", {"acme": "acme_two:Thing"}, {"acme_two": source("acme")})
+    monkeypatch.setenv(DISABLE, "acme-two")
+    assert registry.get("acme").__module__ == "acme_one"
+    assert [row.status for row in registry.rows() if row.name == "acme"] == ["ok", "disabled"]
+
+
+def test_a_file_can_stand_in_for_what_is_switched_off(
+    site: Site, registry: Registry[Writer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.install("acme-one", {"acme": "acme_one:Thing"}, {"acme_one": source("acme")})
+    mine = thing("acme")
+    with pytest.raises(PluginError, match="exists in an installed package"):
+        registry.register(mine)
+    monkeypatch.setenv(DISABLE, "acme-one")
+    assert registry.register(mine) is mine
+    assert registry.get("acme") is mine
+    monkeypatch.setenv(DISABLE, "acme")
+    assert "is disabled" in refusal(registry, "acme")
 
 
 def thing(name: str, **attributes: Any) -> type[Writer]:
@@ -252,7 +343,7 @@ DECORATED = "from leukokit.registry import writers\n" + source("acme-file").repl
 def test_a_single_file_brings_its_plugins(tmp_path: Path, house: Registry[Writer]) -> None:
     path = tmp_path / "my plugin.py"
     path.write_text(DECORATED)
-    load_file(path)
+    assert [plugin.name for plugin in load_file(path)] == ["acme-file"]
     assert house.get("acme-file").version == "3.2"
     assert row(house, "acme-file").version == "3.2"
 

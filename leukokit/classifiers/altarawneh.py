@@ -10,8 +10,8 @@ import torch
 from pydantic import Field
 
 from leukokit.classifiers.context import descriptors
-from leukokit.classifiers.loaded import LoadedClassifier, LoadedParams, in_views
-from leukokit.classifiers.networks import AltarawnehNetwork
+from leukokit.classifiers.loaded import CropClassifier, LoadedParams, in_views
+from leukokit.classifiers.networks import ALTARAWNEH_PX, AltarawnehNetwork
 from leukokit.graph import CellGraph
 from leukokit.smear import Smear
 
@@ -24,7 +24,7 @@ class AltarawnehParams(LoadedParams):
     )
 
 
-class AltarawnehClassifier(LoadedClassifier):
+class AltarawnehClassifier(CropClassifier):
     """Two convolutions beside a dense layer on the cell's context descriptor (Altarawneh 2023)."""
 
     name = "altarawneh"
@@ -32,9 +32,19 @@ class AltarawnehClassifier(LoadedClassifier):
     summary = "the seed paper's small CNN beside a 64-vector, which here is the cell's graph context"
     Params = AltarawnehParams
 
-    def build(self) -> AltarawnehNetwork:
+    architecture = "altarawneh"
+    only_px = ALTARAWNEH_PX
+
+    @staticmethod
+    def new_network(classes: int) -> AltarawnehNetwork:
         """The network, with random weights."""
-        return AltarawnehNetwork(len(self.classes))
+        return AltarawnehNetwork(classes)
+
+    @classmethod
+    def begin(cls, network: AltarawnehNetwork, descriptors: npt.NDArray[np.float32]) -> None:
+        """Tell the network the scale of the descriptors."""
+        network.mean.copy_(torch.from_numpy(descriptors.mean(axis=0)))
+        network.deviation.copy_(torch.from_numpy(descriptors.std(axis=0) + 1e-3))
 
     def logits(self, smear: Smear, graph: CellGraph, leukocytes: npt.NDArray[np.int64]) -> torch.Tensor:
         """Logits (M, C), the mean over the views."""

@@ -6,13 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydantic import Field
+from torch import nn
 
-from leukokit.classifiers.loaded import LoadedClassifier, LoadedParams, in_views
+from leukokit.classifiers.loaded import CropClassifier, LoadedParams
 from leukokit.classifiers.networks import CropNetwork
-from leukokit.graph import CellGraph
-from leukokit.smear import Smear
 
 
 class CnnParams(LoadedParams):
@@ -21,7 +19,7 @@ class CnnParams(LoadedParams):
     weights: Path = Field(Path("leukocyte-cnn"), description="name of shipped weights, or a weight file")
 
 
-class CnnClassifier(LoadedClassifier):
+class CnnClassifier(CropClassifier):
     """EfficientNet-Lite0 on crops of each leukocyte, averaged over turned and mirrored views."""
 
     name = "cnn"
@@ -29,14 +27,23 @@ class CnnClassifier(LoadedClassifier):
     summary = "convolutional network on each leukocyte's crop (EfficientNet-Lite0); the baseline"
     Params = CnnParams
 
-    def build(self) -> CropNetwork:
+    architecture = "efficientnet-lite0"
+
+    @staticmethod
+    def new_network(classes: int) -> CropNetwork:
         """The network, with random weights."""
-        return CropNetwork(len(self.classes))
+        return CropNetwork(classes)
 
-    def logits(self, smear: Smear, graph: CellGraph, leukocytes: npt.NDArray[np.int64]) -> torch.Tensor:
-        """Logits (M, C), the mean over the views."""
-        crops = self.crops(smear, graph, leukocytes, None)
-        return torch.cat([self._batch(part) for part in torch.split(crops, self.batch)])
+    @classmethod
+    def begin(cls, network: CropNetwork, descriptors: npt.NDArray[np.float32]) -> None:
+        """Take the published ImageNet weights.
 
-    def _batch(self, crops: torch.Tensor) -> torch.Tensor:
-        return in_views(self.network, crops, self.params.views, self.device)
+        Raises:
+            WeightsError: the package that carries them is not installed.
+        """
+        network.backbone.load_imagenet()
+
+    @classmethod
+    def frozen_parts(cls, network: CropNetwork, blocks: int) -> list[nn.Module]:
+        """The stem and the first blocks; none for 0."""
+        return [network.backbone.stem, *network.backbone.blocks[:blocks]] if blocks else []

@@ -80,7 +80,10 @@ class LoadedClassifier(Classifier):
 
     def provenance(self) -> dict[str, Any]:
         """As every plugin's, with the weights' hash."""
-        return {**super().provenance(), "weights": self.card.name, "sha256": self.card.sha256}
+        stored = super().provenance()
+        # Where the file lies on this machine decides nothing.
+        stored["params"]["weights"] = self.card.name
+        return {**stored, "weights": self.card.name, "sha256": self.card.sha256}
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -140,6 +143,53 @@ class LoadedClassifier(Classifier):
     def features(self, smear: Smear, graph: CellGraph) -> npt.NDArray[np.float32]:
         """``context_features`` of the graph, (N, 21) float32."""
         return context_features(graph, appearance(smear, graph.cells))
+
+
+class CropClassifier(LoadedClassifier):
+    """A classifier whose network looks at each leukocyte's crop; ``leukokit train classifier`` trains it.
+
+    A subclass gives ``new_network`` and, as the default of its parameter ``weights``, a file. Its network
+    takes crops, float32 (B, 3, S, S) RGB in 0..1, and the cells' context descriptors, float32 (B, 64), which
+    it may ignore, and answers with logits (B, classes).
+
+    Attributes:
+        architecture: what the card calls the network.
+        only_px: the one size of crops that the network takes; None where the recipe may choose.
+    """
+
+    architecture: ClassVar[str]
+    only_px: ClassVar[int | None] = None
+
+    @staticmethod
+    @abstractmethod
+    def new_network(classes: int) -> nn.Module:
+        """A network with random weights."""
+
+    @classmethod
+    def begin(cls, network: Any, descriptors: npt.NDArray[np.float32]) -> None:
+        """Give a network what it starts its training from.
+
+        Args:
+            network: as ``new_network`` makes it.
+            descriptors: (N, 64) float32 of the cells that it is to be trained on.
+        """
+
+    @classmethod
+    def frozen_parts(cls, network: Any, blocks: int) -> list[nn.Module]:
+        """Parts that keep their weights in the training, where the recipe wants ``blocks`` of them frozen."""
+        return []
+
+    def build(self) -> nn.Module:
+        """The network, with random weights."""
+        return self.new_network(len(self.classes))
+
+    def logits(self, smear: Smear, graph: CellGraph, leukocytes: npt.NDArray[np.int64]) -> torch.Tensor:
+        """Logits (M, C), the mean over the views."""
+        crops = self.crops(smear, graph, leukocytes, None)
+        return torch.cat([self._answer(part) for part in torch.split(crops, self.batch)])
+
+    def _answer(self, crops: torch.Tensor) -> torch.Tensor:
+        return in_views(self.network, crops, self.params.views, self.device)
 
 
 def ready(network: N, path: Path, device: str) -> N:

@@ -45,6 +45,9 @@ def doctor() -> None:
         line(name, value, problem)
     for registry in ALL:
         for row in registry.rows():
+            if row.disabled:
+                line(f"{row.kind} {row.name}", f"{row.version} ({row.package}), disabled")
+                continue
             problem = row.error
             if not problem:
                 try:

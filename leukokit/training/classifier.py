@@ -1,4 +1,4 @@
-"""Training the classifiers that look at crops: ``cnn`` and ``altarawneh``.
+"""Training the classifiers that look at crops: ``cnn``, ``altarawneh``, and those of other packages.
 
 Laboratories and classes are drawn by their rarity, views are varied beyond what one laboratory shows, and
 what is kept is the running average of the weights: three things that decide how a classifier does on a
@@ -11,7 +11,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,10 +20,10 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from leukokit.classifiers.context import context_features, descriptors
-from leukokit.classifiers.loaded import DEFAULT_VIEWS, to_input, turned
-from leukokit.classifiers.networks import ALTARAWNEH_PX, AltarawnehNetwork, CropNetwork
+from leukokit.classifiers.loaded import DEFAULT_VIEWS, CropClassifier, to_input, turned
 from leukokit.config import PluginChoice
 from leukokit.errors import ConfigError
+from leukokit.registry import classifiers
 from leukokit.training.cells import REACH
 from leukokit.training.crops import Variation, varied_view
 from leukokit.training.labelled import (
@@ -42,9 +41,9 @@ from leukokit.weights.files import save_weights
 
 
 class ClassifierRecipe(LabelledCellsRecipe):
-    """What ``leukokit train classifier --config`` reads for ``cnn`` and ``altarawneh``."""
+    """What ``leukokit train classifier --config`` reads for every classifier but ``hybrid``."""
 
-    classifier: Literal["cnn", "altarawneh"]
+    classifier: str = Field(description="a classifier plugin that looks at crops")
     graph: PluginChoice = Field(default_factory=lambda: PluginChoice(name="knn"))
     crop_px: int = Field(80, description="side of a crop; 64 for altarawneh")
     cover: float = Field(1.3, le=REACH, description="side of a crop in longer sides of the cell's box")
@@ -52,6 +51,21 @@ class ClassifierRecipe(LabelledCellsRecipe):
     frozen_blocks: int = Field(3, description="first blocks of the backbone that keep their ImageNet weights")
     hue: float = Field(0.0, description="spread of the turn of the stain about grey, radians")
     workers: int = Field(2, description="processes that cut views")
+
+    @property
+    def plugin(self) -> type[CropClassifier]:
+        """The classifier that is trained.
+
+        Raises:
+            PluginError: there is none of that name.  ConfigError: it is none that looks at crops.
+        """
+        plugin = classifiers.get(self.classifier)
+        if not issubclass(plugin, CropClassifier):
+            raise ConfigError(
+                f"classifier '{self.classifier}' is no leukokit.classifiers.loaded.CropClassifier: "
+                "this command cannot train it"
+            )
+        return plugin
 
 
 def cell_descriptors(cells: list[LabelledCell], graph: PluginChoice) -> npt.NDArray[np.float32]:
@@ -98,34 +112,23 @@ class ViewDataset(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         return torch.from_numpy(view).permute(2, 0, 1), torch.from_numpy(self.vectors[number]), cell.label
 
 
-def build(recipe: ClassifierRecipe, vectors: npt.NDArray[np.float32]) -> CropNetwork | AltarawnehNetwork:
+def build(recipe: ClassifierRecipe, vectors: npt.NDArray[np.float32]) -> nn.Module:
     """The recipe's network with its first weights, which the recipe's seed and nothing else decides.
 
     Args:
         recipe: the network's kind and size.
-        vectors: (N, 64) float32, descriptors of the training cells, whose scale the network is to know.
+        vectors: (N, 64) float32, descriptors of the training cells.
 
     Raises:
         ConfigError: a crop size that the network does not take.  WeightsError: no ImageNet weights.
     """
+    plugin = recipe.plugin
+    if plugin.only_px not in (None, recipe.crop_px):
+        raise ConfigError(f"crop_px: {recipe.crop_px}: the network of '{plugin.name}' takes {plugin.only_px}")
     torch.manual_seed(recipe.seed)
-    if recipe.classifier == "cnn":
-        network = CropNetwork(len(recipe.classes))
-        network.backbone.load_imagenet()
-        return network
-    if recipe.crop_px != ALTARAWNEH_PX:
-        raise ConfigError(f"crop_px: {recipe.crop_px}: the network of 'altarawneh' takes {ALTARAWNEH_PX}")
-    own = AltarawnehNetwork(len(recipe.classes))
-    own.mean.copy_(torch.from_numpy(vectors.mean(axis=0)))
-    own.deviation.copy_(torch.from_numpy(vectors.std(axis=0) + 1e-3))
-    return own
-
-
-def frozen_parts(network: nn.Module, blocks: int) -> list[nn.Module]:
-    """The stem and first blocks that keep their weights and statistics; none for 0."""
-    if not isinstance(network, CropNetwork) or not blocks:
-        return []
-    return [network.backbone.stem, *network.backbone.blocks[:blocks]]
+    network = plugin.new_network(len(recipe.classes))
+    plugin.begin(network, vectors)
+    return network
 
 
 def train_classifier(
@@ -149,7 +152,7 @@ def train_classifier(
     report(f"{len(cells)} cells to train on, {len(held)} held back to calibrate")
     vectors = cell_descriptors(cells, recipe.graph)
     network = build(recipe, vectors).to(device).to(memory_format=torch.channels_last)
-    state = TrainingState(network, recipe, frozen_parts(network, recipe.frozen_blocks))
+    state = TrainingState(network, recipe, recipe.plugin.frozen_parts(network, recipe.frozen_blocks))
     if resume:
         state.load(out / "state.pt")
     supply = ViewDataset(cells, vectors, recipe)
@@ -172,7 +175,7 @@ def train_classifier(
         command,
         cells + held,
         calibration,
-        architecture="efficientnet-lite0" if recipe.classifier == "cnn" else "altarawneh",
+        architecture=recipe.plugin.architecture,
         crop_px=recipe.crop_px,
         cover=recipe.cover,
         nucleus=recipe.nucleus,

@@ -1,17 +1,25 @@
-"""The recipe of any built-in classifier; its key ``classifier`` says of which."""
+"""The recipe of any classifier that can be trained; its key ``classifier`` says of which."""
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel, RootModel, model_validator
+from pydantic import BaseModel, RootModel, field_validator, model_validator
 
+from leukokit.registry import classifiers
 from leukokit.training.classifier import ClassifierRecipe
 from leukokit.training.hybrid import HybridRecipe
 
 
 class _Named(BaseModel):
-    classifier: Literal["cnn", "altarawneh", "hybrid"]
+    classifier: str
+
+    @field_validator("classifier")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if name not in classifiers.names():
+            raise ValueError(f"no classifier is called '{name}'; there are: {', '.join(classifiers.names())}")
+        return name
 
 
 class AnyClassifierRecipe(RootModel[ClassifierRecipe | HybridRecipe]):

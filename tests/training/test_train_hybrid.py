@@ -299,13 +299,13 @@ def test_a_recipe_says_which_classifier_it_is_of(tmp_path: Path) -> None:
     for name, kind in kinds.items():
         assert type(load_settings(AnyClassifierRecipe, configs / f"{name}.yaml").root) is kind
     for assigned, said in (
-        ("classifier=resnet", "classifier: input should be 'cnn', 'altarawneh' or 'hybrid'"),
+        ("classifier=resnet", "classifier: value error, no classifier is called 'resnet'; there are: "),
         ("classifier=cnn", "cnn: extra inputs are not permitted"),
         ("steps=many", "steps: input should be a valid integer, unable to parse string as an integer"),
     ):
         with pytest.raises(ConfigError) as error:
             load_settings(AnyClassifierRecipe, configs / "hybrid.yaml", [assigned])
-        assert str(error.value) == f"{configs / 'hybrid.yaml'}: {said}"
+        assert str(error.value).startswith(f"{configs / 'hybrid.yaml'}: {said}")
     (tmp_path / "x.yaml").write_text("name: x\n")
     with pytest.raises(ConfigError, match=r"x\.yaml: classifier: field required"):
         load_settings(AnyClassifierRecipe, tmp_path / "x.yaml")
@@ -338,4 +338,4 @@ def test_the_command_trains_it_and_goes_on(
     code, said, err = run(capfd, "--out", tmp_path, *sets, "--resume")
     assert (code, err) == (0, "") and "the CNN looks at" not in said and path.read_bytes() == first
     code, said, err = run(capfd, "--out", tmp_path, "--set", "classifier=resnet")
-    assert (code, said) == (2, "") and err.count("\n") == 1 and "'cnn', 'altarawneh' or 'hybrid'" in err
+    assert (code, said) == (2, "") and err.count("\n") == 1 and "no classifier is called 'resnet'" in err

@@ -1,0 +1,18 @@
+"""The conformance kit for plugin authors: does a plugin keep its contract, on every input that occurs?
+
+From a shell, ``leukokit plugins check NAME-or-PATH``. From a test of the plugin's own::
+
+    import pytest
+    from leukokit.testing import checks
+
+    @pytest.mark.parametrize("check", checks(MyClassifier), ids=str)
+    def test_contract(check):
+        check.run()
+
+Everything that the plugin is shown is drawn by code; nothing is fetched, and no GPU is asked for.
+"""
+
+from leukokit.testing.check import TIME_LIMIT, Check
+from leukokit.testing.kit import Outcome, Report, checks, run_checks
+
+__all__ = ["TIME_LIMIT", "Check", "Outcome", "Report", "checks", "run_checks"]

@@ -1,0 +1,158 @@
+"""One check, and the plugin that checks are made of."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from leukokit.errors import LeukokitError, PluginError
+from leukokit.plugin import PluginParams
+from leukokit.time_limit import TimeLimit
+
+TIME_LIMIT: Final = 60.0
+"""Seconds that a check may take."""
+
+
+class Hang(PluginError):
+    """A plugin did not come to an end within the time limit of a check."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that a plugin must do.
+
+    Attributes:
+        name: what is checked.
+        plugin: kind and name of the plugin, for messages.
+        seconds: what it may take.
+        source: file that the plugin is written in, where there is one.
+    """
+
+    name: str
+    plugin: str
+    seconds: float
+    body: Callable[[], None] = field(repr=False)
+    source: str | None = field(default=None, repr=False)
+
+    def run(self) -> None:
+        """Do it.
+
+        Raises:
+            AssertionError: the plugin breaks its contract; one line that says how.
+            PluginError: the plugin raised, with what and where, or took longer than the limit.
+        """
+        ended = False
+
+        def whole() -> None:
+            nonlocal ended
+            try:
+                self.body()
+            finally:
+                ended = True
+
+        said = f"{self.plugin}: {self.name}"
+        try:
+            TimeLimit(self.seconds).run(whole)
+        except AssertionError as error:
+            raise AssertionError(f"{said}: {one_line(error)}") from error
+        except TimeoutError as error:
+            if not ended:
+                raise Hang(f"{said}: did not end within {self.seconds:g} s") from error
+            raise PluginError(f"{said}: {raised(error, self.source)}") from error
+        except (Exception, SystemExit) as error:
+            raise PluginError(f"{said}: {raised(error, self.source)}") from error
+
+    def __str__(self) -> str:
+        return self.name
+
+
+class Subject:
+    """A plugin under test: makes its instances.
+
+    Args:
+        kind: as its registry calls it.
+        plugin: the class.
+        params: values of its parameters, or the parameters themselves; None for the defaults.
+    """
+
+    def __init__(self, kind: str, plugin: type[Any], params: PluginParams | dict[str, Any] | None) -> None:
+        self.kind, self.plugin, self.given = kind, plugin, params
+        self._idle: Any = None
+
+    def __str__(self) -> str:
+        return f"{self.kind} '{getattr(self.plugin, 'name', self.plugin.__qualname__)}'"
+
+    def params(self) -> PluginParams:
+        """Parameters, as a user's values become them."""
+        if isinstance(self.given, PluginParams):
+            return self.given
+        parsed: PluginParams = self.plugin.parse(self.given or {})
+        return parsed
+
+    def fresh(self) -> Any:
+        """A new instance; on the CPU, where it is of a kind that has a device."""
+        if self.kind == "graph builder":
+            return self.plugin(self.params())
+        return self.plugin(self.params(), "cpu")
+
+    def writer(self, out: Path) -> Any:
+        """A new writer."""
+        return self.plugin(out, self.params())
+
+    def check(self, name: str, seconds: float, body: Callable[[Any], None]) -> Check:
+        """A check of an instance; one that did not end in time is not used again."""
+
+        def with_instance() -> None:
+            # Reading weights takes longer than most checks: an instance is handed on from one to the next.
+            instance, self._idle = self._idle, None
+            if instance is None:
+                instance = self.fresh()
+            try:
+                body(instance)
+            finally:
+                self._idle = instance
+
+        return self.bare(name, seconds, with_instance)
+
+    def bare(self, name: str, seconds: float, body: Callable[[], None]) -> Check:
+        """A check that makes what it needs itself."""
+        source = getattr(sys.modules.get(self.plugin.__module__), "__file__", None)
+        return Check(name, str(self), seconds, body, source)
+
+
+def require(condition: object, message: str) -> None:
+    """Fail the check where the condition does not hold.
+
+    Raises:
+        AssertionError: with the message.
+    """
+    if not condition:
+        raise AssertionError(message)
+
+
+def refuses(call: Callable[[], object], kinds: tuple[type[Exception], ...]) -> bool:
+    """Whether a call raises one of these."""
+    try:
+        call()
+    except kinds:
+        return True
+    return False
+
+
+def one_line(error: object) -> str:
+    """A message without its line breaks."""
+    return " ".join(str(error).split())
+
+
+def raised(error: BaseException, source: str | None) -> str:
+    """What was raised, and in which line of the plugin's file."""
+    if isinstance(error, LeukokitError):
+        return one_line(error)
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if frame.filename == source]
+    where = f" ({Path(own[-1].filename).name}, line {own[-1].lineno})" if own else ""
+    return f"raised {one_line(f'{type(error).__name__}: {error}')}{where}"

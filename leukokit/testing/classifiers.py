@@ -1,0 +1,165 @@
+"""Checks of a classifier."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from leukokit.graph import CellGraph
+from leukokit.smear import Smear
+from leukokit.taxonomy import LEUKOCYTE, UNCLASSIFIED
+from leukokit.testing import samples
+from leukokit.testing.check import Check, Subject, require
+from leukokit.testing.declarations import instance_checks, pickled
+from leukokit.testing.guards import no_gpu, no_network
+
+TOLERANCE = 1e-4
+"""By which two answers to one question may differ, since batches add up in another order."""
+SUM_TOLERANCE = 1e-3
+"""By which a row may miss one; what ``leukokit.cells.Labelling`` accepts."""
+
+Floats = npt.NDArray[np.float32]
+
+
+def classifier_checks(subject: Subject, seconds: float) -> Iterator[Check]:
+    """All checks of a classifier but those of its declarations."""
+
+    def offline() -> None:
+        with no_network() as tried:
+            _drawn(subject.fresh())
+        require(not tried, f"asks the network for {', '.join(tried[:3])}")
+
+    def pickles() -> None:
+        instance = subject.fresh()
+        copy = pickled(instance)
+        _same(answer(copy, *_fields()), answer(instance, *_fields()), "a pickled copy's answer")
+
+    # First, while nothing is cached yet.
+    yield subject.bare("works without network", seconds, offline)
+    yield from instance_checks(subject, seconds)
+    yield subject.check("classes and limit", seconds, _classes)
+    yield subject.check("no graphs", seconds, _no_graphs)
+    for name in samples.arrangements():
+        yield subject.check(name, seconds, partial(_arrangement, name=name))
+    yield subject.check("a smear of one pixel", seconds, _one_pixel)
+    yield subject.check("cells without links", seconds, _unlinked)
+    yield subject.check("a drawn smear", seconds, _drawn)
+    yield subject.check("a standardised smear", seconds, _standardized)
+    yield subject.check("a batch is answered as its graphs alone, in order", seconds, _in_order)
+    yield subject.check("the same answer twice", seconds, lambda plugin: _deterministic(plugin, subject))
+    yield subject.check("smears and graphs are left as they were", seconds, _unchanged)
+    yield subject.check("stays on the CPU", seconds, _on_cpu)
+    yield subject.bare("a new instance pickles", seconds, pickles)
+
+
+def answer(plugin: Any, smears: Sequence[Smear], graphs: Sequence[CellGraph]) -> list[Floats]:
+    """The probabilities that a classifier gives, their form checked.
+
+    Raises:
+        AssertionError: they are not what the contract says.
+    """
+    found = plugin.classify(smears, graphs)
+    require(isinstance(found, list), f"classify returned {type(found).__name__}, not a list")
+    require(len(found) == len(graphs), f"classify returned {len(found)} answers for {len(graphs)} graphs")
+    for rows, graph in zip(found, graphs, strict=True):
+        _form(rows, graph, len(plugin.classes))
+    return list(found)
+
+
+def _form(rows: Any, graph: CellGraph, classes: int) -> None:
+    require(
+        isinstance(rows, np.ndarray), f"classify returned {type(rows).__name__} for a graph, not an array"
+    )
+    shape = (len(graph), classes)
+    require(rows.shape == shape, f"shape {rows.shape}, not {shape}: a row a node, a column a class")
+    require(rows.dtype == np.float32, f"probabilities are {rows.dtype}, not float32")
+    require(np.isfinite(rows).all(), "probabilities are not finite (NaN?)")
+    require((rows >= 0).all(), "a probability is negative")
+    leukocyte = graph.cells.kinds == LEUKOCYTE
+    sums = rows.sum(axis=1)
+    wrong = sums[leukocyte][np.abs(sums[leukocyte] - 1) > SUM_TOLERANCE]
+    require(not len(wrong), f"the row of a leukocyte sums to {wrong[:1].sum():.4g}, not to 1")
+    require(not rows[~leukocyte].any(), "the row of a cell that is no leukocyte must be all zero")
+
+
+def _fields() -> tuple[list[Smear], list[CellGraph]]:
+    return [samples.smear()], [samples.neighbours(samples.true_cells())]
+
+
+def _classes(plugin: Any) -> None:
+    classes = plugin.classes
+    require(isinstance(classes, tuple), f"classes is {type(classes).__name__}, not a tuple")
+    require(len(classes) > 0, "there are no classes")
+    for name in classes:
+        require(isinstance(name, str) and name.strip() and name.isprintable(), f"class {name!r} is no name")
+        require(name != UNCLASSIFIED, f"'{UNCLASSIFIED}' is what a cell below the limit is called")
+    require(len(set(classes)) == len(classes), "two classes have one name")
+    limit = plugin.limit
+    require(isinstance(limit, int | float) and 0 <= limit <= 1, f"limit is {limit!r}, not a number in 0..1")
+    answer(plugin, *_fields())
+    require(plugin.classes == classes, "classes changed when cells were classified")
+
+
+def _no_graphs(plugin: Any) -> None:
+    require(plugin.classify([], []) == [], "classify([], []) must return []")
+
+
+def _arrangement(plugin: Any, name: str) -> None:
+    answer(plugin, [samples.smear()], [samples.neighbours(samples.arrangements()[name])])
+
+
+def _one_pixel(plugin: Any) -> None:
+    tiny = samples.odd_smears()["one pixel"]
+    answer(plugin, [tiny], [samples.neighbours(samples.arrangements()["two cells"])])
+
+
+def _unlinked(plugin: Any) -> None:
+    answer(plugin, [samples.smear()], [CellGraph.unlinked(samples.true_cells())])
+
+
+def _drawn(plugin: Any) -> None:
+    answer(plugin, *_fields())
+
+
+def _standardized(plugin: Any) -> None:
+    answer(plugin, [samples.standardized()], _fields()[1])
+
+
+def _in_order(plugin: Any) -> None:
+    smears = (samples.smear(1), samples.odd_smears()["white"], samples.smear(2))
+    graphs = (
+        samples.neighbours(samples.true_cells(1)),
+        CellGraph.unlinked(samples.arrangements()["no cell"]),
+        samples.neighbours(samples.true_cells(2)),
+    )
+    alone = [answer(plugin, [smear], [graph])[0] for smear, graph in zip(smears, graphs, strict=True)]
+    _same(answer(plugin, smears, graphs), alone, "a batch's answer")
+
+
+def _deterministic(plugin: Any, subject: Subject) -> None:
+    first = answer(plugin, *_fields())
+    _same(answer(plugin, *_fields()), first, "the second answer")
+    _same(answer(subject.fresh(), *_fields()), first, "another instance's answer")
+
+
+def _unchanged(plugin: Any) -> None:
+    smears, graphs = _fields()
+    answer(plugin, smears, graphs)
+    (smear,), (graph,) = _fields()
+    require(np.array_equal(smears[0].image, smear.image), "the smear's image was changed; work on a copy")
+    same = samples.same_cells(graphs[0].cells, graph.cells) and samples.same(graphs[0].edges, graph.edges)
+    require(same, "the graph's arrays were changed; work on copies")
+
+
+def _on_cpu(plugin: Any) -> None:
+    with no_gpu():
+        answer(plugin, *_fields())
+
+
+def _same(found: list[Floats], expected: list[Floats], what: str) -> None:
+    for number, (one, other) in enumerate(zip(found, expected, strict=True)):
+        require(samples.same(one, other, TOLERANCE), f"{what} differs for graph {number + 1}")

@@ -1,0 +1,171 @@
+"""The checks of a plugin of any kind, and a report of them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+from leukokit.errors import PluginError
+from leukokit.plugin import PluginParams
+from leukokit.registry import ALL, Registry, classifiers, detectors, graph_builders, writers
+from leukokit.testing.check import TIME_LIMIT, Check, Hang, Subject
+from leukokit.testing.classifiers import classifier_checks
+from leukokit.testing.declarations import declaration_checks
+from leukokit.testing.detectors import detector_checks
+from leukokit.testing.graph_builders import graph_builder_checks
+from leukokit.testing.guards import peak_mb
+from leukokit.testing.writers import writer_checks
+
+_OF_KIND: Final[dict[str, Callable[[Subject, float], Iterator[Check]]]] = {
+    detectors.kind: detector_checks,
+    graph_builders.kind: graph_builder_checks,
+    classifiers.kind: classifier_checks,
+    writers.kind: writer_checks,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How one check ended; ``message`` is empty where it passed."""
+
+    name: str
+    passed: bool
+    message: str
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """How all checks of a plugin ended.
+
+    Attributes:
+        plugin: its kind and name.
+        outcomes: one a check, in their order.
+        seconds: of all checks together.
+        peak_mb: largest memory of the process, in MB; None where the system does not tell.
+        grown_mb: by how much the checks raised it.
+    """
+
+    plugin: str
+    outcomes: tuple[Outcome, ...]
+    seconds: float
+    peak_mb: float | None
+    grown_mb: float | None
+
+    @property
+    def passed(self) -> bool:
+        """Whether all checks did."""
+        return all(outcome.passed for outcome in self.outcomes)
+
+
+def checks(
+    plugin: type[Any] | str,
+    params: PluginParams | dict[str, Any] | None = None,
+    kind: str | None = None,
+    seconds: float = TIME_LIMIT,
+) -> list[Check]:
+    """All checks of a plugin. Nothing of it runs before a check does.
+
+    Args:
+        plugin: the class, or the name of one that is installed or registered.
+        params: values for its parameters; None for its defaults.
+        kind: ``detector``, ``graph builder``, ``classifier`` or ``writer``, where a name is of several kinds.
+        seconds: what each check may take.
+
+    Raises:
+        PluginError: no such plugin, several of the name, or a class that is a plugin of no kind.
+    """
+    registry, found = _found(plugin, kind)
+    subject = Subject(registry.kind, found, params)
+    return [*declaration_checks(subject, registry, seconds), *_OF_KIND[registry.kind](subject, seconds)]
+
+
+def run_checks(
+    plugin: type[Any] | str,
+    params: PluginParams | dict[str, Any] | None = None,
+    kind: str | None = None,
+    seconds: float = TIME_LIMIT,
+    each: Callable[[Outcome], None] = lambda outcome: None,
+) -> Report:
+    """Run all checks of a plugin, and measure time and memory.
+
+    After one that does not end in time no other is run: what hangs may still hold the processor.
+
+    Args:
+        plugin: as for ``checks``, and so are ``params``, ``kind`` and ``seconds``.
+        params: see there.
+        kind: see there.
+        seconds: see there.
+        each: told of every outcome as it comes.
+
+    Raises:
+        PluginError: as ``checks`` does; never for a check that fails.
+    """
+    todo = checks(plugin, params, kind, seconds)
+    started, memory = time.perf_counter(), peak_mb()
+    outcomes: list[Outcome] = []
+    hung = ""
+    for check in todo:
+        if hung:
+            outcome = Outcome(check.name, False, f"{check.plugin}: not run, since '{hung}' did not end", 0.0)
+        else:
+            outcome, ended = _outcome(check)
+            hung = "" if ended else check.name
+        outcomes.append(outcome)
+        each(outcome)
+    peak = peak_mb()
+    grown = None if peak is None or memory is None else peak - memory
+    return Report(todo[0].plugin, tuple(outcomes), time.perf_counter() - started, peak, grown)
+
+
+def kind_of(plugin: type[Any]) -> Registry[Any]:
+    """The registry that a class belongs into.
+
+    Raises:
+        PluginError: it derives from none of the four bases.
+    """
+    from leukokit.classifiers.base import Classifier
+    from leukokit.detectors.base import Detector
+    from leukokit.graph_builders.base import GraphBuilder
+    from leukokit.writers.base import Writer
+
+    bases = (
+        (detectors, Detector),
+        (graph_builders, GraphBuilder),
+        (classifiers, Classifier),
+        (writers, Writer),
+    )
+    for registry, base in bases:
+        if isinstance(plugin, type) and issubclass(plugin, base):
+            return registry
+    name = getattr(plugin, "__name__", repr(plugin))
+    raise PluginError(f"{name}: derives from none of Detector, GraphBuilder, Classifier and Writer")
+
+
+def _found(plugin: type[Any] | str, kind: str | None) -> tuple[Registry[Any], type[Any]]:
+    if not isinstance(plugin, str):
+        return kind_of(plugin), plugin
+    registries = [registry for registry in ALL if kind in (None, registry.kind)]
+    if not registries:
+        raise PluginError(f"no kind '{kind}'; there are: {', '.join(registry.kind for registry in ALL)}")
+    having = [registry for registry in registries if any(row.name == plugin for row in registry.rows())]
+    if len(having) > 1:
+        kinds = " and ".join(registry.kind for registry in having)
+        raise PluginError(f"'{plugin}' is the name of a {kinds}; say which kind")
+    if not having and kind is None:
+        known = ", ".join(sorted({name for registry in ALL for name in registry.names()}))
+        raise PluginError(f"no plugin is called '{plugin}'; there are: {known}")
+    registry = having[0] if having else registries[0]
+    return registry, registry.get(plugin)
+
+
+def _outcome(check: Check) -> tuple[Outcome, bool]:
+    """How a check ended, and whether it ended at all."""
+    started, message, ended = time.perf_counter(), "", True
+    try:
+        check.run()
+    except (AssertionError, PluginError) as error:
+        message, ended = str(error), not isinstance(error, Hang)
+    return Outcome(check.name, not message, message, time.perf_counter() - started), ended
