@@ -56,7 +56,9 @@ def problems(plugin: type[Any]) -> list[str]:
 
 def test_the_page_has_all_its_blocks() -> None:
     assert {f"{name}.py" for name in KINDS} < set(BLOCKS)
-    assert set(BLOCKS) - {f"{name}.py" for name in KINDS} == {"test_brief.py", "train_tiny_net.py"}
+    assert set(BLOCKS) - {f"{name}.py" for name in KINDS} == {
+        *("crop_net.py", "test_brief.py", "train_tiny_net.py")
+    }
 
 
 @pytest.mark.parametrize("name", ["dark", "chain", "grainy", "brief"])

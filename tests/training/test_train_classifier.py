@@ -14,6 +14,7 @@ from leukokit.config import PipelineConfig
 from leukokit.errors import ConfigError, DataError
 from leukokit.evaluation.labelled import predict_seen
 from leukokit.pipeline import Pipeline
+from leukokit.registry import classifiers, load_file
 from leukokit.training.cells import CROP_PX, load_seen, match_labels
 from leukokit.training.classifier import ClassifierRecipe, train_classifier
 from leukokit.training.crops import Variation, plain_view, varied_view
@@ -121,3 +122,25 @@ def test_what_a_recipe_selects(folder: Path) -> None:
         training_cells(recipe(folder, leave_out=["pbc"]))
     with pytest.raises(ConfigError, match="'altarawneh' takes 64"):
         train_classifier(recipe(folder, crop_px=80), folder.parent / "no", report=lambda _: None)
+
+
+def test_a_network_of_another_package_is_trained_as_the_page_says(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(classifiers, "_registered", {})
+    page = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
+    (tmp_path / "crop_net.py").write_text(page.split("# crop_net.py\n")[1].split("```")[0])
+    load_file(tmp_path / "crop_net.py")
+    changes = {"classifier": "crop-net", "name": "crop-net", "crop_px": 48}
+    path = train_classifier(recipe(folder, **changes), tmp_path, report=lambda _: None)
+    card = read_card(path, ClassifierCard)
+    assert (card.architecture, card.crop_px) == ("crop-net", 48)
+    choice = {"classifier": {"name": "crop-net", "weights": str(path)}}
+    result = Pipeline(PipelineConfig.model_validate(choice)).run(SMEAR)
+    assert sum(result.cells.class_counts.values()) > 5
+    assert result.provenance["classifier"]["params"]["weights"] == "crop-net"
+
+
+def test_a_classifier_that_looks_at_no_crops_is_not_trained(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="CropClassifier"):
+        train_classifier(recipe(folder, classifier="hybrid"), tmp_path, report=lambda _: None)
