@@ -149,8 +149,8 @@ class CropClassifier(LoadedClassifier):
     """A classifier whose network looks at each leukocyte's crop; ``leukokit train classifier`` trains it.
 
     A subclass gives ``new_network`` and, as the default of its parameter ``weights``, a file. Its network
-    takes crops, float32 (B, 3, S, S) RGB in 0..1, and the cells' context descriptors, float32 (B, 64), which
-    it may ignore, and answers with logits (B, classes).
+    takes crops, float32 (B, 3, S, S) RGB in 0..1, and in training the cells' context descriptors, float32
+    (B, 64), and answers with logits (B, classes). One that needs the descriptors overrides ``logits``.
 
     Attributes:
         architecture: what the card calls the network.
