@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from pydantic import Field
@@ -80,7 +80,7 @@ class YoloDetector(Detector):
     name = "yolo"
     version = "1.0"
     summary = "YOLO detector for leukocytes, erythrocytes and platelets, at any magnification"
-    Params = YoloParams
+    Params: ClassVar[type[PluginParams]] = YoloParams
 
     @cached_property
     def loaded(self) -> LoadedNetwork:
