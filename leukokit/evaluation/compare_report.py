@@ -263,8 +263,8 @@ def write_all(out: Path, rows: Sequence[Row], baseline: str, provenance: Mapping
     }
     contents = {
         "compare.json": json.dumps(document, indent=1, allow_nan=False, default=str) + "\n",
-        "compare.csv": _csv(titles, rows),
-        "compare.md": _markdown(titles, lines),
+        "compare.csv": _csv(rows),
+        "compare.md": _markdown(rows),
         "compare.html": _html(titles, lines, rows, baseline),
     }
     for name, text in contents.items():
@@ -272,7 +272,7 @@ def write_all(out: Path, rows: Sequence[Row], baseline: str, provenance: Mapping
     return [out / name for name in contents]
 
 
-def _csv(titles: Sequence[str], rows: Sequence[Row]) -> str:
+def _csv(rows: Sequence[Row]) -> str:
     """A row a method and test, numbers unrounded by people's needs."""
     stream = io.StringIO()
     table = csv.writer(stream)
@@ -290,7 +290,22 @@ def _csv(titles: Sequence[str], rows: Sequence[Row]) -> str:
     return stream.getvalue()
 
 
-def _markdown(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+def _markdown(rows: Sequence[Row]) -> str:
+    """A table a test, and one of what the methods cost."""
+    titles, lines = texts_of(rows)
+    parts, width = [], len(TESTED)
+    for number, (test, told) in enumerate(rows[0].tests.items() if rows else ()):
+        first = 1 + number * width
+        chosen = [0, *range(first, first + width)]
+        parts.append(
+            f"{test}: {told.fields} fields of {told.photos} photographs, {told.cells} leukocytes\n\n"
+            + _pipes([*HEAD, *TESTED], [[line[column] for column in chosen] for line in lines])
+        )
+    cost = [[line[0], *line[-len(COST) :]] for line in lines]
+    return "\n".join([*parts, _pipes([*HEAD, *COST], cost)])
+
+
+def _pipes(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     table = [titles, ["---", *["---:"] * (len(titles) - 1)], *lines]
     escaped = ([cell.replace("|", "\\|") for cell in line] for line in table)
     return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
