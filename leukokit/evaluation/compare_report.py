@@ -292,7 +292,7 @@ def _csv(rows: Sequence[Row]) -> str:
 
 def _markdown(rows: Sequence[Row]) -> str:
     """A table a test, and one of what the methods cost."""
-    titles, lines = texts_of(rows)
+    _, lines = texts_of(rows)
     parts, width = [], len(TESTED)
     for number, (test, told) in enumerate(rows[0].tests.items() if rows else ()):
         first = 1 + number * width
