@@ -13,8 +13,7 @@ from typing import Annotated
 import typer
 from leukokit.errors import ConfigError, LeukokitError
 
-CLASSIFIERS = ("alexnet", "densenet", "se-cnn", "vgg-features", "wbcsnet")
-NAMES = (*CLASSIFIERS, "yolo-cnn")
+NAMES = ("detr", "yolo-cnn")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
