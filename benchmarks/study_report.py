@@ -162,7 +162,8 @@ def levers_table(kept: Kept) -> str:
     rows = [["recipe as it is", *_unseen_row(kept, "cnn", first)]]
     for name in kept.study.levers:
         rows.append([name, *_unseen_row(kept, f"lever {name}", first)])
-    rows.append(["statistics of the laboratory's own crops", *_unseen_row(kept, "cnn adapted", first)])
+    rows.append(["recipe as it is, all seeds", *_unseen_row(kept, "cnn")])
+    rows.append(["statistics of the laboratory's own crops, all seeds", *_unseen_row(kept, "cnn adapted")])
     rows.append(["mean of the weights of all seeds", *_unseen_row(kept, MEAN, first)])
     # A row without an answer was not run yet.
     rows = [row for row in rows if row[1] != "0"]

@@ -1,4 +1,4 @@
-"""What the built-in classifiers share: weights with a card, and the crops of a field's leukocytes."""
+"""What the built-in classifiers share: a network, and the crops of a field's leukocytes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,9 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from leukokit import weights
 from leukokit.appearance import appearance
 from leukokit.classifiers.backbone import EfficientNetLite0
-from leukokit.classifiers.base import Classifier
+from leukokit.classifiers.carded import CardedClassifier, CardedParams
 from leukokit.classifiers.context import context_features
 from leukokit.crops import cut_crops
 from leukokit.graph import CellGraph
@@ -25,7 +24,6 @@ from leukokit.plugin import PluginParams
 from leukokit.smear import Smear
 from leukokit.stain import mix_stain, nucleus_map
 from leukokit.taxonomy import ERYTHROCYTE, LEUKOCYTE
-from leukokit.weights import ClassifierCard
 from leukokit.weights.files import load_weights
 
 N = TypeVar("N", bound=nn.Module)
@@ -35,16 +33,9 @@ DEFAULT_VIEWS = 4
 """Views that are averaged, also where temperature and limit are set."""
 
 
-class LoadedParams(PluginParams):
+class LoadedParams(CardedParams):
     """Parameters of the built-in classifiers."""
 
-    weights: Path = Field(Path(), description="name of shipped weights, or a weight file")
-    limit: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="probability below which a cell is unclassified; by default the weights' own",
-    )
     views: int = Field(
         DEFAULT_VIEWS, ge=1, le=8, description="turned and mirrored views of a crop that are averaged"
     )
@@ -53,37 +44,10 @@ class LoadedParams(PluginParams):
     )
 
 
-class LoadedClassifier(Classifier):
+class LoadedClassifier(CardedClassifier):
     """A network with a card; a subclass says which, and what it is shown beside the crops."""
 
     Params: ClassVar[type[PluginParams]] = LoadedParams
-
-    def __init__(self, params: PluginParams | None = None, device: str = "cpu") -> None:
-        super().__init__(params, device)
-        self.path = weights.find(self.params.weights)
-        self.card = weights.read_card(self.path, ClassifierCard)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names, from the weights' card."""
-        return tuple(self.card.classes)
-
-    @property
-    def limit(self) -> float:
-        """Least probability of a class, as the user or else the card says."""
-        return self.card.limit if self.params.limit is None else float(self.params.limit)
-
-    @property
-    def weight_files(self) -> tuple[Path, ...]:
-        """The network's file."""
-        return (self.path,)
-
-    def provenance(self) -> dict[str, Any]:
-        """As every plugin's, with the weights' hash."""
-        stored = super().provenance()
-        # Where the file lies on this machine decides nothing.
-        stored["params"]["weights"] = self.card.name
-        return {**stored, "weights": self.card.name, "sha256": self.card.sha256}
 
     @abstractmethod
     def build(self) -> nn.Module:

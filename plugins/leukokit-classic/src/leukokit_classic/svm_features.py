@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from leukokit import weights
-from leukokit.classifiers.base import Classifier
+from leukokit.classifiers.carded import CardedClassifier, CardedParams
 from leukokit.crops import cut_crops
 from leukokit.graph import CellGraph
-from leukokit.plugin import PluginParams
 from leukokit.smear import Smear
 from leukokit.taxonomy import LEUKOCYTE
-from leukokit.weights import ClassifierCard
 from pydantic import Field
 
 from leukokit_classic.features import features
@@ -24,53 +20,20 @@ from leukokit_classic.svm import SupportVectorMachine
 from leukokit_classic.weights import FOLDER
 
 
-class SvmFeaturesParams(PluginParams):
+class SvmFeaturesParams(CardedParams):
     """Parameters of the classifier ``svm-features``."""
 
     weights: Path = Field(FOLDER / "svm-features.safetensors", description="weight file")
-    limit: float | None = Field(
-        None,
-        ge=0,
-        le=1,
-        description="probability below which a cell is unclassified; by default the weights' own",
-    )
 
 
-class SvmFeaturesClassifier(Classifier):
+class SvmFeaturesClassifier(CardedClassifier):
     """Shape, colour and texture of a leukocyte, and an SVM (doi:10.1016/j.artmed.2014.09.002)."""
 
     name = "svm-features"
     version = "0.1"
     summary = "shape, colour, texture and an SVM (after Putzu et al. 2014)"
     api_version = "1.0"
-    Params: ClassVar[type[PluginParams]] = SvmFeaturesParams
-
-    def __init__(self, params: PluginParams | None = None, device: str = "cpu") -> None:
-        super().__init__(params, device)
-        self.path = weights.find(self.params.weights)
-        self.card = weights.read_card(self.path, ClassifierCard)
-
-    @property
-    def classes(self) -> tuple[str, ...]:
-        """Class names, from the weights' card."""
-        return tuple(self.card.classes)
-
-    @property
-    def limit(self) -> float:
-        """Least probability of a class, as the user or else the card says."""
-        return self.card.limit if self.params.limit is None else float(self.params.limit)
-
-    @property
-    def weight_files(self) -> tuple[Path, ...]:
-        """The machine's file."""
-        return (self.path,)
-
-    def provenance(self) -> dict[str, Any]:
-        """As every plugin's, with the weights' hash."""
-        stored = super().provenance()
-        # Where the file lies on this machine decides nothing.
-        stored["params"]["weights"] = self.card.name
-        return {**stored, "weights": self.card.name, "sha256": self.card.sha256}
+    Params = SvmFeaturesParams
 
     @cached_property
     def machine(self) -> SupportVectorMachine:

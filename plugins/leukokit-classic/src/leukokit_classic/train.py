@@ -1,7 +1,7 @@
-"""``python -m leukokit_classic.train NAME --config FILE --out DIR``: make the weights of a plugin here.
+"""``python -m leukokit_classic.train NAME --config FILE --out DIR``: the SVM of ``svm-features``, and words.
 
-``sift-cnn`` is trained by ``leukokit.training.classifier``, as with ``leukokit train classifier``.
-``sift-words`` makes the visual words that it starts from, which see no label.
+``sift-words`` are the visual words that ``sift-cnn`` starts from, which see no label; the network itself is
+trained by ``leukokit train classifier``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from leukokit.errors import ConfigError, LeukokitError
 if TYPE_CHECKING:
     from leukokit.training.classifier import ClassifierRecipe
 
-NAMES = ("svm-features", "sift-words", "sift-cnn")
+NAMES = ("svm-features", "sift-words")
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -30,33 +30,22 @@ def train(
     assign: Annotated[
         list[str] | None, typer.Option("--set", help="Over the recipe, e.g. penalty=3; repeatable.")
     ] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="sift-cnn: go on from the checkpoint.")] = False,
-    device: Annotated[str, typer.Option(help="sift-cnn: auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Train a classifier of this package; writes OUT/NAME-OF-THE-WEIGHTS/best.safetensors with its card."""
+    """Write OUT/svm-features/best.safetensors with its card, or OUT/sift-words.safetensors."""
     from leukokit.config import load_settings
 
-    command = shlex.join(["python", "-m", "leukokit_classic.train", *sys.argv[1:]])
     if name == "svm-features":
         from leukokit_classic.svm_training import SvmRecipe, train_svm
 
+        command = shlex.join(["python", "-m", "leukokit_classic.train", *sys.argv[1:]])
         machine = load_settings(SvmRecipe, config, assign or [])
         path = train_svm(machine, out / machine.name, typer.echo, command)
         typer.echo(f"wrote {path} and its card")
-    elif name in NAMES:
-        from leukokit.pipeline import resolve_device
-        from leukokit.training.classifier import ClassifierRecipe, train_classifier
+    elif name == "sift-words":
+        from leukokit.training.classifier import ClassifierRecipe
 
-        recipe = load_settings(ClassifierRecipe, config, assign or [])
-        if name == "sift-words":
-            typer.echo(f"wrote {write_words(recipe, out)}")
-            return
-        if recipe.classifier != name:
-            raise ConfigError(f"{config}: a recipe of classifier '{recipe.classifier}', not of '{name}'")
-        path = train_classifier(
-            recipe, out / recipe.name, resolve_device(device), resume, typer.echo, command
-        )
-        typer.echo(f"wrote {path} and its card")
+        path = write_words(load_settings(ClassifierRecipe, config, assign or []), out)
+        typer.echo(f"wrote {path}")
     else:
         raise ConfigError(f"'{name}' cannot be trained here; there are: {', '.join(NAMES)}")
 

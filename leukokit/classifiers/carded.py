@@ -1,0 +1,62 @@
+"""What classifiers with trained weights share: a weight file, and the card that tells its classes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, ClassVar
+
+from pydantic import Field
+
+from leukokit import weights
+from leukokit.classifiers.base import Classifier
+from leukokit.plugin import PluginParams
+from leukokit.weights import ClassifierCard
+
+
+class CardedParams(PluginParams):
+    """Parameters of a classifier with trained weights; a subclass gives ``weights`` its default."""
+
+    weights: Path = Field(Path(), description="name of shipped weights, or a weight file")
+    limit: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="probability below which a cell is unclassified; by default the weights' own",
+    )
+
+
+class CardedClassifier(Classifier):
+    """A classifier whose classes, temperature and limit stand on the card beside its weights.
+
+    Raises:
+        WeightsError: there is no such file, or its card is missing or does not fit it.
+    """
+
+    Params: ClassVar[type[PluginParams]] = CardedParams
+
+    def __init__(self, params: PluginParams | None = None, device: str = "cpu") -> None:
+        super().__init__(params, device)
+        self.path = weights.find(self.params.weights)
+        self.card = weights.read_card(self.path, ClassifierCard)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Class names, from the weights' card."""
+        return tuple(self.card.classes)
+
+    @property
+    def limit(self) -> float:
+        """Least probability of a class, as the user or else the card says."""
+        return self.card.limit if self.params.limit is None else float(self.params.limit)
+
+    @property
+    def weight_files(self) -> tuple[Path, ...]:
+        """The weight file."""
+        return (self.path,)
+
+    def provenance(self) -> dict[str, Any]:
+        """As every plugin's, with the weights' hash."""
+        stored = super().provenance()
+        # Where the file lies on this machine decides nothing.
+        stored["params"]["weights"] = self.card.name
+        return {**stored, "weights": self.card.name, "sha256": self.card.sha256}
