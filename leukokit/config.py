@@ -111,8 +111,14 @@ def _validate(
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        source = f"{path}: " if path else ""
-        raise ConfigError(_one_line(f"{source}{where}: {first['msg'].lower()}")) from error
+        said = first["msg"].removeprefix("Value error, ")
+        if first["type"] == "extra_forbidden":
+            known = [name for name in model.model_fields if name != "root"]
+            said = "no such setting" + (
+                f"; there are: {', '.join(known)}" if known and "." not in where else ""
+            )
+        parts = [str(path) if path else "", where, said[:1].lower() + said[1:]]
+        raise ConfigError(_one_line(": ".join(part for part in parts if part))) from error
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -19,6 +19,10 @@ class PluginError(LeukokitError):
     """A plugin is missing, broken, ambiguous or breaks its contract."""
 
 
+class UnknownPluginError(PluginError, ConfigError):
+    """No plugin of the name, and no file of the path, that was asked for."""
+
+
 class DeviceMemoryError(PluginError):
     """A plugin found the GPU's memory too small for what it was given."""
 

@@ -33,6 +33,9 @@ OWN_STEMS: Final = frozenset(
 )
 """Stems of files over all images: an image of that name keeps its suffix, never ``run.json``."""
 
+OWN_PICTURES: Final = ".cells.png"
+"""How pictures end that the writer ``png`` makes: folders and patterns pass them over."""
+
 _Parts = tuple[str, ...]
 
 
@@ -80,9 +83,9 @@ def find_images(arguments: Sequence[str | Path]) -> FoundImages:
 
     Args:
         arguments: each a file (any suffix), a folder (searched with its subfolders for ``IMAGE_SUFFIXES``;
-            hidden names skipped, linked folders followed, each folder once) or, where no such file is, a
-            pattern of ``*``, ``?``, ``[...]`` and ``**`` (any folders); a folder that matches a pattern is
-            searched as if named.
+            hidden names and ``OWN_PICTURES`` skipped, linked folders followed, each folder once) or, where
+            no such file is, a pattern of ``*``, ``?``, ``[...]`` and ``**`` (any folders); a folder that
+            matches a pattern is searched as if named.
 
     A file is the same as another if it has the same name in the same real folder.
     """
@@ -162,8 +165,12 @@ def _walk(root: Path, problems: list[str], enter: Callable[[_Parts], bool]) -> I
             if _is(entry.is_dir):
                 if enter(below):
                     folders.append(below)
-            elif Path(entry.name).suffix.lower() in IMAGE_SUFFIXES and _is(entry.is_file):
+            elif _is_image(entry.name) and _is(entry.is_file):
                 yield below
+
+
+def _is_image(name: str) -> bool:
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.endswith(OWN_PICTURES)
 
 
 def _is(test: Callable[[], bool]) -> bool:

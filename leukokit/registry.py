@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from leukokit.errors import PluginError
+from leukokit.errors import PluginError, UnknownPluginError
 
 if TYPE_CHECKING:
     from leukokit.classifiers.base import Classifier
@@ -185,7 +185,7 @@ class Registry(Generic[T]):
         names = self.names()
         near = difflib.get_close_matches(name, names, n=max(1, len(names)), cutoff=0.4)
         ordered = ", ".join([*near, *(other for other in names if other not in near)]) or "none"
-        return PluginError(f"no {self.kind} is called '{name}'; there are: {ordered}")
+        return UnknownPluginError(f"no {self.kind} is called '{name}'; there are: {ordered}")
 
 
 detectors: Registry[Detector] = Registry("detector", "leukokit.detectors", "leukokit.detectors.base:Detector")
@@ -209,7 +209,7 @@ def load_file(path: Path) -> list[type[Any]]:
         PluginError: no such file, or it raises (with its cause).
     """
     if not path.is_file():
-        raise PluginError(f"{path}: no such plugin file")
+        raise UnknownPluginError(f"{path}: no such plugin file")
     name = f"leukokit_plugin_{path.stem}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:

@@ -52,6 +52,13 @@ def test_folder_is_searched_sorted_without_hidden_and_other_files(tmp_path: Path
     assert {image.root for image in found.images} == {tmp_path}
 
 
+def test_pictures_that_the_writer_png_made_are_passed_over_unless_named(tmp_path: Path) -> None:
+    drawn, _ = make(tmp_path, "leukokit-results/a.cells.png", "a.png")
+    assert relatives(find_images([tmp_path])) == ["a.png"]
+    assert relatives(find_images([tmp_path / "**" / "*.png"])) == ["a.png"]
+    assert relatives(find_images([drawn])) == ["a.cells.png"]
+
+
 def test_hidden_folder_named_outright_is_searched(tmp_path: Path) -> None:
     make(tmp_path, ".scans/a.png")
     assert relatives(find_images([tmp_path / ".scans"])) == ["a.png"]

@@ -130,12 +130,18 @@ class Manifest:
         # A cause may quote a name that holds bytes that are no text.
         self._replace(image.relative, (None, None, shown(error) or "failed", None), [])
 
-    def plan(self, images: Iterable[tuple[int, FoundImage]]) -> None:
-        """Set which images the batch is about, each with its place in the tables; others are left out."""
+    def plan(self, images: Iterable[tuple[int, FoundImage]]) -> int:
+        """Set which images the batch is about, each with its place in the tables; others are left out.
+
+        Returns:
+            How many images of an earlier plan are in it no more.
+        """
         rows = [(_key(image.relative), place) for place, image in images]
+        before = {name for (name,) in self._base.execute("SELECT name FROM plan")}
         with self._transaction():
             self._base.execute("DELETE FROM plan")
             self._base.executemany("INSERT INTO plan VALUES (?, ?)", rows)
+        return len(before - {name for name, _ in rows})
 
     def entries(self) -> Iterator[Entry]:
         """What became of every planned image, in order; nothing of those that wait for their turn."""

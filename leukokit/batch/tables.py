@@ -15,7 +15,7 @@ from leukokit.batch.parquet import ParquetTable
 from leukokit.differential import Differential, differential
 from leukokit.errors import ConfigError
 from leukokit.taxonomy import KINDS, UNCLASSIFIED
-from leukokit.writers.base import write_whole
+from leukokit.writers.base import cannot_write, write_whole
 from leukokit.writers.tables import Table
 
 BY_FOLDER: Final = "folder"
@@ -97,7 +97,7 @@ def write_tables(
         classes: the classifier's, empty without one.
         grouping: which images are counted together.
         target: leukocytes that a differential count is to have, if the user said.
-        parquet: write ``cells.parquet``, too.
+        parquet: write ``cells.parquet``, too; else one that is there is removed.
 
     Raises:
         OutputError: a table cannot be written.
@@ -110,7 +110,7 @@ def write_tables(
     )
     columns = [*CELL_COLUMNS, *(f"p_{name}" for name in classes)]
     cells = Table(out / "cells.csv", columns)
-    columnar = ParquetTable(out / "cells.parquet", columns) if parquet else None
+    columnar = _columnar(out / "cells.parquet", columns, parquet)
     failures = Table(out / "failures.csv", ["image", "cause"])
     shares = Table(
         out / "differential.csv",
@@ -165,6 +165,17 @@ def write_tables(
     if columnar is not None:
         columnar.finish()
     return totals
+
+
+def _columnar(path: Path, columns: Sequence[str], wanted: bool) -> ParquetTable | None:
+    """The table as Parquet; unwanted, an earlier run's goes, which may contradict the others."""
+    if wanted:
+        return ParquetTable(path, columns)
+    try:
+        path.unlink(missing_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return None
 
 
 def still_needed(count: Differential, target: int) -> int:

@@ -57,7 +57,7 @@ def batch(
         typer.Option(help="K/N: do the K-th of N parts of the images; 'leukokit batch merge' joins them."),
     ] = None,
     parquet: Annotated[
-        bool, typer.Option("--parquet", help="Write cells.parquet, too; needs 'leukokit[parquet]'.")
+        bool, typer.Option("--parquet", help="Write cells.parquet, too; needs pyarrow (the extra 'parquet').")
     ] = False,
     log: Annotated[Path | None, typer.Option(help="File to add a line to for every image.")] = None,
     trust_pickle: Annotated[
@@ -106,7 +106,7 @@ def batch(
                 journal.error(f"--shard {shard}: none of the {len(found.images)} images is in it")
             raise typer.Exit(1)
         manifest = stack.enter_context(Manifest(out, _decisive(pipelines[0], save, part), restart))
-        manifest.plan(planned)
+        gone = manifest.plan(planned)
         manifest.remember(
             {
                 "classes": _classes(pipelines[0]),
@@ -116,6 +116,10 @@ def batch(
                 "not_found": list(found.problems),
             }
         )
+        if gone:
+            console.print(
+                f"{gone} images of the earlier batch in {out} are not among these: left out", style="yellow"
+            )
         chosen = [image for _, image in planned]
         writers = _writers(save, out)
         with Progress(console, journal, len(chosen)) as progress:
@@ -132,7 +136,7 @@ def batch(
         told = {"shard": shard, "seconds_of_last_run": seconds}
         totals = finish(manifest, grouping, target, parquet, told)
         journal.info(f"done: {totals.whole.images} images, {totals.whole.failed} failed")
-    conclude(console, out, totals, target, quiet, parquet)
+    conclude(console, out, totals, grouping, target, quiet, parquet)
     if totals.whole.failed or found.problems:
         raise typer.Exit(3 if totals.whole.failed < totals.whole.images else 1)
 
@@ -149,7 +153,7 @@ def merge(
         int | None, typer.Option(min=1, help="Leukocytes a differential is to have; says how many lack.")
     ] = None,
     parquet: Annotated[
-        bool, typer.Option("--parquet", help="Write cells.parquet, too; needs 'leukokit[parquet]'.")
+        bool, typer.Option("--parquet", help="Write cells.parquet, too; needs pyarrow (the extra 'parquet').")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
 ) -> None:
@@ -173,7 +177,7 @@ def merge(
         )
     for line in lacking:
         typer.echo(f"error: {line}", err=True)
-    conclude(console, out, totals, target, quiet, parquet)
+    conclude(console, out, totals, grouping, target, quiet, parquet)
     if totals.whole.failed or lacking:
         raise typer.Exit(3)
 

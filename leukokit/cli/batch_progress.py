@@ -12,7 +12,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from leukokit.batch.tables import Totals
+    from leukokit.batch.tables import Grouping, Totals
     from leukokit.inputs import FoundImage
 
 
@@ -128,12 +128,24 @@ class Progress:
 
 
 def conclude(
-    console: Console, out: Path, totals: Totals, target: int | None, quiet: bool, parquet: bool
+    console: Console,
+    out: Path,
+    totals: Totals,
+    grouping: Grouping,
+    target: int | None,
+    quiet: bool,
+    parquet: bool,
 ) -> None:
     """Print the counts, and what was written."""
     from leukokit.batch.tables import FILES
 
     _print_totals(console, totals, target)
+    ungrouped = totals.whole.images - sum(group.images for group in totals.groups.values())
+    if grouping.rule and ungrouped:
+        console.print(
+            f"{ungrouped} images are in no group of --group-by {grouping.rule}", style="yellow", markup=False
+        )
+    console.print("Research use only; not a medical device.", style="dim")
     names = [*FILES, *(["cells.parquet"] if parquet else [])]
     if not quiet:
         typer.echo(f"wrote {out}/{', '.join(names)}")
@@ -147,10 +159,13 @@ def _print_totals(console: Console, totals: Totals, target: int | None) -> None:
 
     rows = [*sorted(totals.groups.items()), ("all", totals.whole)]
     classes = list(totals.whole.classes)
+    if not console.is_terminal:
+        # A file has no width: names of groups are not to be cut to one.
+        console.width = 200
     table = Table(box=None, header_style="bold", pad_edge=False)
     short = [SHORT.get(name, name) for name in classes]
     for title in ("", "images", "failed", "leuko.", *short, *(["lacking"] if target else [])):
-        table.add_column(title, justify="right" if title else "left", no_wrap=bool(title))
+        table.add_column(title, justify="right" if title else "left", no_wrap=bool(title), overflow="fold")
     for name, group in rows[:20] + rows[-1:] if len(rows) > 21 else rows:
         figures = [group.images, group.failed, group.kinds["leukocyte"], *(group.classes[c] for c in classes)]
         needed = [str(still_needed(group.count, target))] if target else []
@@ -161,4 +176,3 @@ def _print_totals(console: Console, totals: Totals, target: int | None) -> None:
     if totals.whole.classes and totals.whole.count.few:
         said = f"n = {totals.whole.count.n}: a differential count wants 100 classified leukocytes or more."
         console.print(said, style="yellow")
-    console.print("Research use only; not a medical device.", style="dim")

@@ -40,7 +40,10 @@ def detect(
     ] = False,
     save: Annotated[
         str | None,
-        typer.Option(help=f"Writers, comma-separated; 'none' for no files. [default: {DEFAULT_SAVE}]"),
+        typer.Option(
+            help="Writers, comma-separated (png, json, csv, coco, yolo, geojson, ...); 'none' for no files. "
+            f"[default: {DEFAULT_SAVE}]"
+        ),
     ] = None,
     detector: Annotated[str | None, typer.Option(help="Detector plugin. [default: yolo]")] = None,
     graph: Annotated[str | None, typer.Option(help="Graph builder plugin. [default: knn]")] = None,

@@ -60,7 +60,7 @@ def info(
     from rich.console import Console
     from rich.markup import escape
 
-    from leukokit.errors import PluginError
+    from leukokit.errors import UnknownPluginError
     from leukokit.registry import ALL, load_file
 
     for path in plugin or []:
@@ -68,7 +68,7 @@ def info(
     having = [registry for registry in ALL if any(row.name == name for row in registry.rows())]
     if not having:
         known = ", ".join(sorted({known for registry in ALL for known in registry.names()}))
-        raise PluginError(f"no plugin is called '{name}'; there are: {known}")
+        raise UnknownPluginError(f"no plugin is called '{name}'; there are: {known}")
     console = Console(highlight=False)
     for registry in having:
         cls: Any = registry.get(name)

@@ -97,7 +97,9 @@ def _rows(path: Path, needed: Sequence[str], defaults: Mapping[str, str]) -> lis
                     )
                 rows.append(values)
     except OSError as error:
-        raise DataError(f"{path}: cannot read the index ({error.strerror})") from error
+        raise DataError(
+            f"{path}: cannot read the index ({error.strerror}); --root names the folder of the data sets"
+        ) from error
     except (csv.Error, UnicodeDecodeError) as error:
         raise DataError(f"{path}: not a CSV file ({error})") from error
     return rows

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from leukokit.errors import PluginError
+from leukokit.errors import PluginError, UnknownPluginError
 from leukokit.registry import ALL, Registry, load_file
 
 
@@ -51,7 +51,7 @@ def _by_name(name: str, kind: str | None) -> list[type[Any]]:
             sorted({known for registry in ALL if kind in (None, registry.kind) for known in registry.names()})
         )
         what = kind or "plugin, .py file or folder"
-        raise PluginError(f"no {what} is called '{name}'; there are: {known}")
+        raise UnknownPluginError(f"no {what} is called '{name}'; there are: {known}")
     return [registry.get(name) for registry in having]
 
 

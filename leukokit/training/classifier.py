@@ -45,12 +45,16 @@ class ClassifierRecipe(LabelledCellsRecipe):
 
     classifier: str = Field(description="a classifier plugin that looks at crops")
     graph: PluginChoice = Field(default_factory=lambda: PluginChoice(name="knn"))
-    crop_px: int = Field(80, description="side of a crop; 64 for altarawneh")
-    cover: float = Field(1.3, le=REACH, description="side of a crop in longer sides of the cell's box")
+    crop_px: int = Field(80, ge=16, le=512, description="side of a crop; 64 for altarawneh")
+    cover: float = Field(
+        1.3, ge=0.5, le=REACH, description="side of a crop in longer sides of the cell's box"
+    )
     nucleus: bool = Field(False, description="bring nuclei to one stain")
-    frozen_blocks: int = Field(3, description="first blocks of the backbone that keep their ImageNet weights")
-    hue: float = Field(0.0, description="spread of the turn of the stain about grey, radians")
-    workers: int = Field(2, description="processes that cut views")
+    frozen_blocks: int = Field(
+        3, ge=0, description="first blocks of the backbone that keep their ImageNet weights"
+    )
+    hue: float = Field(0.0, ge=0, description="spread of the turn of the stain about grey, radians")
+    workers: int = Field(2, ge=0, description="processes that cut views")
 
     @property
     def plugin(self) -> type[CropClassifier]:

@@ -29,7 +29,7 @@ from leukokit.smear import read_image
 from leukokit.standardize import standardize
 from leukokit.taxonomy import KINDS
 from leukokit.training.augment import Window, cut, disturb, join, turn
-from leukokit.training.fields import AnnotatedField, Selection, is_held_back, read_fields
+from leukokit.training.fields import AnnotatedField, Selection, WeightsName, is_held_back, read_fields
 from leukokit.weights import DetectorCard, sha256_of
 from leukokit.weights.files import load_weights, save_weights
 
@@ -46,14 +46,14 @@ class DetectorRecipe(BaseModel):
     """What ``leukokit train detector --config`` reads."""
 
     model_config = ConfigDict(extra="forbid")
-    name: str = Field(description="name of the weights, and of their folder under the output folder")
+    name: WeightsName
     fields: Path = Field(description="prepared fields (.jsonl)")
     train: list[Selection] = Field(description="fields to train on")
     start_from: Path | None = Field(
         None, description="safetensors weights to start from instead of random ones"
     )
     architecture: str = Field("yolo11n", description="an ultralytics detection architecture")
-    window_px: int = Field(320, description="side of a training window", multiple_of=32)
+    window_px: int = Field(320, ge=32, description="side of a training window", multiple_of=32)
     cell_diameter_px: float = Field(
         44.0, description="erythrocyte diameter that windows are cut to, on average"
     )
@@ -64,15 +64,19 @@ class DetectorRecipe(BaseModel):
     visible: float = Field(
         0.25, description="smallest share of a cell, by area, that keeps its box at an edge"
     )
-    steps: int = Field(4500, description="optimiser steps")
-    batch: int = Field(16, description="windows a step")
-    learning_rate: float = Field(1.5e-3, description="peak, after a warm-up of 200 steps; cosine to 1% of it")
+    steps: int = Field(4500, ge=1, description="optimiser steps")
+    batch: int = Field(16, ge=1, description="windows a step")
+    learning_rate: float = Field(
+        1.5e-3, gt=0, description="peak, after a warm-up of 200 steps; cosine to 1% of it"
+    )
     weight_decay: float = 5e-4
-    held_back: float = Field(0.06, description="share of the photographs kept for choosing the checkpoint")
-    check_every: int = Field(500, description="steps between checkpoints")
-    confidence: float = Field(0.25, description="default threshold that the card carries")
-    seed: int = 0
-    workers: int = Field(2, description="processes that cut windows")
+    held_back: float = Field(
+        0.06, ge=0, lt=1, description="share of the photographs kept for choosing the checkpoint"
+    )
+    check_every: int = Field(500, ge=1, description="steps between checkpoints")
+    confidence: float = Field(0.25, ge=0, le=1, description="default threshold that the card carries")
+    seed: int = Field(0, ge=0)
+    workers: int = Field(2, ge=0, description="processes that cut windows")
 
 
 class WindowDataset(Dataset[tuple[Window, tuple[str, ...]]]):

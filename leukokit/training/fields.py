@@ -17,14 +17,24 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from leukokit.cells import LEUKOCYTE_TO_ERYTHROCYTE
 from leukokit.errors import DataError
 from leukokit.taxonomy import KINDS
+
+WeightsName = Annotated[
+    str,
+    Field(
+        pattern=r"^[A-Za-z0-9][\w.-]*$",
+        description="name of the weights, and of their folder under the output folder",
+    ),
+]
+"""A name that is no path: a recipe writes under the output folder and nowhere else."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -23,31 +23,38 @@ from leukokit.stain import mix_stain, nucleus_map
 from leukokit.taxonomy import ERYTHROCYTE, LEUKOCYTE_CLASSES
 from leukokit.training.cells import CROP_PX, REACH, SeenField, load_seen
 from leukokit.training.crops import plain_view
-from leukokit.training.fields import Selection, is_held_back
+from leukokit.training.fields import Selection, WeightsName, is_held_back
 from leukokit.weights import ClassifierCard, sha256_of
+
+FEWEST_HELD: Final = 30
+"""Fewest held-back cells whose temperature and limit mean something."""
 
 
 class LabelledCellsRecipe(BaseModel):
     """Which labelled cells a classifier is trained on, how, and how its answers are calibrated."""
 
     model_config = ConfigDict(extra="forbid")
-    name: str = Field(description="name of the weights, and of their folder under the output folder")
+    name: WeightsName
     cells: list[Path] = Field(description="folders of 'leukokit data cells'")
     train: list[Selection] = Field(description="cells to train on")
     leave_out: list[str] = Field([], description="laboratories of which nothing is trained on")
     classes: list[str] = Field(list(LEUKOCYTE_CLASSES), description="classes, in the order of the outputs")
-    held_back: float = Field(0.08, description="share of the photographs kept for calibration")
-    sure: float = Field(0.98, description="accuracy on them that the limit of 'unclassified' is to give")
-    steps: int = Field(1000, description="optimiser steps")
-    batch: int = Field(32, description="labelled cells a step")
-    learning_rate: float = Field(1e-3, description="peak, after a warm-up of 40 steps; cosine to 2% of it")
-    weight_decay: float = 0.02
-    label_smoothing: float = 0.1
+    held_back: float = Field(0.08, ge=0, lt=1, description="share of the photographs kept for calibration")
+    sure: float = Field(
+        0.98, gt=0, le=1, description="accuracy on them that the limit of 'unclassified' is to give"
+    )
+    steps: int = Field(1000, ge=1, description="optimiser steps")
+    batch: int = Field(32, ge=1, description="labelled cells a step")
+    learning_rate: float = Field(
+        1e-3, gt=0, description="peak, after a warm-up of 40 steps; cosine to 2% of it"
+    )
+    weight_decay: float = Field(0.02, ge=0)
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
     balance: float = Field(0.5, description="power of the rarity of class and laboratory in the sampling")
-    average: float = Field(0.99, description="decay of the running average of the weights")
-    coarse: float = Field(0.3, description="share of the crops that lose resolution")
-    check_every: int = Field(200, description="steps between checkpoints")
-    seed: int = 0
+    average: float = Field(0.99, ge=0, lt=1, description="decay of the running average of the weights")
+    coarse: float = Field(0.3, ge=0, le=1, description="share of the crops that lose resolution")
+    check_every: int = Field(200, ge=1, description="steps between checkpoints")
+    seed: int = Field(0, ge=0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -149,6 +156,8 @@ def calibration_of(
     chosen = choose_limit(chances, labels, sure)
     limit = chosen.value if chosen else 0.0
     right = float((chances.argmax(axis=1) == labels).mean())
+    if len(labels) < FEWEST_HELD:
+        report(f"held back: {len(labels)} cells are too few to set temperature and limit on")
     report(
         f"held back: accuracy {right:.3f} of {len(labels)}, temperature {temperature:.2f}, limit {limit:.2f}"
     )

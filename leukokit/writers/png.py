@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field
 
 from leukokit.cells import Cells
+from leukokit.inputs import OWN_PICTURES
 from leukokit.pixels import RGBImage, scaled
 from leukokit.plugin import PluginParams
 from leukokit.results import SmearResult
@@ -50,7 +51,7 @@ class PngWriter(Writer):
         picture = draw(result.smear.image, result.cells, self.params.longest_side)
         stream = io.BytesIO()
         Image.fromarray(picture).save(stream, "PNG", compress_level=3)
-        self.save(self.path_for(result, ".cells.png"), stream.getvalue())
+        self.save(self.path_for(result, OWN_PICTURES), stream.getvalue())
 
 
 def draw(image: RGBImage, cells: Cells, longest_side: int = 4096) -> RGBImage:

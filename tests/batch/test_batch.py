@@ -74,6 +74,21 @@ def test_a_second_run_does_only_what_is_new(tmp_path: Path, monkeypatch: pytest.
     assert changed.exists() and added.exists()
 
 
+def test_what_contradicts_the_tables_goes_and_what_is_left_out_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    root, out = folder_of(tmp_path / "in", 6), tmp_path / "out"
+    assert run(monkeypatch, arguments(root, out)) == 0
+    assert "left out" not in capfd.readouterr().err
+    stale = out / "cells.parquet"
+    stale.touch()
+    (root / "slide-0" / "f000.png").unlink()
+    assert run(monkeypatch, arguments(root, out, "--group-by", "slide-[12]")) == 0
+    said = capfd.readouterr().err
+    assert "1 images of the earlier batch" in said and "1 images are in no group" in said
+    assert "slide-1 " in said and not stale.exists()
+
+
 def test_an_image_that_failed_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, out = folder_of(tmp_path / "in", 2), tmp_path / "out"
     (root / "torn.png").write_bytes(b"no image")

@@ -162,12 +162,12 @@ def test_quiet_prints_nothing(capfd: pytest.CaptureFixture[str], folder: Path, t
         (["--set", "detector.confidence=high"], 2, "confidence"),
         (["--set", "detector.colour=1"], 2, "colour"),
         (["--set", "nonsense"], 2, "KEY=VALUE"),
-        (["--set", "colour=1"], 2, "colour"),
+        (["--set", "colour=1"], 2, "colour: no such setting; there are: standardize, time_limit, detector"),
         (["--config", "none.yaml"], 2, "none.yaml"),
         (["--device", "tpu"], 2, "--device"),
-        (["--device", "cpu", "--detector", "yoloo"], 1, "yolo"),
-        (["--device", "cpu", "--save", "xml"], 1, "geojson"),
-        (["--device", "cpu", "--plugin", "none.py"], 1, "none.py"),
+        (["--device", "cpu", "--detector", "yoloo"], 2, "yolo"),
+        (["--device", "cpu", "--save", "xml"], 2, "geojson"),
+        (["--device", "cpu", "--plugin", "none.py"], 2, "none.py"),
         (["--device", "cpu", "--set", "detector.weights=none"], 1, "smear-yolo11n"),
     ],
 )
@@ -242,7 +242,7 @@ def test_plugins_are_listed_and_explained(capfd: pytest.CaptureFixture[str]) -> 
     for parameter in ("confidence", "cell_diameter_px", "tile_px", "trust_pickle"):
         assert parameter in out
     code, _, err = run(capfd, "plugins", "info", "yoloo")
-    assert code == 1 and "yolo" in err
+    assert code == 2 and "yolo" in err
 
 
 def test_doctor(capfd: pytest.CaptureFixture[str]) -> None:

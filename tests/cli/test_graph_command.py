@@ -162,7 +162,7 @@ def test_builder_from_a_file(capfd: pytest.CaptureFixture[str], small: Path, tmp
     [
         (["--out", "g.txt"], 2, "must end in .graphml, .gexf, .json or .png"),
         (["--out", "graphml"], 2, "must end in .graphml, .gexf, .json or .png"),
-        (["--out", "g.json", "--graph", "nearest"], 1, "there are: "),
+        (["--out", "g.json", "--graph", "nearest"], 2, "there are: "),
         (["--out", "g.json", "--set", "graph.k=0"], 2, "knn: k: "),
         (["--out", "g.json", "--graph", "radius", "--set", "graph.k=4"], 2, "radius: k: "),
         (["--out", "file/g.json"], 1, "file/g.json: cannot be written"),

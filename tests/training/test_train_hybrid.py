@@ -299,8 +299,10 @@ def test_a_recipe_says_which_classifier_it_is_of(tmp_path: Path) -> None:
     for name, kind in kinds.items():
         assert type(load_settings(AnyClassifierRecipe, configs / f"{name}.yaml").root) is kind
     for assigned, said in (
-        ("classifier=resnet", "classifier: value error, no classifier is called 'resnet'; there are: "),
-        ("classifier=cnn", "cnn: extra inputs are not permitted"),
+        ("classifier=resnet", "classifier: no classifier is called 'resnet'; there are: "),
+        ("classifier=cnn", "cnn: no such setting"),
+        ("steps=0", "steps: input should be greater than or equal to 1"),
+        ("name=../evil", "name: string should match pattern"),
         ("steps=many", "steps: input should be a valid integer, unable to parse string as an integer"),
     ):
         with pytest.raises(ConfigError) as error:

@@ -19,7 +19,7 @@ from leukokit.smear import Smear
 from leukokit.taxonomy import KINDS, LEUKOCYTE
 from leukokit.training.augment import disturb
 from leukokit.training.detector import LoadedField, load_fields
-from leukokit.training.fields import Selection, is_held_back, read_fields
+from leukokit.training.fields import Selection, WeightsName, is_held_back, read_fields
 from leukokit.weights import ClassifierCard, sha256_of
 from leukokit.weights.files import save_weights
 from pydantic import BaseModel, ConfigDict, Field
@@ -37,7 +37,7 @@ class JudgeRecipe(BaseModel):
     """What ``python -m leukokit_zoo.train yolo-cnn --config`` reads."""
 
     model_config = ConfigDict(extra="forbid")
-    name: str = Field(description="name of the weights, and of their folder under the output folder")
+    name: WeightsName
     fields: Path = Field(description="prepared fields (.jsonl); those with all kinds annotated are used")
     train: list[Selection] = Field(description="fields to train on")
     crop_px: int = Field(48, description="side of a crop", ge=16)
