@@ -22,8 +22,9 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
-from study_controls import CONTROLS, adapted, averaged, joint_logits
+from study_controls import CONTROLS, adapted, averaged, joint_answers
 from study_shifts import SHIFTS, shifted_cells
+from study_two_steps import TwoStepRecipe, second_step, trained_cnn, varied
 
 from leukokit.classifiers.networks import AltarawnehNetwork, CropNetwork
 from leukokit.config import PluginChoice, load_settings
@@ -31,7 +32,7 @@ from leukokit.taxonomy import LEUKOCYTE_CLASSES
 from leukokit.training.cells import load_seen
 from leukokit.training.classifier import ClassifierRecipe, plain_logits, train_classifier
 from leukokit.training.fields import Selection
-from leukokit.training.hybrid import HybridRecipe, Scenes, TrainedCnn, context_logits, fit, start
+from leukokit.training.hybrid import HybridRecipe, Scenes, context_logits, embeddings_of
 from leukokit.training.labelled import LabelledCell, builder_of, labelled_cells, training_cells
 from leukokit.weights.files import load_weights
 
@@ -44,6 +45,8 @@ MEAN: Final = "cnn mean of the seeds"
 PAPER: Final = ("TEST", "TEST_SIMPLE")
 JOINT: Final = "hybrid end to end"
 JOINT_CONTROLS: Final = ("picture alone", "without links", "links shuffled")
+BOTH: Final = ("hybrid both answer", "cnn both answer")
+"""The hybrid trained end to end whose CNN learns to answer, too, as the shipped one; and that CNN."""
 Tests = dict[str, list[LabelledCell]]
 Answers = dict[str, npt.NDArray[np.float32]]
 MakeScenes = Callable[[list[LabelledCell]], Scenes]
@@ -100,16 +103,15 @@ class Fold:
         own = self.study.cnn if name == "cnn" else self.study.altarawneh
         return ClassifierRecipe(name=name, classifier=name, workers=0, **(self.data() | own | changes))
 
-    def hybrid(self, builder: str = "knn") -> HybridRecipe:
-        """The recipe of ``hybrid`` on the fold's CNN."""
+    def joint(self) -> HybridRecipe:
+        """The recipe of ``hybrid``, trained end to end as the CNN is alone."""
+        return HybridRecipe(name="hybrid", classifier="hybrid", workers=0, **(self.data() | self.study.cnn))
+
+    def two_steps(self) -> TwoStepRecipe:
+        """The recipe of a hybrid on the fold's CNN."""
+        own = {key: value for key, value in self.study.cnn.items() if key == "crop_px"} | self.study.hybrid
         cnn = self.folder / "cnn" / "best.safetensors"
-        return HybridRecipe(
-            name="hybrid",
-            classifier="hybrid",
-            cnn=cnn,
-            graph=PluginChoice(name=builder),
-            **(self.data() | self.study.hybrid),
-        )
+        return TwoStepRecipe(name="hybrid", classifier="hybrid", trained_cnn=cnn, **(self.data() | own))
 
 
 def main() -> None:
@@ -142,6 +144,7 @@ def run(study: Study, out: Path, jobs: int) -> None:
     means = [Fold(study, out, lab, study.seeds[0]) for lab in (*study.laboratories, KNOWN)]
     later: list[Callable[[], str]] = [partial(run_mean, fold) for fold in means]
     later += [partial(run_joint, fold) for fold in folds]
+    later += [partial(run_both, fold) for fold in folds]
     later += [
         partial(run_joint, fold, name) for name in JOINT_CONTROLS for fold in folds if fold.lab != KNOWN
     ]
@@ -177,11 +180,11 @@ def run_fold(fold: Fold) -> str:
 
 def run_hybrids(fold: Fold, tests: Tests) -> None:
     """The hybrid with every graph builder, and its controls, on the fold's CNN."""
-    recipe = fold.hybrid()
-    cnn = TrainedCnn(recipe, "cpu")
+    recipe = fold.two_steps()
+    cnn = trained_cnn(recipe)
     cells, _ = training_cells(recipe)
-    seen = cnn.varied(cells, recipe)
-    plain = {test: cnn.plain(chosen) for test, chosen in tests.items()}
+    seen = varied(cnn, cells, recipe)
+    plain = {test: embeddings_of(cnn, chosen, recipe) for test, chosen in tests.items()}
     nearest = builder_of(recipe.graph)
     ways: dict[str, MakeScenes] = {
         name: partial(Scenes, builder=builder_of(PluginChoice(name=name))) for name in BUILDERS
@@ -189,11 +192,9 @@ def run_hybrids(fold: Fold, tests: Tests) -> None:
     ways |= {name: partial(make, builder=nearest) for name, make in CONTROLS.items()}
 
     def make(scenes: MakeScenes, controlled: bool) -> Answers:
-        known = scenes(cells)
-        state = start(recipe, known)
-        fit(state, recipe, known, seen, report=_silent)
+        network = second_step(recipe, scenes(cells), seen)
         return {
-            test: context_logits(state.average, scenes(chosen), plain[test])
+            test: context_logits(network, scenes(chosen), plain[test])
             for test, chosen in tests.items()
             if not (controlled and test in PAPER)
         }
@@ -231,11 +232,24 @@ def run_joint(fold: Fold, control: str = "") -> str:
     make = CONTROLS[control] if control else Scenes
 
     def answers() -> Answers:
-        tests = {test: cells for test, cells in test_cells(fold).items() if test not in SHIFTS}
-        return joint_logits(fold.recipe("cnn"), fold.hybrid(), make, tests)
+        hybrid, _ = joint_answers(fold.joint(), make, _unshifted(fold), both=False)
+        return hybrid
 
     keep(fold, name, answers)
     return f"{fold.folder.name}: {name}"
+
+
+def run_both(fold: Fold) -> str:
+    """The hybrid trained end to end whose CNN answers, too; and that CNN."""
+    if not all(answers_of(fold, name).exists() for name in BOTH):
+        found = joint_answers(fold.joint(), Scenes, _unshifted(fold), both=True)
+        for name, answers in zip(BOTH, found, strict=True):
+            keep(fold, name, partial(dict, answers))
+    return f"{fold.folder.name}: {BOTH[0]}"
+
+
+def _unshifted(fold: Fold) -> Tests:
+    return {test: cells for test, cells in test_cells(fold).items() if test not in SHIFTS}
 
 
 def answer(fold: Fold, recipe: ClassifierRecipe, tests: Tests) -> Answers:

@@ -5,31 +5,33 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import nn
-from torch.utils.data import DataLoader
 
 from leukokit.cells import Cells
 from leukokit.classifiers.context import CONTEXT_FEATURES
-from leukokit.classifiers.hybrid import embedded
-from leukokit.classifiers.loaded import DEFAULT_VIEWS, to_input
+from leukokit.classifiers.loaded import to_input
 from leukokit.graph import EDGE_FEATURES, CellGraph
 from leukokit.graph_builders.base import GraphBuilder
 from leukokit.taxonomy import LEUKOCYTE
-from leukokit.training.classifier import (
-    ClassifierRecipe,
-    ViewDataset,
-    build,
-    cell_descriptors,
+from leukokit.training.classifier import ClassifierRecipe
+from leukokit.training.hybrid import (
+    HybridRecipe,
+    JointNetwork,
+    Scenes,
+    context_logits,
+    embeddings_of,
+    fit,
+    head_logits,
+    start,
 )
-from leukokit.training.hybrid import HybridRecipe, Scenes, context_logits, start, varied_features
 from leukokit.training.labelled import LabelledCell, builder_of, plain_views, training_cells
-from leukokit.training.state import TrainingState
 
+Answers = dict[str, npt.NDArray[np.float32]]
 TYPICAL_DIAMETER_PX: Final = 40.0
 """Erythrocyte diameter that lengths are divided by where a field's own is not to be known."""
 ADAPTATION_CROPS: Final = 256
@@ -151,48 +153,23 @@ def averaged(networks: Sequence[nn.Module]) -> nn.Module:
     return mean.eval()
 
 
-class _Joint(nn.Module):
-    def __init__(self, cnn: Any, context: nn.Module):
-        super().__init__()
-        self.cnn, self.context = cnn, context
-
-
-def joint_logits(
-    recipe: ClassifierRecipe,
-    context: HybridRecipe,
+def joint_answers(
+    recipe: HybridRecipe,
     make_scenes: Callable[..., Scenes],
     tests: dict[str, list[LabelledCell]],
-) -> dict[str, npt.NDArray[np.float32]]:
-    """Logits (N, C) of a hybrid trained end to end: as many steps as the CNN alone, on crops as varied."""
+    both: bool,
+) -> tuple[Answers, Answers]:
+    """Logits (N, C) of a hybrid trained end to end, and of its CNN, which learns to answer with ``both``."""
     cells, _ = training_cells(recipe)
-    builder = builder_of(context.graph)
-    scenes, vectors = make_scenes(cells, builder), cell_descriptors(cells, recipe.graph)
-    cnn = build(recipe, vectors).to(memory_format=torch.channels_last)
-    network = _Joint(cnn, start(context, scenes).network)
-    state = TrainingState(network, recipe, recipe.plugin.frozen_parts(cnn, recipe.frozen_blocks))
-    supply = _Numbered(cells, vectors, recipe)
-    blank = np.zeros((len(cells), 320), np.float32)
-    for crops, numbers, labels in DataLoader(supply, recipe.batch):
-        rng = np.random.default_rng([recipe.seed, state.step])
-        batch, pictures, nodes = scenes.batch(numbers.tolist(), blank)
-        pictures = pictures.index_copy(0, nodes, network.cnn.backbone(to_input(crops, "cpu")))
-        features = varied_features(batch, context, rng)
-        logits = network.context(features, pictures, batch.edge_index, batch.edge_attr)
-        state.advance(logits[nodes], labels)
+    builder = builder_of(recipe.graph)
+    scenes = make_scenes(cells, builder)
+    state = start(recipe, scenes)
+    fit(state, recipe, scenes, report=lambda _: None, both=both)
     kept = state.average
-    assert isinstance(kept, _Joint)
-    answers = {}
+    assert isinstance(kept, JointNetwork)
+    hybrid, alone = {}, {}
     for name, test in tests.items():
-        with torch.inference_mode():
-            views = plain_views(test, recipe.crop_px, recipe.cover, recipe.nucleus)
-            seen = [embedded(kept.cnn, part, DEFAULT_VIEWS) for part in torch.split(views, 64)]
-        answers[name] = context_logits(kept.context, make_scenes(test, builder), torch.cat(seen).numpy())
-    return answers
-
-
-class _Numbered(ViewDataset):
-    """As ``ViewDataset``, with the cell's number in place of its descriptor."""
-
-    def __getitem__(self, index: int) -> tuple[torch.Tensor, Any, int]:
-        view, _, label = super().__getitem__(index)
-        return view, self.drawn(index), label
+        seen = embeddings_of(kept.cnn, test, recipe)
+        hybrid[name] = context_logits(kept.context, make_scenes(test, builder), seen)
+        alone[name] = head_logits(kept.cnn, seen)
+    return hybrid, alone

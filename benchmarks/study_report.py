@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from study import JOINT, JOINT_CONTROLS, MEAN
+from study import BOTH, JOINT, JOINT_CONTROLS, MEAN
 
 from leukokit.errors import DataError
 from leukokit.evaluation.statistics import (
@@ -150,7 +150,7 @@ def write_report(study: Study, out: Path, path: Path) -> None:
 
 def unseen_table(kept: Kept) -> str:
     """Measurement c."""
-    rows = [[_named(method), *_unseen_row(kept, method)] for method in (*METHODS, JOINT)]
+    rows = [[_named(method), *_unseen_row(kept, method)] for method in (*METHODS, JOINT, *BOTH)]
     return _markdown(
         ["method", "seeds", *_lab_heads(kept), "mean", "least", f"mean, classes of {FEWEST}+"], rows
     )
@@ -185,7 +185,7 @@ def context_known_table(kept: Kept) -> str:
 def end_to_end_table(kept: Kept) -> str:
     """Controls of the hybrid trained end to end, on laboratories never seen; all classes, and common ones."""
     rows = []
-    for name in ("cnn", *(f"{JOINT} {control}" for control in JOINT_CONTROLS), JOINT):
+    for name in ("cnn", *(f"{JOINT} {control}" for control in JOINT_CONTROLS), JOINT, *BOTH):
         row = [_named(name)]
         for common in (False, True):
             full, found = kept.unseen(JOINT, common=common), kept.unseen(name, common=common)
@@ -214,7 +214,7 @@ def mcnemar_table(kept: Kept) -> str:
 def known_table(kept: Kept) -> str:
     """Measurement b."""
     rows = []
-    for method in (*METHODS, JOINT):
+    for method in (*METHODS, JOINT, *BOTH):
         row = [_named(method)]
         for test in ("pbc", "raabin", "chula", "bccd"):
             answers = kept.get(method, "known", test)
@@ -230,7 +230,7 @@ def known_table(kept: Kept) -> str:
 def paper_table(kept: Kept) -> str:
     """Measurement a."""
     rows = []
-    for method in (*METHODS, JOINT):
+    for method in (*METHODS, JOINT, *BOTH):
         row = [_named(method)]
         for test in ("TEST", "TEST_SIMPLE"):
             answers = kept.get(method, "known", test)
@@ -381,7 +381,8 @@ def _lab_heads(kept: Kept) -> list[str]:
 
 
 def _named(method: str) -> str:
-    return f"`{method}`" if method in ("cnn", "altarawneh") else method.replace("hybrid", "`hybrid`", 1)
+    name, space, rest = method.partition(" ")
+    return f"`{name}`{space}{rest}" if name in ("cnn", "altarawneh", "hybrid") else method
 
 
 def _markdown(head: list[str], rows: list[list[str]]) -> str:

@@ -12,7 +12,7 @@ from leukokit.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
 
-DEFAULT_PLUGINS = {"detector": "yolo", "graph": "knn", "classifier": "cnn"}
+DEFAULT_PLUGINS = {"detector": "yolo", "graph": "knn", "classifier": "hybrid"}
 """The plugin of each section of a configuration that names none."""
 
 
@@ -51,7 +51,7 @@ class PipelineConfig(BaseModel):
     detector: PluginChoice = Field(default_factory=lambda: PluginChoice(name="yolo"))
     graph: PluginChoice = Field(default_factory=lambda: PluginChoice(name="knn"))
     classifier: PluginChoice | None = Field(
-        default_factory=lambda: PluginChoice(name="cnn"), description="null for none"
+        default_factory=lambda: PluginChoice(name="hybrid"), description="null for none"
     )
 
     @model_validator(mode="before")

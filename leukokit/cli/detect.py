@@ -49,7 +49,7 @@ def detect(
     graph: Annotated[str | None, typer.Option(help="Graph builder plugin. [default: knn]")] = None,
     classifier: Annotated[
         str | None,
-        typer.Option(help="Classifier plugin; 'none' leaves leukocytes without a class. [default: cnn]"),
+        typer.Option(help="Classifier plugin; 'none' leaves leukocytes without a class. [default: hybrid]"),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Pipeline as a YAML file.")] = None,
     assign: Annotated[

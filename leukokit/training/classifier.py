@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -82,12 +83,12 @@ def cell_descriptors(cells: list[LabelledCell], graph: PluginChoice) -> npt.NDAr
 
 
 class ViewDataset(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
-    """An endless, seeded supply of views: item ``i`` depends on the seed and ``i`` alone."""
+    """A seeded supply of views with their cells' vectors: item ``i`` depends on the seed and ``i`` alone."""
 
     def __init__(
         self,
         cells: list[LabelledCell],
-        vectors: npt.NDArray[np.float32],
+        vectors: npt.NDArray[Any],
         recipe: ClassifierRecipe,
     ):
         self.cells, self.vectors, self.recipe = cells, vectors, recipe

@@ -1,9 +1,9 @@
-"""Training the classifier ``hybrid``: a graph network over the cells, on the embeddings of a trained CNN.
+"""Training the classifier ``hybrid``: a CNN and a graph network over the cells, at once.
 
-In two steps. The CNN is trained first, by its own recipe, and then left as it is, so that whatever the
-hybrid does better than it is owed to the graph network. Of every training cell the CNN sees several varied
-views; the graph network learns from a random one each time. Colours of all cells of a field are varied
-together and sizes too: only what is compared with the other cells of the field is then left to go by.
+The graph network has the CNN's embedding of a leukocyte's crop on the leukocyte's node. Both answer, and
+what is made less is the mean of their errors: the CNN is then a classifier of its own, ``cnn``, on whose
+weights the hybrid stands. Colours of all cells of a field are varied together and sizes too: only what is
+compared with the other cells of the field is then left to go by.
 """
 
 from __future__ import annotations
@@ -16,46 +16,71 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import Field
+from torch import nn
+from torch.utils.data import DataLoader, Subset
 
-from leukokit import weights
 from leukokit.classifiers.backbone import EMBEDDING
+from leukokit.classifiers.cnn import CnnClassifier
 from leukokit.classifiers.context import CONTEXT_FEATURES, context_data
 from leukokit.classifiers.hybrid import embedded
 from leukokit.classifiers.loaded import DEFAULT_VIEWS, to_input
 from leukokit.classifiers.networks import ContextNetwork, CropNetwork
-from leukokit.config import PluginChoice
-from leukokit.errors import ConfigError
 from leukokit.graph_builders.base import GraphBuilder
 from leukokit.pyg import Batch, Data
-from leukokit.training.classifier import Progress
-from leukokit.training.crops import Variation, varied_view
+from leukokit.training.classifier import ClassifierRecipe, Progress, ViewDataset, build
+from leukokit.training.fields import WeightsName
 from leukokit.training.labelled import (
     LabelledCell,
-    LabelledCellsRecipe,
     builder_of,
     calibration_of,
     plain_views,
-    rarity,
     training_cells,
     write_card,
 )
 from leukokit.training.state import TrainingState
-from leukokit.weights import ClassifierCard
-from leukokit.weights.files import load_weights, save_weights
+from leukokit.weights import sha256_of
+from leukokit.weights.files import save_weights
 
 _COLOURS = [number for number, name in enumerate(CONTEXT_FEATURES) if name[-2:] in ("_r", "_g", "_b")]
 _LENGTHS = [CONTEXT_FEATURES.index(name) for name in ("diameter", "mean_edge_length")]
 
 
-class HybridRecipe(LabelledCellsRecipe):
+class HybridRecipe(ClassifierRecipe):
     """What ``leukokit train classifier --config`` reads for ``hybrid``."""
 
     classifier: Literal["hybrid"]
-    cnn: Path = Field(description="weights of the CNN: a file, or the name of shipped ones")
-    graph: PluginChoice = Field(default_factory=lambda: PluginChoice(name="knn"))
-    views: int = Field(4, ge=1, description="varied views of every training cell that the CNN sees")
+    cnn: WeightsName = "leukocyte-cnn"
     stain: float = Field(0.15, ge=0, description="spread of the factor on a field's optical densities")
     size: float = Field(0.04, ge=0, description="spread of the factor on a field's lengths")
+
+    @property
+    def plugin(self) -> type[CnnClassifier]:
+        """The classifier that the CNN is of."""
+        return CnnClassifier
+
+
+class JointNetwork(nn.Module):
+    """A CNN, and a graph network on its embedding."""
+
+    def __init__(self, cnn: CropNetwork, context: ContextNetwork) -> None:
+        super().__init__()
+        self.cnn, self.context = cnn, context
+
+    def forward(
+        self, crops: torch.Tensor, features: torch.Tensor, batch: Batch, nodes: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Logits (B, classes) of the graph network and of the CNN alone.
+
+        Args:
+            crops: (B, 3, S, S) float32 RGB in 0..1.
+            features: (N, 21) float32 of all nodes, columns as ``context.CONTEXT_FEATURES``.
+            batch: the graphs of the crops' cells, one each.
+            nodes: (B,) int64, the crops' nodes.
+        """
+        seen = self.cnn.backbone(crops)
+        pictures = features.new_zeros(len(features), EMBEDDING).index_copy(0, nodes, seen)
+        logits = self.context(features, pictures, batch.edge_index, batch.edge_attr)
+        return logits[nodes], self.cnn.head(seen)
 
 
 def train_hybrid(
@@ -66,94 +91,54 @@ def train_hybrid(
     report: Callable[[str], None] = print,
     command: str = "",
 ) -> Path:
-    """Train, writing checkpoints to ``out``; returns the path of the weights, with their card beside.
+    """Train, writing checkpoints to ``out``; returns the path of the graph network's weights.
+
+    Their card lies beside, and so do the CNN's weights, with a card that makes them those of a ``cnn``.
 
     Raises:
-        DataError: no cell is selected.  WeightsError: no such CNN.
-        ConfigError: nothing to resume, or a CNN of other classes.
+        DataError: no cell is selected.  ConfigError: nothing to resume.  WeightsError: no ImageNet weights.
     """
     out.mkdir(parents=True, exist_ok=True)
-    cnn = TrainedCnn(recipe, device)
     cells, held = training_cells(recipe)
     report(f"{len(cells)} cells to train on, {len(held)} held back to calibrate")
     scenes = Scenes(cells, builder_of(recipe.graph))
     state = start(recipe, scenes, device)
-    kept = out / "embeddings.npy"
     if resume:
         state.load(out / "state.pt")
-        embeddings = np.load(kept, allow_pickle=False)
-    else:
-        report(f"the CNN looks at {recipe.views} views of each")
-        embeddings = cnn.varied(cells, recipe)
-        np.save(out / "embeddings.part.npy", embeddings)
-        (out / "embeddings.part.npy").replace(kept)
-        state.save(out / "state.pt")
-    fit(state, recipe, scenes, embeddings, out / "state.pt", report)
-    path = out / "best.safetensors"
-    save_weights(state.average, path)
-    calibration = (1.0, 0.0)
+    fit(state, recipe, scenes, out / "state.pt", report)
+    network = state.average
+    assert isinstance(network, JointNetwork)
+    path, cnn_path = out / "best.safetensors", out / f"{recipe.cnn}.safetensors"
+    save_weights(network.context, path)
+    save_weights(network.cnn, cnn_path)
+    calibration = alone = (1.0, 0.0)
     if held:
-        logits = context_logits(state.average, Scenes(held, builder_of(recipe.graph)), cnn.plain(held))
-        calibration = calibration_of(logits, np.array([c.label for c in held]), recipe.sure, report)
+        labels = np.array([cell.label for cell in held])
+        seen = embeddings_of(network.cnn, held, recipe)
+        logits = context_logits(network.context, Scenes(held, builder_of(recipe.graph)), seen)
+        calibration = calibration_of(logits, labels, recipe.sure, report)
+        report("the CNN alone:")
+        alone = calibration_of(head_logits(network.cnn, seen), labels, recipe.sure, report)
+    common = {
+        "crop_px": recipe.crop_px,
+        "cover": recipe.cover,
+        "nucleus": recipe.nucleus,
+        "graph": {"name": recipe.graph.name, **recipe.graph.params},
+    }
+    own = recipe.model_copy(update={"name": recipe.cnn})
+    used = cells + held
+    write_card(own, cnn_path, command, used, alone, architecture=CnnClassifier.architecture, **common)
     write_card(
         recipe,
         path,
         command,
-        cells + held,
+        used,
         calibration,
         architecture="gatv2 on efficientnet-lite0",
-        crop_px=cnn.card.crop_px,
-        cover=cnn.card.cover,
-        nucleus=cnn.card.nucleus,
-        graph={"name": recipe.graph.name, **recipe.graph.params},
-        cnn={"name": cnn.card.name, "sha256": cnn.card.sha256},
+        cnn={"name": recipe.cnn, "sha256": sha256_of(cnn_path)},
+        **common,
     )
     return path
-
-
-class TrainedCnn:
-    """The CNN of a recipe, and what it sees of labelled cells."""
-
-    def __init__(self, recipe: HybridRecipe, device: str) -> None:
-        path = weights.find(recipe.cnn)
-        self.card = weights.read_card(path, ClassifierCard)
-        if self.card.classes != recipe.classes:
-            raise ConfigError(
-                f"{path}: a CNN of the classes {', '.join(self.card.classes)}, not the recipe's"
-            )
-        self.network = CropNetwork(len(self.card.classes))
-        load_weights(self.network, path)
-        self.network.to(device).to(memory_format=torch.channels_last).eval()
-        self.device = device
-
-    @torch.inference_mode()
-    def varied(self, cells: Sequence[LabelledCell], recipe: HybridRecipe) -> npt.NDArray[np.float32]:
-        """Embeddings (V, N, 320) of varied views of the cells."""
-        card, out = self.card, np.empty((recipe.views, len(cells), EMBEDDING), np.float32)
-        for view in range(recipe.views):
-            for first in range(0, len(cells), 64):
-                pictures = [
-                    varied_view(
-                        np.asarray(cell.crop),
-                        card.crop_px,
-                        card.cover,
-                        cell.stain if card.nucleus else None,
-                        Variation(recipe.coarse),
-                        np.random.default_rng([recipe.seed, view, first + number]),
-                    )
-                    for number, cell in enumerate(cells[first : first + 64])
-                ]
-                crops = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
-                found = self.network.backbone(to_input(crops, self.device))
-                out[view, first : first + len(pictures)] = found.cpu().numpy()
-        return out
-
-    @torch.inference_mode()
-    def plain(self, cells: list[LabelledCell]) -> npt.NDArray[np.float32]:
-        """Embeddings (N, 320) of the cells as the classifier sees them."""
-        crops = plain_views(cells, self.card.crop_px, self.card.cover, self.card.nucleus)
-        found = [embedded(self.network, part, DEFAULT_VIEWS).cpu() for part in torch.split(crops, 64)]
-        return np.asarray(torch.cat(found).numpy())
 
 
 class Scenes:
@@ -170,61 +155,74 @@ class Scenes:
                 self.inside[key] = []
             self.inside[key].append(number)
 
-    def batch(
-        self, numbers: Sequence[int], embeddings: npt.NDArray[np.float32]
-    ) -> tuple[Batch, torch.Tensor, torch.Tensor]:
-        """The graphs of some cells, one each, side by side.
+    def batch(self, numbers: Sequence[int]) -> tuple[Batch, torch.Tensor]:
+        """The graphs of some cells, one each, side by side, and the (B,) cells' nodes.
 
         Args:
             numbers: positions of B cells.
-            embeddings: (N, 320) float32 of all cells.
-
-        Returns:
-            The batch; (nodes, 320) embeddings, of every labelled cell in it; (B,) the cells' nodes.
         """
-        keys = [id(self.cells[number].field) for number in numbers]
-        batch = Batch.from_data_list([self.data[key] for key in keys])
-        pictures = torch.zeros(batch.num_nodes, embeddings.shape[1])
+        batch = Batch.from_data_list([self.data[id(self.cells[number].field)] for number in numbers])
         starts = batch.ptr[:-1].tolist()
-        for key, start in zip(keys, starts, strict=True):
-            for other in self.inside[key]:
-                pictures[start + self.cells[other].node] = torch.from_numpy(embeddings[other])
         nodes = [start + self.cells[number].node for start, number in zip(starts, numbers, strict=True)]
-        return batch, pictures, torch.tensor(nodes)
+        return batch, torch.tensor(nodes)
+
+    def pictures(
+        self, numbers: Sequence[int], batch: Batch, embeddings: npt.NDArray[np.float32]
+    ) -> torch.Tensor:
+        """Embeddings (nodes, 320) of a batch: of labelled cells, from (N, 320) of all; zeros elsewhere."""
+        pictures = torch.zeros(batch.num_nodes, embeddings.shape[1])
+        for number, start in zip(numbers, batch.ptr[:-1].tolist(), strict=True):
+            for other in self.inside[id(self.cells[number].field)]:
+                pictures[start + self.cells[other].node] = torch.from_numpy(embeddings[other])
+        return pictures
 
 
-def start(recipe: HybridRecipe, scenes: Scenes, device: str = "cpu") -> TrainingState:
+def context_network(recipe: HybridRecipe, scenes: Scenes) -> ContextNetwork:
     """A graph network with its first weights, which knows the usual values of the features."""
     torch.manual_seed(recipe.seed)
     network = ContextNetwork(len(recipe.classes))
     features = torch.cat([data.x for data in scenes.data.values()])
     network.mean.copy_(features.mean(dim=0))
     network.deviation.copy_(features.std(dim=0, unbiased=False) + 1e-3)
-    return TrainingState(network.to(device), recipe)
+    return network
+
+
+def start(recipe: HybridRecipe, scenes: Scenes, device: str = "cpu") -> TrainingState:
+    """Both networks with their first weights, the CNN's from ImageNet.
+
+    Raises:
+        WeightsError: the package that carries those is not installed.
+    """
+    cnn = build(recipe, np.empty((0, 0), np.float32))
+    assert isinstance(cnn, CropNetwork)
+    frozen = CnnClassifier.frozen_parts(cnn, recipe.frozen_blocks)
+    network = JointNetwork(cnn.to(memory_format=torch.channels_last), context_network(recipe, scenes))
+    return TrainingState(network.to(device), recipe, frozen)
 
 
 def fit(
     state: TrainingState,
     recipe: HybridRecipe,
     scenes: Scenes,
-    embeddings: npt.NDArray[np.float32],
     checkpoint: Path | None = None,
     report: Callable[[str], None] = print,
+    both: bool = True,
 ) -> None:
-    """Take the steps that are left; ``embeddings`` are (V, N, 320) float32 of the N cells."""
-    device, cells = next(state.network.parameters()).device, scenes.cells
-    chances = rarity(cells, recipe.balance)
-    labels = torch.tensor([cell.label for cell in cells])
+    """Take the steps that are left; with ``both`` the CNN learns to answer by itself, too."""
+    device = next(state.network.parameters()).device
+    # In place of what else a network is shown of a cell, its number.
+    supply = ViewDataset(list(scenes.cells), np.arange(len(scenes.cells))[:, None], recipe)
+    views = Subset(supply, range(state.step * recipe.batch, len(supply)))
     progress = Progress(state, report)
-    while state.step < recipe.steps:
+    for crops, numbers, labels in DataLoader(views, recipe.batch, num_workers=recipe.workers):
         rng = np.random.default_rng([recipe.seed, state.step])
         torch.manual_seed(int(rng.integers(2**31)))
-        drawn = rng.choice(len(cells), recipe.batch, p=chances)
-        batch, pictures, nodes = scenes.batch(drawn.tolist(), embeddings[rng.integers(len(embeddings))])
-        batch, pictures = batch.to(device), pictures.to(device)
+        batch, nodes = scenes.batch(numbers[:, 0].tolist())
+        batch = batch.to(device)
         features = varied_features(batch, recipe, rng)
-        logits = state.network(features, pictures, batch.edge_index, batch.edge_attr)
-        progress.note(state.advance(logits[nodes], labels[drawn].to(device)))
+        logits, alone = state.network(to_input(crops, str(device)), features, batch, nodes.to(device))
+        answers = [logits, alone] if both else [logits]
+        progress.note(state.advance(torch.cat(answers), labels.to(device).repeat(len(answers))))
         if checkpoint and state.step % recipe.check_every == 0:
             state.save(checkpoint)
 
@@ -241,16 +239,33 @@ def varied_features(batch: Batch, recipe: HybridRecipe, rng: np.random.Generator
 
 
 @torch.inference_mode()
+def embeddings_of(
+    cnn: CropNetwork, cells: Sequence[LabelledCell], recipe: ClassifierRecipe
+) -> npt.NDArray[np.float32]:
+    """Embeddings (N, 320) of the cells as the classifier sees them."""
+    crops = plain_views(list(cells), recipe.crop_px, recipe.cover, recipe.nucleus)
+    found = [embedded(cnn, part, DEFAULT_VIEWS).cpu() for part in torch.split(crops, 64)]
+    return np.asarray(torch.cat(found).numpy())
+
+
+@torch.inference_mode()
+def head_logits(cnn: CropNetwork, embeddings: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Logits (N, C) of the CNN alone."""
+    device = next(cnn.parameters()).device
+    return np.asarray(cnn.head(torch.from_numpy(embeddings).to(device)).cpu().numpy())
+
+
+@torch.inference_mode()
 def context_logits(
-    network: torch.nn.Module, scenes: Scenes, embeddings: npt.NDArray[np.float32]
+    network: nn.Module, scenes: Scenes, embeddings: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
     """Logits (N, C) of the labelled cells with their embeddings (N, 320)."""
     device, count = next(network.parameters()).device, len(scenes.cells)
     answers = []
     for first in range(0, count, 64):
         numbers = range(first, min(first + 64, count))
-        batch, pictures, nodes = scenes.batch(numbers, embeddings)
-        batch = batch.to(device)
+        batch, nodes = scenes.batch(numbers)
+        pictures, batch = scenes.pictures(numbers, batch, embeddings), batch.to(device)
         logits = network(batch.x, pictures.to(device), batch.edge_index, batch.edge_attr)
         answers.append(logits[nodes].cpu())
     return np.asarray(torch.cat(answers).numpy())

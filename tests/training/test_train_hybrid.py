@@ -1,4 +1,4 @@
-"""Training the hybrid: what its graph network is shown, the CNN it stands on, and going on after a stop."""
+"""Training the hybrid: what its graph network is shown, the CNN it leaves beside, going on after a stop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from leukokit import weights
 from leukokit.appearance import APPEARANCE
 from leukokit.classifiers.context import CONTEXT_FEATURES, context_data
 from leukokit.classifiers.hybrid import HybridClassifier
-from leukokit.classifiers.networks import ContextNetwork
+from leukokit.classifiers.networks import ContextNetwork, CropNetwork
 from leukokit.cli import main
 from leukokit.config import PipelineConfig, PluginChoice, load_settings
 from leukokit.errors import ConfigError, WeightsError
@@ -27,15 +27,19 @@ from leukokit.pipeline import Pipeline
 from leukokit.pyg import Batch, Data
 from leukokit.taxonomy import LEUKOCYTE
 from leukokit.training.cells import load_seen
-from leukokit.training.classifier import ClassifierRecipe
+from leukokit.training.classifier import ClassifierRecipe, plain_logits
 from leukokit.training.fields import is_held_back
 from leukokit.training.hybrid import (
     _COLOURS,
     _LENGTHS,
     HybridRecipe,
+    JointNetwork,
     Scenes,
-    TrainedCnn,
     context_logits,
+    embeddings_of,
+    fit,
+    head_logits,
+    start,
     train_hybrid,
     varied_features,
 )
@@ -43,6 +47,7 @@ from leukokit.training.labelled import LabelledCell, builder_of, training_cells
 from leukokit.training.recipes import AnyClassifierRecipe
 from leukokit.training.state import TrainingState
 from leukokit.weights import ClassifierCard
+from leukokit.weights.files import load_weights
 
 SMEAR = Path(__file__).parents[2] / "examples" / "smear.png"
 CLASSES = ["neutrophil", "lymphocyte", "monocyte", "eosinophil", "basophil"]
@@ -52,10 +57,11 @@ def recipe(folder: Path, **changes: object) -> HybridRecipe:
     values: dict[str, object] = {
         "name": "mine",
         "classifier": "hybrid",
-        "cnn": "leukocyte-cnn",
+        "cnn": "own-cnn",
         "cells": [folder],
         "train": [{"dataset": "txl-pbc"}],
-        "views": 2,
+        "workers": 0,
+        "crop_px": 32,
         "steps": 4,
         "batch": 4,
         "check_every": 3,
@@ -75,8 +81,8 @@ def pipeline_of(path: Path) -> Pipeline:
 
 def test_a_trained_hybrid_is_loaded_and_names_leukocytes(folder: Path, trained: Path) -> None:
     card = weights.read_card(trained, ClassifierCard)
-    assert card.cnn["name"] == "leukocyte-cnn"
-    assert card.cnn["sha256"] == weights.sha256_of(weights.find("leukocyte-cnn"))
+    cnn = trained.with_name("own-cnn.safetensors")
+    assert card.cnn == {"name": "own-cnn", "sha256": weights.sha256_of(cnn)}
     pipeline = pipeline_of(trained)
     (field,) = load_seen(folder).fields
     smear = pipeline.read(field.source.image)
@@ -110,6 +116,7 @@ def test_photographs_held_back_set_temperature_and_limit(folder: Path, tmp_path:
     assert any(line.startswith("held back: accuracy") and f"of {count}," in line for line in said)
     card = weights.read_card(path, ClassifierCard)
     assert card.temperature != 1 and card.data[0]["leukocytes"] == 2 * count
+    assert weights.read_card(path.with_name("own-cnn.safetensors"), ClassifierCard).temperature != 1
 
 
 def test_training_and_classifying_see_the_same(folder: Path, trained: Path) -> None:
@@ -118,7 +125,8 @@ def test_training_and_classifying_see_the_same(folder: Path, trained: Path) -> N
     classifier = pipeline_of(trained).classifier
     assert isinstance(classifier, HybridClassifier) and isinstance(classifier.network, ContextNetwork)
     builder = builder_of(own.graph)
-    known = context_logits(classifier.network, Scenes(cells, builder), TrainedCnn(own, "cpu").plain(cells))
+    seen = embeddings_of(classifier.cnn, cells, own)
+    known = context_logits(classifier.network, Scenes(cells, builder), seen)
     field, nodes = cells[0].field, np.array([cell.node for cell in cells])
     smear = Pipeline(PipelineConfig(classifier=None)).read(SMEAR)
     with torch.inference_mode():
@@ -127,7 +135,7 @@ def test_training_and_classifying_see_the_same(folder: Path, trained: Path) -> N
     assert np.abs(found - known).max() < 0.2 * known.std(axis=0).mean()
 
 
-@pytest.mark.parametrize(("stop", "left"), [(1, [0, 1, 2, 3]), (3, [3])])
+@pytest.mark.parametrize(("stop", "left"), [(3, [3])])
 def test_a_stopped_run_goes_on_to_the_same_weights(
     stop: int, left: list[int], folder: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -143,7 +151,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     with pytest.raises(KeyboardInterrupt):
         train_hybrid(own, tmp_path, report=lambda _: None)
     assert not (tmp_path / "best.safetensors").exists()
-    # Checkpoints are written at the start and after the third of four steps.
+    # A checkpoint is written after the third of four steps.
     taken[:], stop = [], -1
     again = train_hybrid(own, tmp_path, resume=True, report=lambda _: None)
     assert taken == left
@@ -157,33 +165,45 @@ def test_another_seed_gives_other_weights(folder: Path, trained: Path, tmp_path:
     assert other.read_bytes() != trained.read_bytes()
 
 
-def test_a_cnn_of_ones_own_is_put_beside_the_hybrid(folder: Path, tmp_path: Path) -> None:
-    own, hybrid = tmp_path / "cnn" / "best.safetensors", tmp_path / "hybrid"
-    own.parent.mkdir()
-    shutil.copy(weights.find("leukocyte-cnn"), own)
-    card = weights.read_card(weights.find("leukocyte-cnn"), ClassifierCard).model_copy(update={"name": "own"})
-    own.with_suffix(".json").write_text(card.model_dump_json())
-    path = train_hybrid(recipe(folder, cnn=own), hybrid, report=lambda _: None)
-    assert weights.read_card(path, ClassifierCard).cnn == {"name": "own", "sha256": weights.sha256_of(own)}
-    with pytest.raises(WeightsError, match="stands on the CNN 'own', which is not shipped"):
-        pipeline_of(path)
-    shutil.copy(own, hybrid / "own.safetensors")
-    assert pipeline_of(path).classifier is not None
-    # Of the same name, but not the file that it was trained on.
-    shutil.copy(weights.find("leukocyte-altarawneh"), hybrid / "own.safetensors")
+def test_the_cnn_is_a_classifier_and_stays_with_its_hybrid(
+    folder: Path, trained: Path, tmp_path: Path
+) -> None:
+    cnn = trained.with_name("own-cnn.safetensors")
+    card = weights.read_card(cnn, ClassifierCard)
+    assert (card.name, card.architecture, card.crop_px) == ("own-cnn", "efficientnet-lite0", 32)
+    config = PipelineConfig.model_validate({"classifier": {"name": "cnn", "weights": str(cnn)}})
+    labelling = Pipeline(config).run(SMEAR).cells.labelling
+    assert labelling is not None
+    assert labelling.probabilities.sum() == pytest.approx(labelling.probabilities.any(axis=1).sum(), abs=1e-3)
+    # What it answers with in training and here is the same.
+    own = recipe(folder)
+    cells, _ = training_cells(own)
+    network = CropNetwork(len(CLASSES))
+    load_weights(network, cnn)
+    found = head_logits(network.eval(), embeddings_of(network, cells, own))
+    np.testing.assert_allclose(found, plain_logits(network, cells, own), atol=1e-4)
+    for name in ("best.safetensors", "best.json"):
+        shutil.copy(trained.with_name(name), tmp_path)
+    with pytest.raises(WeightsError, match="stands on the CNN 'own-cnn', which is not shipped"):
+        pipeline_of(tmp_path / "best.safetensors")
+    # Of the same name, but not the file that it was trained with.
+    shutil.copy(weights.find("leukocyte-altarawneh"), tmp_path / cnn.name)
     with pytest.raises(WeightsError, match=r"not the CNN that best\.safetensors was trained on"):
-        pipeline_of(path)
+        pipeline_of(tmp_path / "best.safetensors")
 
 
-@pytest.mark.parametrize("cnn", ["leukocyte-altarawneh", "gone"])
-def test_what_is_no_cnn_is_refused(cnn: str, folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(WeightsError, match=r"another architecture|no such weight file"):
-        train_hybrid(recipe(folder, cnn=cnn), tmp_path, report=lambda _: None)
-
-
-def test_a_cnn_of_other_classes_is_refused(folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="not the recipe's"):
-        train_hybrid(recipe(folder, classes=CLASSES[:3]), tmp_path, report=lambda _: None)
+def test_the_cnn_learns_only_where_both_answer(folder: Path) -> None:
+    own = recipe(folder, steps=2)
+    cells, _ = training_cells(own)
+    scenes = Scenes(cells, builder_of(own.graph))
+    heads = {}
+    for both in (True, False):
+        state = start(own, scenes)
+        assert isinstance(state.network, JointNetwork)
+        before = state.network.cnn.head[1].bias.detach().clone()
+        fit(state, own, scenes, report=lambda _: None, both=both)
+        heads[both] = bool((state.network.cnn.head[1].bias != before).any())
+    assert heads == {True: True, False: False}
 
 
 def test_a_batch_holds_a_field_for_every_cell_drawn(folder: Path) -> None:
@@ -195,15 +215,16 @@ def test_a_batch_holds_a_field_for_every_cell_drawn(folder: Path) -> None:
     last = len(cells) - 1
     embeddings = np.arange(1, len(cells) + 1, dtype=np.float32)[:, None] * np.ones(320, np.float32)
     scenes = Scenes(cells, builder_of(PluginChoice(name="knn")))
-    batch, pictures, nodes = scenes.batch([2, last, 5, 2], embeddings)
+    batch, nodes = scenes.batch([2, last, 5, 2])
+    pictures = scenes.pictures([2, last, 5, 2], batch, embeddings)
     starts = [0, size, size + 7, 2 * size + 7]
     assert batch.ptr.tolist() == [*starts, 3 * size + 7]
-    assert nodes.tolist() == [start + cells[n].node for start, n in zip(starts, [2, last, 5, 2], strict=True)]
+    assert nodes.tolist() == [first + cells[n].node for first, n in zip(starts, [2, last, 5, 2], strict=True)]
     assert pictures[nodes, 0].tolist() == [3, last + 1, 6, 3]
     expected = np.zeros((3 * size + 7, 320), np.float32)
-    for start in (starts[0], *starts[2:]):
+    for first in (starts[0], *starts[2:]):
         for number, cell in enumerate(cells[:-1]):
-            expected[start + cell.node] = number + 1
+            expected[first + cell.node] = number + 1
     expected[size + 6] = last + 1
     np.testing.assert_array_equal(pictures.numpy(), expected)
     features = context_data(builder_of(PluginChoice(name="knn")).build(other.cells), other.appearance).x
@@ -225,9 +246,7 @@ def test_a_field_has_one_factor_a_channel_and_one_of_size(
     rng = np.random.default_rng(seed)
     drawn = [torch.from_numpy(rng.uniform(0.5, 1, (n + 1, 21)).astype(np.float32)) for n in range(fields)]
     batch = Batch.from_data_list([Data(x=x, edge_index=torch.empty(2, 0, dtype=torch.int64)) for x in drawn])
-    own = HybridRecipe(
-        name="x", classifier="hybrid", cnn=Path("x"), cells=[], train=[], stain=stain, size=size
-    )
+    own = HybridRecipe(name="x", classifier="hybrid", cells=[], train=[], stain=stain, size=size)
     ratios = (varied_features(batch, own, rng) / batch.x).split([len(x) for x in drawn])
     firsts = torch.stack([ratio[0] for ratio in ratios])
     for ratio in ratios:
@@ -256,7 +275,7 @@ def test_factors_have_the_spread_asked_for(folder: Path) -> None:
 def test_colours_of_a_field_vary_together(folder: Path) -> None:
     cells, _ = training_cells(recipe(folder))
     scenes = Scenes(cells, builder_of(PluginChoice(name="knn")))
-    batch, _, _ = scenes.batch([0, 1], np.zeros((len(cells), 320), np.float32))
+    batch, _ = scenes.batch([0, 1])
     rng = np.random.default_rng(0)
     assert torch.equal(varied_features(batch, recipe(folder, stain=0, size=0), rng), batch.x)
     varied = varied_features(batch, recipe(folder, stain=0.3, size=0.2), rng).numpy()
@@ -281,16 +300,6 @@ def test_colours_of_a_field_vary_together(folder: Path) -> None:
         assert factors["diameter", field] == pytest.approx(factors["mean_edge_length", field], rel=1e-4)
         assert factors["nucleus_share", field] == factors["degree", field] == 1
     assert factors["density_r", 0] != pytest.approx(factors["density_r", 1])
-
-
-def test_views_are_the_seed_s(folder: Path) -> None:
-    own = recipe(folder)
-    cells, _ = training_cells(own)
-    cnn = TrainedCnn(own, "cpu")
-    first = cnn.varied(cells[:3], own)
-    assert first.shape == (2, 3, 320) and np.array_equal(first, cnn.varied(cells[:3], own))
-    assert not np.allclose(first[0], first[1])
-    assert not np.allclose(first, cnn.varied(cells[:3], recipe(folder, seed=1)))
 
 
 def test_a_recipe_says_which_classifier_it_is_of(tmp_path: Path) -> None:
@@ -329,7 +338,7 @@ def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str
 def test_the_command_trains_it_and_goes_on(
     folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    small = ("train=[{dataset: txl-pbc}]", "steps=2", "batch=4", "views=1", "held_back=0")
+    small = ("train=[{dataset: txl-pbc}]", "steps=2", "batch=4", "workers=0", "crop_px=32", "held_back=0")
     sets = [word for value in (f"cells=['{folder}']", *small) for word in ("--set", value)]
     code, said, err = run(capfd, "--out", tmp_path, *sets)
     path = tmp_path / "leukocyte-hybrid" / "best.safetensors"
@@ -338,6 +347,6 @@ def test_the_command_trains_it_and_goes_on(
     assert card.command.startswith("leukokit train classifier --config") and card.recipe["steps"] == 2
     path.unlink()
     code, said, err = run(capfd, "--out", tmp_path, *sets, "--resume")
-    assert (code, err) == (0, "") and "the CNN looks at" not in said and path.read_bytes() == first
+    assert (code, err) == (0, "") and "step 50" not in said and path.read_bytes() == first
     code, said, err = run(capfd, "--out", tmp_path, "--set", "classifier=resnet")
     assert (code, said) == (2, "") and err.count("\n") == 1 and "no classifier is called 'resnet'" in err
