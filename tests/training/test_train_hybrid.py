@@ -338,7 +338,15 @@ def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str
 def test_the_command_trains_it_and_goes_on(
     folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    small = ("train=[{dataset: txl-pbc}]", "steps=2", "batch=4", "workers=0", "crop_px=32", "held_back=0")
+    small = (
+        "train=[{dataset: txl-pbc}]",
+        "steps=2",
+        "batch=4",
+        "workers=0",
+        "crop_px=32",
+        "held_back=0",
+        "check_every=1",
+    )
     sets = [word for value in (f"cells=['{folder}']", *small) for word in ("--set", value)]
     code, said, err = run(capfd, "--out", tmp_path, *sets)
     path = tmp_path / "leukocyte-hybrid" / "best.safetensors"
