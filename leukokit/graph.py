@@ -203,25 +203,33 @@ class CellGraph:
             json.loads(labels.get("params", "{}")),
         )
 
+    def both_directions(self) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float32]]:
+        """``edges`` and then each of them reversed, (2, 2E) int64, with their features, (2E, K) float32.
+
+        The ratio of diameters of a reversed edge is reversed, too.
+        """
+        forth = self.edge_features
+        back = forth * np.array([1, -1], np.float32)
+        return np.concatenate([self.edges, self.edges[::-1]], axis=1), np.concatenate([forth, back])
+
     def to_pyg(self) -> Data:
         """As ``torch_geometric.data.Data``, on the CPU; graphs of several smears batch.
 
         ``x`` (N, F) and ``edge_attr`` (2E, K) float32 are ``node_features`` and ``edge_features``;
-        ``edge_index`` (2, 2E) int64 holds ``edges`` and then each of them reversed, whose ratio of
-        diameters is reversed too; ``pos`` (N, 2) float32 are centres in pixels. ``boxes``, ``kinds`` and
-        ``scores`` are the cells' own arrays; ``builder``, ``params`` and ``notes`` are texts, the last two
-        JSON. Labelled cells add ``probabilities`` (N, C) float32, ``limit`` and, as JSON, ``classes``.
+        ``edge_index`` (2, 2E) int64 is of ``both_directions``; ``pos`` (N, 2) float32 are centres in pixels.
+        ``boxes``, ``kinds`` and ``scores`` are the cells' own arrays; ``builder``, ``params`` and ``notes``
+        are texts, the last two JSON. Labelled cells add ``probabilities`` (N, C) float32, ``limit`` and, as
+        JSON, ``classes``.
         """
         import torch
 
         from leukokit.pyg import Data
 
-        forth = self.edge_features
-        back = forth * np.array([1, -1], np.float32)
+        edges, figures = self.both_directions()
         data = Data(
             x=torch.from_numpy(self.node_features),
-            edge_index=torch.from_numpy(np.concatenate([self.edges, self.edges[::-1]], axis=1)),
-            edge_attr=torch.from_numpy(np.concatenate([forth, back])),
+            edge_index=torch.from_numpy(edges),
+            edge_attr=torch.from_numpy(figures),
             pos=torch.from_numpy(centres(self.cells).astype(np.float32)),
             boxes=torch.from_numpy(self.cells.boxes.copy()),
             kinds=torch.from_numpy(self.cells.kinds.copy()),

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from leukokit.appearance import APPEARANCE
 from leukokit.graph import NODE_FEATURES, CellGraph
 from leukokit.taxonomy import ERYTHROCYTE, KINDS
-
-if TYPE_CHECKING:
-    from leukokit.pyg import Data
 
 CONTEXT_FEATURES: Final = (*NODE_FEATURES, *APPEARANCE)
 """Columns of ``context_features``: geometry (see ``leukokit.graph``), then colours."""
@@ -43,19 +41,18 @@ def context_features(graph: CellGraph, looks: npt.NDArray[np.float32]) -> npt.ND
     return np.concatenate([graph.node_features, looks], axis=1)
 
 
-def context_data(graph: CellGraph, looks: npt.NDArray[np.float32]) -> Data:
-    """The graph for a network of torch-geometric, on the CPU.
+def context_tensors(
+    graph: CellGraph, looks: npt.NDArray[np.float32]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """The graph for a graph network, on the CPU.
 
-    ``x`` (N, 21) float32 is ``context_features``; ``edge_index`` (2, 2E) int64 and ``edge_attr`` (2E, 2)
-    float32 are as in ``CellGraph.to_pyg``.
+    Returns:
+        ``context_features`` (N, 21) float32; the links in ``both_directions``, (2, 2E) int64; and their
+        features (2E, 2) float32.
     """
-    import torch
-
-    from leukokit.pyg import Data
-
-    linked = graph.to_pyg()
-    features = torch.from_numpy(context_features(graph, looks))
-    return Data(x=features, edge_index=linked.edge_index, edge_attr=linked.edge_attr)
+    edges, figures = graph.both_directions()
+    features = context_features(graph, looks)
+    return torch.from_numpy(features), torch.from_numpy(edges), torch.from_numpy(figures)
 
 
 def descriptors(graph: CellGraph, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

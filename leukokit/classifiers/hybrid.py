@@ -12,7 +12,7 @@ from pydantic import Field
 
 from leukokit import weights
 from leukokit.appearance import appearance
-from leukokit.classifiers.context import context_data
+from leukokit.classifiers.context import context_tensors
 from leukokit.classifiers.loaded import LoadedClassifier, LoadedParams, in_views, ready
 from leukokit.classifiers.networks import ContextNetwork, CropNetwork
 from leukokit.errors import WeightsError
@@ -65,10 +65,10 @@ class HybridClassifier(LoadedClassifier):
         looks = appearance(smear, graph.cells)
         crops = self.crops(smear, graph, leukocytes, looks)
         found = [embedded(self.cnn, part, self.params.views) for part in torch.split(crops, self.batch)]
-        data = context_data(graph, looks).to(self.device)
-        embeddings = data.x.new_zeros(len(graph), found[0].shape[1])
+        features, edges, figures = (part.to(self.device) for part in context_tensors(graph, looks))
+        embeddings = features.new_zeros(len(graph), found[0].shape[1])
         embeddings[leukocytes] = torch.cat(found)
-        answers: torch.Tensor = self.network(data.x, embeddings, data.edge_index, data.edge_attr)
+        answers: torch.Tensor = self.network(features, embeddings, edges, figures)
         return answers[leukocytes]
 
 

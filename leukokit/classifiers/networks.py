@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Final
 
 import torch
@@ -62,20 +63,66 @@ class AltarawnehNetwork(nn.Module):
         return logits
 
 
+class LinkAttention(nn.Module):
+    """A layer of attention over links (GATv2, Brody et al. 2022, arXiv:2105.14491).
+
+    It has the weights of ``torch_geometric.nn.GATv2Conv``, by which it is trained, and gives its answers, but
+    does without the import of that package, which takes two seconds.
+    """
+
+    def __init__(self, inputs: int, outputs: int, heads: int = 4, *, edge_dim: int) -> None:
+        super().__init__()
+        self.shape = (-1, heads, outputs)
+        self.lin_l = nn.Linear(inputs, heads * outputs)
+        self.lin_r = nn.Linear(inputs, heads * outputs)
+        self.lin_edge = nn.Linear(edge_dim, heads * outputs, bias=False)
+        self.att = nn.Parameter(nn.init.xavier_uniform_(torch.empty(1, heads, outputs)))
+        self.bias = nn.Parameter(torch.zeros(heads * outputs))
+
+    def forward(self, nodes: torch.Tensor, edge_index: torch.Tensor, edge_attr: torch.Tensor) -> torch.Tensor:
+        """What reaches each node, (N, heads * outputs): of (N, inputs), (2, 2E) int64, (2E, edge_dim)."""
+        source, target = edge_index
+        sent = self.lin_l(nodes).view(self.shape)[source]
+        mixed = sent + self.lin_r(nodes).view(self.shape)[target] + self.lin_edge(edge_attr).view(self.shape)
+        scores = (nn.functional.leaky_relu(mixed, 0.2) * self.att).sum(dim=-1)
+        places = target[:, None].expand_as(scores)
+        blank = scores.new_zeros(len(nodes), scores.shape[1])
+        # A softmax over the links that end at a node; without the largest score it cannot overflow.
+        largest = blank.scatter_reduce(0, places, scores.detach(), "amax", include_self=False)
+        weights = (scores - largest[target]).exp()
+        weights = weights / blank.index_add(0, target, weights)[target]
+        reached = sent.new_zeros(len(nodes), *sent.shape[1:])
+        reached = reached.index_add(0, target, sent * weights[..., None])
+        answer: torch.Tensor = reached.flatten(1) + self.bias
+        return answer
+
+
 class ContextNetwork(nn.Module):
     """The hybrid's second half: what a CNN sees of the leukocytes, passed on among the cells of a graph.
 
     Every node starts from its geometry and colours, a leukocyte from its crop's embedding as well.
-    Attention over the links mixes them (GATv2, Brody et al. 2022, arXiv:2105.14491), each layer added to
-    what was there, so that a cell without links is judged by itself.
+    Attention over the links mixes them, each layer added to what was there, so that a cell without links
+    is judged by itself.
+
+    Args:
+        classes: number of outputs.
+        link: a layer of the signature and the weights of ``LinkAttention``.
+        width: figures of a node between the layers.
+        layers: layers of attention.
+        heads: heads of each.
     """
 
     mean: torch.Tensor
     deviation: torch.Tensor
 
-    def __init__(self, classes: int, width: int = 64, layers: int = 2, heads: int = 4):
-        from leukokit.pyg import GATv2Conv
-
+    def __init__(
+        self,
+        classes: int,
+        link: Callable[..., nn.Module] = LinkAttention,
+        width: int = 64,
+        layers: int = 2,
+        heads: int = 4,
+    ):
         super().__init__()
         self.register_buffer("mean", torch.zeros(len(CONTEXT_FEATURES)))
         self.register_buffer("deviation", torch.ones(len(CONTEXT_FEATURES)))
@@ -83,8 +130,7 @@ class ContextNetwork(nn.Module):
         self.picture = nn.Sequential(nn.Dropout(0.5), nn.Linear(EMBEDDING, width))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
         self.links = nn.ModuleList(
-            GATv2Conv(width, width // heads, heads, edge_dim=len(EDGE_FEATURES), add_self_loops=False)
-            for _ in range(layers)
+            link(width, width // heads, heads, edge_dim=len(EDGE_FEATURES)) for _ in range(layers)
         )
         self.head = nn.Sequential(nn.LayerNorm(width), nn.Dropout(0.3), nn.Linear(width, classes))
 

@@ -9,6 +9,7 @@ compared with the other cells of the field is then left to go by.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -21,12 +22,12 @@ from torch.utils.data import DataLoader, Subset
 
 from leukokit.classifiers.backbone import EMBEDDING
 from leukokit.classifiers.cnn import CnnClassifier
-from leukokit.classifiers.context import CONTEXT_FEATURES, context_data
+from leukokit.classifiers.context import CONTEXT_FEATURES, context_tensors
 from leukokit.classifiers.hybrid import embedded
 from leukokit.classifiers.loaded import DEFAULT_VIEWS, to_input
 from leukokit.classifiers.networks import ContextNetwork, CropNetwork
 from leukokit.graph_builders.base import GraphBuilder
-from leukokit.pyg import Batch, Data
+from leukokit.pyg import Batch, Data, GATv2Conv
 from leukokit.training.classifier import ClassifierRecipe, Progress, ViewDataset, build
 from leukokit.training.fields import WeightsName
 from leukokit.training.labelled import (
@@ -151,7 +152,9 @@ class Scenes:
         for number, cell in enumerate(cells):
             key = id(cell.field)
             if key not in self.data:
-                self.data[key] = context_data(builder.build(cell.field.cells), cell.field.appearance)
+                graph = builder.build(cell.field.cells)
+                features, edges, figures = context_tensors(graph, cell.field.appearance)
+                self.data[key] = Data(x=features, edge_index=edges, edge_attr=figures)
                 self.inside[key] = []
             self.inside[key].append(number)
 
@@ -180,7 +183,7 @@ class Scenes:
 def context_network(recipe: HybridRecipe, scenes: Scenes) -> ContextNetwork:
     """A graph network with its first weights, which knows the usual values of the features."""
     torch.manual_seed(recipe.seed)
-    network = ContextNetwork(len(recipe.classes))
+    network = ContextNetwork(len(recipe.classes), partial(GATv2Conv, add_self_loops=False))
     features = torch.cat([data.x for data in scenes.data.values()])
     network.mean.copy_(features.mean(dim=0))
     network.deviation.copy_(features.std(dim=0, unbiased=False) + 1e-3)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,13 +19,13 @@ from leukokit import weights
 from leukokit.appearance import appearance
 from leukokit.cells import Cells
 from leukokit.classifiers.backbone import EMBEDDING
-from leukokit.classifiers.context import CONTEXT_FEATURES, context_data
+from leukokit.classifiers.context import CONTEXT_FEATURES, context_tensors
 from leukokit.classifiers.hybrid import HybridClassifier
 from leukokit.classifiers.networks import ContextNetwork
 from leukokit.errors import WeightsError
 from leukokit.graph import CellGraph, canonical
 from leukokit.pipeline import Pipeline
-from leukokit.pyg import Batch, Data
+from leukokit.pyg import Batch, Data, GATv2Conv
 from leukokit.registry import graph_builders
 from leukokit.smear import Smear
 from leukokit.taxonomy import LEUKOCYTE
@@ -81,6 +84,28 @@ def test_the_order_of_cells_and_links_does_not_matter(seed: int, nodes: int, lin
     found = answers(network, data)
     assert found.shape == (nodes, 5) and torch.isfinite(found).all()
     torch.testing.assert_close(answers(network, other), found[order], atol=1e-4, rtol=1e-4)
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 2**32 - 1), st.integers(0, 10), st.integers(0, 25), st.floats(0.1, 100))
+def test_its_attention_is_torch_geometric_s(seed: int, nodes: int, links: int, size: float) -> None:
+    data = data_of(np.random.default_rng(seed), nodes, links)
+    torch.manual_seed(seed)
+    trained = ContextNetwork(5, partial(GATv2Conv, add_self_loops=False)).eval()
+    own = ContextNetwork(5).eval()
+    own.load_state_dict(trained.state_dict())
+    data.edge_attr *= size
+    torch.testing.assert_close(answers(own, data), answers(trained, data), atol=1e-4, rtol=1e-4)
+
+
+def test_naming_does_without_the_import_of_torch_geometric() -> None:
+    code = (
+        "import sys; from pathlib import Path;"
+        "from leukokit.config import PipelineConfig; from leukokit.pipeline import Pipeline;"
+        f"assert Pipeline(PipelineConfig()).run(Path({str(SMEAR)!r})).cells.class_counts;"
+        "assert 'torch_geometric' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
 
 @settings(deadline=None, max_examples=25)
@@ -170,7 +195,8 @@ def test_only_leukocytes_bring_a_picture(seen: tuple[Smear, CellGraph], tmp_path
     path, (smear, graph) = written(tmp_path), seen
     classifier = classifier_of(path, views=1, batch=3)
     nodes = np.flatnonzero(graph.cells.kinds == LEUKOCYTE)
-    data = context_data(graph, appearance(smear, graph.cells))
+    features, edges, figures = context_tensors(graph, appearance(smear, graph.cells))
+    data = Data(x=features, edge_index=edges, edge_attr=figures)
     data.pictures = torch.zeros(len(graph), EMBEDDING)
     crops = classifier.crops(smear, graph, nodes, None).float() / 255
     with torch.no_grad():

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from leukokit import weights
 from leukokit.appearance import APPEARANCE
-from leukokit.classifiers.context import CONTEXT_FEATURES, context_data
+from leukokit.classifiers.context import CONTEXT_FEATURES, context_tensors
 from leukokit.classifiers.hybrid import HybridClassifier
 from leukokit.classifiers.networks import ContextNetwork, CropNetwork
 from leukokit.cli import main
@@ -227,7 +227,8 @@ def test_a_batch_holds_a_field_for_every_cell_drawn(folder: Path) -> None:
             expected[first + cell.node] = number + 1
     expected[size + 6] = last + 1
     np.testing.assert_array_equal(pictures.numpy(), expected)
-    features = context_data(builder_of(PluginChoice(name="knn")).build(other.cells), other.appearance).x
+    graph = builder_of(PluginChoice(name="knn")).build(other.cells)
+    features, _, _ = context_tensors(graph, other.appearance)
     assert torch.equal(batch.x[size : size + 7], features)
 
 
