@@ -23,10 +23,11 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 from study_controls import CONTROLS, adapted, averaged, joint_answers
+from study_group_norm import GroupNormClassifier
+from study_pictures import PICTURES, pictured_cells
 from study_shifts import SHIFTS, shifted_cells
 from study_two_steps import TwoStepRecipe, second_step, trained_cnn, varied
 
-from leukokit.classifiers.networks import AltarawnehNetwork, CropNetwork
 from leukokit.config import PluginChoice, load_settings
 from leukokit.taxonomy import LEUKOCYTE_CLASSES
 from leukokit.training.cells import load_seen
@@ -45,6 +46,7 @@ MEAN: Final = "cnn mean of the seeds"
 PAPER: Final = ("TEST", "TEST_SIMPLE")
 JOINT: Final = "hybrid end to end"
 JOINT_CONTROLS: Final = ("picture alone", "without links", "links shuffled")
+GROUP_NORM: Final = "group normalisation, whole backbone trained"
 BOTH: Final = ("hybrid both answer", "cnn both answer")
 """The hybrid trained end to end whose CNN learns to answer, too, as the shipped one; and that CNN."""
 Tests = dict[str, list[LabelledCell]]
@@ -148,7 +150,12 @@ def run(study: Study, out: Path, jobs: int) -> None:
     later += [
         partial(run_joint, fold, name) for name in JOINT_CONTROLS for fold in folds if fold.lab != KNOWN
     ]
-    later += [partial(run_lever, fold, name) for name in study.levers for fold in first]
+    for name in JOINT_CONTROLS:
+        later += [partial(run_both_control, fold, name) for fold in folds if fold.lab != KNOWN]
+    for name in PICTURES:
+        pictured_cells(study.cells, name, out / "pictures")
+    levers = (*study.levers, *PICTURES, GROUP_NORM)
+    later += [partial(run_lever, fold, name) for name in levers for fold in first]
     with ProcessPoolExecutor(jobs, get_context("spawn"), initializer=one_thread) as pool:
         for batch in (tasks, later):
             for done in as_completed([pool.submit(task) for task in batch]):
@@ -218,8 +225,13 @@ def run_mean(fold: Fold) -> str:
 
 
 def run_lever(fold: Fold, name: str) -> str:
-    """The CNN of a changed recipe, on the laboratory that it never saw."""
-    recipe = fold.recipe("cnn", **fold.study.levers[name])
+    """The CNN of a changed recipe, or on changed pictures, on the laboratory that it never saw."""
+    if name in PICTURES:
+        cells = pictured_cells(fold.study.cells, name, fold.out / "pictures")
+        fold = replace(fold, study=fold.study.model_copy(update={"cells": cells}))
+    recipe = fold.recipe("cnn", **fold.study.levers.get(name, {}))
+    if name == GROUP_NORM:
+        recipe.classifier = GroupNormClassifier.name
     recipe.name = f"lever-{_slug(name)}"
     tests = {fold.lab: test_cells(fold)[fold.lab]}
     keep(fold, f"lever {name}", partial(answer, fold, recipe, tests))
@@ -246,6 +258,17 @@ def run_both(fold: Fold) -> str:
         for name, answers in zip(BOTH, found, strict=True):
             keep(fold, name, partial(dict, answers))
     return f"{fold.folder.name}: {BOTH[0]}"
+
+
+def run_both_control(fold: Fold, control: str) -> str:
+    """A control of the hybrid whose CNN answers, too."""
+    name = f"{BOTH[0]} {control}"
+    keep(
+        fold,
+        name,
+        lambda: joint_answers(fold.joint(), CONTROLS[control], _unshifted(fold), both=True)[0],
+    )
+    return f"{fold.folder.name}: {name}"
 
 
 def _unshifted(fold: Fold) -> Tests:
@@ -279,8 +302,7 @@ def trained(fold: Fold, recipe: ClassifierRecipe) -> Any:
     path = fold.folder / recipe.name / "best.safetensors"
     if not path.exists():
         train_classifier(recipe, path.parent, report=_silent)
-    make = CropNetwork if recipe.classifier == "cnn" else AltarawnehNetwork
-    network = make(len(CLASSES))
+    network = recipe.plugin.new_network(len(CLASSES))
     load_weights(network, path)
     return network.eval()
 

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from study import BOTH, JOINT, JOINT_CONTROLS, MEAN
+from study import BOTH, GROUP_NORM, JOINT, JOINT_CONTROLS, MEAN
+from study_pictures import PICTURES
 
 from leukokit.errors import DataError
 from leukokit.evaluation.statistics import (
@@ -28,6 +29,7 @@ from leukokit.evaluation.statistics import (
     photo_codes,
     wilson,
 )
+from leukokit.taxonomy import LEUKOCYTE_CLASSES
 
 if TYPE_CHECKING:
     from study import Study
@@ -160,7 +162,7 @@ def levers_table(kept: Kept) -> str:
     """Changes of the CNN's recipe."""
     first = kept.study.seeds[:1]
     rows = [["recipe as it is", *_unseen_row(kept, "cnn", first)]]
-    for name in kept.study.levers:
+    for name in (*kept.study.levers, *PICTURES, GROUP_NORM):
         rows.append([name, *_unseen_row(kept, f"lever {name}", first)])
     rows.append(["recipe as it is, all seeds", *_unseen_row(kept, "cnn")])
     rows.append(["statistics of the laboratory's own crops, all seeds", *_unseen_row(kept, "cnn adapted")])
@@ -184,20 +186,33 @@ def context_known_table(kept: Kept) -> str:
 
 def end_to_end_table(kept: Kept) -> str:
     """Controls of the hybrid trained end to end, on laboratories never seen; all classes, and common ones."""
+    controls = [f"{JOINT} {control}" for control in JOINT_CONTROLS]
+    return _against(kept, JOINT, ["cnn", *controls, JOINT, *BOTH], "end to end")
+
+
+def both_answer_table(kept: Kept) -> str:
+    """The same for the hybrid whose CNN answers, too: the one that ships."""
+    hybrid, cnn = BOTH
+    controls = [f"{hybrid} {control}" for control in JOINT_CONTROLS]
+    return _against(kept, hybrid, ["cnn", cnn, *controls, hybrid], "both answer")
+
+
+def _against(kept: Kept, method: str, names: Sequence[str], short: str) -> str:
+    """A method beside others, on laboratories never seen; on the seeds that both have."""
     rows = []
-    for name in ("cnn", *(f"{JOINT} {control}" for control in JOINT_CONTROLS), JOINT, *BOTH):
-        row = [_named(name)]
+    for name in names:
+        row, runs = [_named(name)], "0"
         for common in (False, True):
-            full, found = kept.unseen(JOINT, common=common), kept.unseen(name, common=common)
+            full, found = kept.unseen(method, common=common), kept.unseen(name, common=common)
             if full is None or found is None:
                 row += ["-"] * 3
                 continue
-            row += [_balanced(*found), *(_gain(full, found) if name != JOINT else ["", ""])]
+            row += [_balanced(*found), *(_gain(full, found) if name != method else ["", ""])]
             runs = str(len(found[0].right))
-        rows.append([row[0], runs if row[1] != "-" else "0", *row[1:]])
+        rows.append([row[0], runs, *row[1:]])
     heads = []
     for which in ("all classes", f"classes of {FEWEST}+"):
-        heads += [which, "end to end minus this", "p"]
+        heads += [which, f"{short} minus this", "p"]
     return _markdown(["method", "seeds", *heads], rows)
 
 
@@ -244,6 +259,29 @@ def paper_table(kept: Kept) -> str:
     return _markdown(["accuracy", *heads], rows)
 
 
+def paper_photographs_table(kept: Kept) -> str:
+    """Photographs of the seed paper's test that most networks name wrongly."""
+    methods = ("cnn", "hybrid knn", JOINT, BOTH[0])
+    rows = []
+    columns = {}
+    for test in ("TEST", "TEST_SIMPLE"):
+        found = [kept.get(method, "known", test) for method in methods]
+        columns[test] = [answers for answers in found if answers is not None]
+    if not columns["TEST"]:
+        return "-"
+    first = columns["TEST"][0]
+    for photo in np.unique(first.photos):
+        shares = []
+        for answers in columns.values():
+            mine = answers[0].photos == photo
+            right = [one.right[:, mine].mean() for one in answers] if mine.any() else [1.0]
+            shares.append((int(mine.sum()), float(np.mean(right))))
+        if min(share for _, share in shares) < 0.5:
+            label = LEUKOCYTE_CLASSES[int(first.labels[first.photos == photo][0])]
+            rows.append([photo, label, *(f"{share:.2f} of {count}" for count, share in shares)])
+    return _markdown(["photograph", "label", "TEST, right", "TEST_SIMPLE, right"], rows)
+
+
 def shift_table(kept: Kept) -> str:
     """Scale and stain shifted, on laboratories never seen (pbc and raabin)."""
     from study_shifts import SHIFTS
@@ -273,9 +311,11 @@ TABLES: dict[str, Callable[[Kept], str]] = {
     "context": context_table,
     "context-known": context_known_table,
     "end-to-end": end_to_end_table,
+    "both-answer": both_answer_table,
     "mcnemar": mcnemar_table,
     "known": known_table,
     "paper": paper_table,
+    "paper-photographs": paper_photographs_table,
     "shift": shift_table,
 }
 

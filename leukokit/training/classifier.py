@@ -55,6 +55,7 @@ class ClassifierRecipe(LabelledCellsRecipe):
         3, ge=0, description="first blocks of the backbone that keep their ImageNet weights"
     )
     hue: float = Field(0.0, ge=0, description="spread of the turn of the stain about grey, radians")
+    edge: float = Field(0.0, ge=0, le=1, description="share of the crops cut off as by a picture's edge")
     workers: int = Field(2, ge=0, description="processes that cut views")
 
     @property
@@ -111,7 +112,7 @@ class ViewDataset(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
             recipe.crop_px,
             recipe.cover,
             cell.stain if recipe.nucleus else None,
-            Variation(recipe.coarse, recipe.hue),
+            Variation(recipe.coarse, recipe.hue, recipe.edge),
             rng,
         )
         return torch.from_numpy(view).permute(2, 0, 1), torch.from_numpy(self.vectors[number]), cell.label

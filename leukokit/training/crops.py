@@ -28,10 +28,12 @@ class Variation:
     Attributes:
         coarse: share of the crops that lose resolution.
         hue: standard deviation, in radians, of a turn of the optical densities about grey.
+        edge: share of the crops that are cut off as by the edge of a picture.
     """
 
     coarse: float = 0.3
     hue: float = 0.0
+    edge: float = 0.0
 
 
 def plain_view(crop: RGBImage, px: int, cover: float) -> RGBImage:
@@ -56,6 +58,9 @@ def varied_view(
     rng: np.random.Generator,
 ) -> RGBImage:
     """A random view of a kept crop, RGB uint8 (px, px, 3); ``stain`` is applied first (``mix_stain``)."""
+    middle = CROP_PX / 2
+    if variation.edge and rng.random() < variation.edge:
+        crop, middle = _cut_off(crop, rng)
     angle = rng.uniform(0, 2 * math.pi)
     stretch = math.exp(rng.normal(0, 0.05))
     scale = px / (CROP_PX * cover / REACH) * math.exp(rng.normal(0, 0.12))
@@ -63,7 +68,7 @@ def varied_view(
     turn = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]])
     linear = turn @ np.diag([flip * scale * stretch, scale / stretch])
     target = px / 2 + rng.normal(0, 0.04 * px, 2)
-    shift = target - linear @ np.full(2, CROP_PX / 2)
+    shift = target - linear @ np.array([middle, CROP_PX / 2])
     matrix = np.concatenate([linear, shift[:, None]], axis=1)
     view = cv2.warpAffine(crop, matrix, (px, px), flags=cv2.INTER_LINEAR, borderValue=(int(WHITE),) * 3)
     picture = np.asarray(view, dtype=np.uint8)
@@ -75,6 +80,18 @@ def varied_view(
         side = int(rng.uniform(COARSEST_PX, FINEST_PX))
         picture = resized(resized(picture, side, side), px, px)
     return disturb(picture, rng)
+
+
+def _cut_off(crop: RGBImage, rng: np.random.Generator) -> tuple[RGBImage, float]:
+    """A kept crop of which a picture's edge hides up to half the cell, and the middle, in x, of what is left.
+
+    Which edge it is makes no difference: what comes after turns the crop by any angle.
+    """
+    hidden = rng.uniform(0.05, 0.5) * CROP_PX / REACH
+    edge = CROP_PX / 2 + CROP_PX / REACH / 2 - hidden
+    cut = np.array(crop)
+    cut[:, round(edge) :] = int(WHITE)
+    return cut, CROP_PX / 2 - hidden / 2
 
 
 def _turned_hue(spread: float, rng: np.random.Generator) -> npt.NDArray[np.float32]:

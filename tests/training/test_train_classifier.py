@@ -15,9 +15,10 @@ from leukokit.errors import ConfigError, DataError
 from leukokit.evaluation.labelled import predict_seen
 from leukokit.pipeline import Pipeline
 from leukokit.registry import classifiers, load_file
+from leukokit.standardize import WHITE
 from leukokit.training.cells import CROP_PX, load_seen, match_labels
 from leukokit.training.classifier import ClassifierRecipe, train_classifier
-from leukokit.training.crops import Variation, plain_view, varied_view
+from leukokit.training.crops import Variation, _cut_off, plain_view, varied_view
 from leukokit.training.fields import AnnotatedField
 from leukokit.training.labelled import rarity, training_cells
 from leukokit.weights import ClassifierCard, read_card
@@ -144,3 +145,17 @@ def test_a_network_of_another_package_is_trained_as_the_page_says(
 def test_a_classifier_that_looks_at_no_crops_is_not_trained(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="CropClassifier"):
         train_classifier(recipe(folder, classifier="hybrid"), tmp_path, report=lambda _: None)
+
+
+def test_a_crop_cut_off_as_by_an_edge_keeps_half_the_cell_and_centres_on_it() -> None:
+    cell = round(CROP_PX / 2.4)
+    start = (CROP_PX - cell) // 2
+    crop = np.full((CROP_PX, CROP_PX, 3), 200, np.uint8)
+    crop[start : start + cell, start : start + cell] = (90, 40, 140)
+    for seed in range(20):
+        cut, middle = _cut_off(crop, np.random.default_rng(seed))
+        seen = np.flatnonzero((cut[CROP_PX // 2] == (90, 40, 140)).all(axis=1))
+        assert 0.48 * cell <= len(seen) <= 0.97 * cell
+        assert abs((seen[0] + seen[-1] + 1) / 2 - middle) <= 1
+        assert (cut[:, seen[-1] + 1 :] == int(WHITE)).all()
+    assert (crop != int(WHITE)).all()
