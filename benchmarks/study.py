@@ -1,6 +1,7 @@
 """The measurements of docs/results.md: which classifier, and does a cell's neighbourhood help?
 
-    python benchmarks/study.py --config configs/study.yaml --out study [--jobs 2] [--report docs/results.md]
+    python benchmarks/study.py --config configs/study.yaml --out study
+        [--jobs 2] [--device cpu] [--report docs/results.md]
 
 Every fold leaves a laboratory out; the fold ``known`` leaves none. Of every fold and seed it trains the CNN,
 the seed paper's network and, on the same CNN, the hybrid with its controls, and keeps what each says of the
@@ -73,12 +74,13 @@ class Study(BaseModel):
 
 @dataclass(frozen=True, slots=True)
 class Fold:
-    """One laboratory left out, or none; one seed; and the folder of what is made."""
+    """One laboratory left out, or none; one seed; the folder of what is made; where networks are trained."""
 
     study: Study
     out: Path
     lab: str
     seed: int
+    device: str = "cpu"
 
     @property
     def folder(self) -> Path:
@@ -124,26 +126,30 @@ def main() -> None:
     parser.add_argument("--config", type=Path, required=True, help="configs/study.yaml")
     parser.add_argument("--out", type=Path, required=True, help="folder of the answers")
     parser.add_argument("--jobs", type=int, default=2, help="processes, one thread each (default: 2)")
+    parser.add_argument(
+        "--device", default="cpu", help="cpu or cuda:N; CNNs are trained there (default: cpu)"
+    )
     parser.add_argument("--report", type=Path, help="document whose tables are written anew")
     parser.add_argument("--only-report", action="store_true", help="run nothing")
     args = parser.parse_args()
     study = load_settings(Study, args.config)
     args.out.mkdir(parents=True, exist_ok=True)
     if not args.only_report:
-        run(study, args.out, args.jobs)
+        run(study, args.out, args.jobs, args.device)
     if args.report:
         from study_report import write_report
 
         write_report(study, args.out, args.report)
 
 
-def run(study: Study, out: Path, jobs: int) -> None:
+def run(study: Study, out: Path, jobs: int, device: str) -> None:
     """Everything that is missing, the first seeds first, in processes of one thread each."""
     shifted_cells(study.fields, study.detector, out / "shifted")
-    folds = [Fold(study, out, lab, seed) for seed in study.seeds for lab in (*study.laboratories, KNOWN)]
-    first = [Fold(study, out, lab, study.seeds[0]) for lab in study.laboratories]
+    labs = (*study.laboratories, KNOWN)
+    folds = [Fold(study, out, lab, seed, device) for seed in study.seeds for lab in labs]
+    means = folds[: len(labs)]
+    first = means[:-1]
     tasks: list[Callable[[], str]] = [partial(run_fold, fold) for fold in folds]
-    means = [Fold(study, out, lab, study.seeds[0]) for lab in (*study.laboratories, KNOWN)]
     later: list[Callable[[], str]] = [partial(run_mean, fold) for fold in means]
     later += [partial(run_joint, fold) for fold in folds]
     later += [partial(run_both, fold) for fold in folds]
@@ -244,7 +250,7 @@ def run_joint(fold: Fold, control: str = "") -> str:
     make = CONTROLS[control] if control else Scenes
 
     def answers() -> Answers:
-        hybrid, _ = joint_answers(fold.joint(), make, _unshifted(fold), both=False)
+        hybrid, _ = joint_answers(fold.joint(), make, _unshifted(fold), both=False, device=fold.device)
         return hybrid
 
     keep(fold, name, answers)
@@ -254,7 +260,7 @@ def run_joint(fold: Fold, control: str = "") -> str:
 def run_both(fold: Fold) -> str:
     """The hybrid trained end to end whose CNN answers, too; and that CNN."""
     if not all(answers_of(fold, name).exists() for name in BOTH):
-        found = joint_answers(fold.joint(), Scenes, _unshifted(fold), both=True)
+        found = joint_answers(fold.joint(), Scenes, _unshifted(fold), both=True, device=fold.device)
         for name, answers in zip(BOTH, found, strict=True):
             keep(fold, name, partial(dict, answers))
     return f"{fold.folder.name}: {BOTH[0]}"
@@ -262,12 +268,12 @@ def run_both(fold: Fold) -> str:
 
 def run_both_control(fold: Fold, control: str) -> str:
     """A control of the hybrid whose CNN answers, too."""
-    name = f"{BOTH[0]} {control}"
-    keep(
-        fold,
-        name,
-        lambda: joint_answers(fold.joint(), CONTROLS[control], _unshifted(fold), both=True)[0],
-    )
+    name, make = f"{BOTH[0]} {control}", CONTROLS[control]
+
+    def answers() -> Answers:
+        return joint_answers(fold.joint(), make, _unshifted(fold), both=True, device=fold.device)[0]
+
+    keep(fold, name, answers)
     return f"{fold.folder.name}: {name}"
 
 
@@ -301,7 +307,7 @@ def trained(fold: Fold, recipe: ClassifierRecipe) -> Any:
     """The network of a recipe, trained unless that was done before."""
     path = fold.folder / recipe.name / "best.safetensors"
     if not path.exists():
-        train_classifier(recipe, path.parent, report=_silent)
+        train_classifier(recipe, path.parent, fold.device, report=_silent)
     network = recipe.plugin.new_network(len(CLASSES))
     load_weights(network, path)
     return network.eval()

@@ -158,12 +158,13 @@ def joint_answers(
     make_scenes: Callable[..., Scenes],
     tests: dict[str, list[LabelledCell]],
     both: bool,
+    device: str,
 ) -> tuple[Answers, Answers]:
     """Logits (N, C) of a hybrid trained end to end, and of its CNN, which learns to answer with ``both``."""
     cells, _ = training_cells(recipe)
     builder = builder_of(recipe.graph)
     scenes = make_scenes(cells, builder)
-    state = start(recipe, scenes)
+    state = start(recipe, scenes, device)
     fit(state, recipe, scenes, report=lambda _: None, both=both)
     kept = state.average
     assert isinstance(kept, JointNetwork)

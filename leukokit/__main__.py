@@ -2,4 +2,6 @@
 
 from leukokit.cli import main
 
-main()
+# A process of a batch imports this module, too, and is not to run the command again.
+if __name__ == "__main__":
+    main()

@@ -10,7 +10,7 @@ import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,7 +115,7 @@ class Manifest:
         ).fetchone()
         return row is not None and row == _stamp(image.path)
 
-    def record(self, image: FoundImage, document: Mapping[str, Any], thumbnails: list[Thumbnail]) -> None:
+    def record(self, image: FoundImage, document: Mapping[str, Any], thumbnails: Sequence[Thumbnail]) -> None:
         """Keep the results of an image, in place of earlier ones.
 
         Raises:
@@ -225,7 +225,7 @@ class Manifest:
         )
         return dict(rows.fetchall())
 
-    def _replace(self, name: Path, values: tuple[Any, ...], thumbnails: list[Thumbnail]) -> None:
+    def _replace(self, name: Path, values: tuple[Any, ...], thumbnails: Sequence[Thumbnail]) -> None:
         key = _key(name)
         with self._transaction():
             self._base.execute("DELETE FROM thumbnails WHERE name = ?", (key,))

@@ -1,44 +1,29 @@
-"""Running a batch: images are read ahead and results written behind, while the networks look at others.
-
-Reading is done by a few threads, writing by one, everything between by the caller's own, or by one a device;
-what waits between them is bounded, so that memory does not grow with the number of images.
-"""
+"""Running a batch: images are handed out to pipelines, here or in other processes, and results are kept."""
 
 from __future__ import annotations
 
-import io
-import time
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from threading import Lock
 from typing import Final
 
-import numpy as np
-
-from leukokit.batch.manifest import Manifest, Thumbnail
-from leukokit.crops import cut_crops
-from leukokit.errors import ImageError, LeukokitError, OutputError, PluginError
+from leukokit.batch.look import Answer, Finished, finished, look
+from leukokit.batch.manifest import Manifest
+from leukokit.batch.process import LookingProcess
 from leukokit.inputs import FoundImage
 from leukokit.pipeline import Pipeline
-from leukokit.results import SmearResult
-from leukokit.smear import Smear, shown
-from leukokit.taxonomy import LEUKOCYTE
 from leukokit.writers.base import Writer
-from leukokit.writers.labels import cell_labels
 
 GALLERY: Final = 24
 """Most leukocytes of one class in the report's gallery."""
-THUMBNAIL_PX: Final = 72
-THUMBNAIL_REACH: Final = 1.6
-"""Side of a thumbnail in longer sides of the cell's box."""
 PRUNE_EVERY: Final = 500
 """Images between two looks at which thumbnails no gallery will show."""
-TOGETHER: Final = 8
-"""Images shown to a GPU at once; on a CPU more than one only costs memory."""
+WORTH_A_PROCESS: Final = 50
+"""Images that make up for the start of another process."""
 MOST_LOOKERS: Final = 8
-"""Most images that a CPU works on at once."""
+"""Most images that a CPU works on at once, and most processes of a GPU, where nobody says how many."""
 
 
 def share_cores(images: int) -> int:
@@ -54,13 +39,29 @@ def share_cores(images: int) -> int:
     return lookers
 
 
+def how_many_processes(asked: int | None, devices: Sequence[str], images: int) -> int:
+    """How many processes are to look at the images; 0 where pipelines of this one do.
+
+    Args:
+        asked: what the user wants; None for what is usually best.
+        devices: where the networks run.
+        images: how many there are.
+    """
+    if asked is None:
+        gpu = all(device.startswith("cuda") for device in devices)
+        cores = (os.cpu_count() or 1) // 2
+        asked = min(MOST_LOOKERS, cores, images // WORTH_A_PROCESS) if gpu else 1
+    # Every device has one at least.
+    return 0 if asked < 2 else max(asked, len(devices))
+
+
 class _Waiting:
     """The images that wait for their turn, handed out to whoever asks next."""
 
     def __init__(self, images: Sequence[FoundImage]) -> None:
         self._images, self._lock, self._stopped = iter(images), Lock(), False
 
-    def next(self) -> FoundImage | None:
+    def next(self, wait: bool) -> FoundImage | None:
         """The next image; None where there is none, or where all is to stop."""
         with self._lock:
             return None if self._stopped else next(self._images, None)
@@ -76,19 +77,19 @@ class Batch:
     """One run over images.
 
     Attributes:
-        pipelines: what is done to each image; each works on its own, alike but for the device.
-        manifest: where it is kept.
-        writers: what else is saved of each; those that write a file an image.
-        workers: threads that read.
+        lookers: pipelines of this process, or processes with one each; alike but for the device.
+        manifest: where results are kept.
+        writers: what else a pipeline of this process saves of each image; those that write a file an image.
+        workers: threads that read, for all pipelines of this process together.
         note: told of every image that is through, and why it failed, if it did.
     """
 
-    pipelines: Sequence[Pipeline]
+    lookers: Sequence[Pipeline | LookingProcess]
     manifest: Manifest
     writers: Sequence[Writer] = ()
     workers: int = 2
     note: Callable[[FoundImage, str], None] = lambda image, error: None
-    _full: dict[str, float] = field(default_factory=dict)
+    _full: Mapping[str, float] = field(default_factory=dict)
     _recorded: int = 0
 
     def run(self, images: Sequence[FoundImage]) -> None:
@@ -100,127 +101,49 @@ class Batch:
         self._full = self.manifest.prune_thumbnails(GALLERY)
         waiting = _Waiting([image for image in images if not self.manifest.is_done(image)])
         with (
-            ThreadPoolExecutor(self.workers, "read") as readers,
             ThreadPoolExecutor(1, "write") as writer,
-            ThreadPoolExecutor(len(self.pipelines), "look") as lookers,
+            ThreadPoolExecutor(len(self.lookers), "look") as threads,
         ):
             try:
-                if len(self.pipelines) == 1:
-                    self._work(self.pipelines[0], waiting, readers, writer)
+                if len(self.lookers) == 1:
+                    self._work(self.lookers[0], waiting, writer)
                     return
-                work = [lookers.submit(self._work, each, waiting, readers, writer) for each in self.pipelines]
+                work = [threads.submit(self._work, each, waiting, writer) for each in self.lookers]
                 for ended in as_completed(work):
                     ended.result()
             except BaseException:
                 waiting.stop()
-                readers.shutdown(wait=False, cancel_futures=True)
+                self._end_processes()
                 raise
 
-    def _work(
-        self, pipeline: Pipeline, waiting: _Waiting, readers: ThreadPoolExecutor, writer: ThreadPoolExecutor
-    ) -> None:
-        together = TOGETHER if pipeline.device.startswith("cuda") else 1
-        behind: deque[Future[None]] = deque()
-        try:
-            for image, result in self._results(pipeline, together, waiting, readers):
-                behind.append(writer.submit(self._keep, image, result))
-                del result
-                while len(behind) > 2 * together:
-                    behind.popleft().result()
-            for kept in behind:
-                kept.result()
-        except BaseException:
-            for future in behind:
-                future.cancel()
-            raise
-
-    def _results(
-        self, pipeline: Pipeline, together: int, waiting: _Waiting, readers: ThreadPoolExecutor
-    ) -> Iterator[tuple[FoundImage, SmearResult | LeukokitError]]:
-        ahead: deque[tuple[FoundImage, Future[tuple[Smear, float] | LeukokitError]]] = deque()
-        most = together + max(1, self.workers // len(self.pipelines))
-        while True:
-            while len(ahead) < most and (image := waiting.next()) is not None:
-                ahead.append((image, readers.submit(_read, pipeline, image)))
-            if not ahead:
-                return
-            read = [ahead.popleft() for _ in range(min(together, len(ahead)))]
-            yield from _answers(pipeline, [(image, future.result()) for image, future in read])
-
-    def _keep(self, image: FoundImage, result: SmearResult | LeukokitError) -> None:
-        if isinstance(result, LeukokitError):
-            self.manifest.record_failure(image, str(result))
-            self.note(image, str(result))
+    def _work(self, looker: Pipeline | LookingProcess, waiting: _Waiting, writer: ThreadPoolExecutor) -> None:
+        if isinstance(looker, Pipeline):
+            workers = max(1, self.workers // len(self.lookers))
+            look(looker, waiting, workers, lambda *found: writer.submit(self._keep, *found))
             return
-        try:
-            for writer in self.writers:
-                writer.write(result)
-        except OutputError:
-            raise
-        except Exception as error:
-            cause = " ".join(f"{type(error).__name__}: {error}".split())
-            said = f"{shown(image.path)}: writer '{writer.name}' failed ({cause})"
-            self.manifest.record_failure(image, said)
-            self.note(image, said)
-            return
-        document = result.to_json()
-        # The same for every image, and in run.json.
-        del document["provenance"]
-        self.manifest.record(image, document, self._thumbnails(image, result))
-        self._recorded += 1
-        if self._recorded % PRUNE_EVERY == 0:
-            self._full = self.manifest.prune_thumbnails(GALLERY)
-        self.note(image, "")
+        behind: list[Future[None]] = []
+        for one in looker.finished(waiting, lambda: self._full):
+            behind.append(writer.submit(self._record, one))
+            if len(behind) > 2:
+                behind.pop(0).result()
+        for kept in behind:
+            kept.result()
 
-    def _thumbnails(self, image: FoundImage, result: SmearResult) -> list[Thumbnail]:
-        """Crops of the leukocytes that may be among the least certain of their label."""
-        from PIL import Image
+    def _end_processes(self) -> None:
+        """So that nothing waits for their answers."""
+        for looker in self.lookers:
+            if isinstance(looker, LookingProcess):
+                looker.end()
 
-        cells, labels = result.cells, cell_labels(result.cells)
-        chosen = [
-            number
-            for number in np.flatnonzero(cells.kinds == LEUKOCYTE).tolist()
-            if (label := labels[number]) is not None
-            and label.probability <= self._full.get(label.name, np.inf)
-        ]
-        if not chosen:
-            return []
-        boxes = cells.boxes[chosen]
-        sides = THUMBNAIL_REACH * np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), 1.0)
-        plain = Smear(result.smear.image, result.smear.path, result.smear.sha256)
-        thumbnails = []
-        for number, crop in zip(chosen, cut_crops(plain, boxes, sides, THUMBNAIL_PX), strict=True):
-            label, stream = labels[number], io.BytesIO()
-            assert label is not None
-            Image.fromarray(crop).save(stream, "JPEG", quality=80)
-            thumbnails.append(
-                Thumbnail(image.relative, number, label.name, label.probability, stream.getvalue())
-            )
-        return thumbnails
+    def _keep(self, image: FoundImage, result: Answer) -> None:
+        self._record(finished(image, result, self.writers, self._full))
 
-
-def _read(pipeline: Pipeline, image: FoundImage) -> tuple[Smear, float] | LeukokitError:
-    started = time.perf_counter()
-    try:
-        return pipeline.read(image.path), time.perf_counter() - started
-    except LeukokitError as error:
-        return error
-
-
-def _answers(
-    pipeline: Pipeline, read: list[tuple[FoundImage, tuple[Smear, float] | LeukokitError]]
-) -> Iterator[tuple[FoundImage, SmearResult | LeukokitError]]:
-    yield from ((image, found) for image, found in read if isinstance(found, LeukokitError))
-    smears = [(image, *found) for image, found in read if not isinstance(found, LeukokitError)]
-    started = time.perf_counter()
-    detected = pipeline.detect_all([smear for _, smear, _ in smears])
-    share = (time.perf_counter() - started) / max(len(smears), 1)
-    for (image, smear, reading), cells in zip(smears, detected, strict=True):
-        if isinstance(cells, LeukokitError):
-            yield image, cells
-            continue
-        begun = time.perf_counter() - reading - share
-        try:
-            yield image, pipeline.answer(smear, cells, image.stem_path, begun)
-        except (ImageError, PluginError) as error:
-            yield image, error
+    def _record(self, one: Finished) -> None:
+        if one.document is None:
+            self.manifest.record_failure(one.image, one.error)
+        else:
+            self.manifest.record(one.image, one.document, one.thumbnails)
+            self._recorded += 1
+            if self._recorded % PRUNE_EVERY == 0:
+                self._full = self.manifest.prune_thumbnails(GALLERY)
+        self.note(one.image, one.error)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import shlex
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,6 +17,7 @@ import typer
 from leukokit.cli.batch_progress import Journal, Progress, conclude
 
 if TYPE_CHECKING:
+    from leukokit.batch.process import LookingProcess
     from leukokit.batch.shard import Shard
     from leukokit.config import PipelineConfig
     from leukokit.pipeline import Pipeline
@@ -51,7 +55,14 @@ def batch(
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda, cuda:N, or several GPUs: cuda:0,cuda:1.")
     ] = "auto",
-    workers: Annotated[int, typer.Option(min=1, help="Threads that read images.")] = 2,
+    workers: Annotated[int, typer.Option(min=1, help="Threads that read images; of each process.")] = 2,
+    processes: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Processes that look at images. [default: on GPUs one for two cores, at most 8; else 1]",
+        ),
+    ] = None,
     shard: Annotated[
         str | None,
         typer.Option(help="K/N: do the K-th of N parts of the images; 'leukokit batch merge' joins them."),
@@ -74,11 +85,13 @@ def batch(
     from leukokit.batch.finish import finish
     from leukokit.batch.manifest import Manifest
     from leukokit.batch.parquet import require_pyarrow
-    from leukokit.batch.run import Batch
+    from leukokit.batch.process import Work, looking_processes
+    from leukokit.batch.run import Batch, how_many_processes
     from leukokit.batch.shard import Shard
     from leukokit.batch.tables import Grouping
     from leukokit.config import load_config
     from leukokit.inputs import find_images
+    from leukokit.pipeline import Pipeline, resolve_device
     from leukokit.registry import load_file
 
     console = Console(stderr=True, quiet=quiet, highlight=False)
@@ -90,7 +103,8 @@ def batch(
     settings = load_config(config, assignments, detector, graph=graph, classifier=classifier)
     grouping, part = Grouping(group_by), None if shard is None else Shard.parse(shard)
     found = find_images(images)
-    pipelines = _pipelines(settings, device, len(found.images))
+    devices = [resolve_device(name.strip()) for name in dict.fromkeys(device.split(","))]
+    several = how_many_processes(processes, devices, len(found.images))
     planned = [
         (place, image)
         for place, image in enumerate(found.images)
@@ -105,13 +119,25 @@ def batch(
             if found.images:
                 journal.error(f"--shard {shard}: none of the {len(found.images)} images is in it")
             raise typer.Exit(1)
-        manifest = stack.enter_context(Manifest(out, _decisive(pipelines[0], save, part), restart))
+        writers = _writers(save, out)
+        lookers: Sequence[Pipeline | LookingProcess]
+        if several:
+            files, names = tuple(plugin or []), tuple(writer.name for writer in writers)
+            threads = max(1, (os.cpu_count() or 1) // several)
+            shared = itertools.islice(itertools.cycle(devices), several)
+            work = [Work(settings, name, files, names, out, workers, threads) for name in shared]
+            lookers = stack.enter_context(looking_processes(work))
+            # They start while this one, of which only what it says of itself is used, is made.
+            told = Pipeline(settings, "cpu")
+        else:
+            lookers = _pipelines(settings, devices, len(found.images))
+            told = lookers[0]
+        manifest = stack.enter_context(Manifest(out, _decisive(told, save, part), restart))
         gone = manifest.plan(planned)
         manifest.remember(
             {
-                "classes": _classes(pipelines[0]),
-                "provenance": pipelines[0].provenance
-                | {"device": ",".join(dict.fromkeys(each.device for each in pipelines))},
+                "classes": _classes(told),
+                "provenance": told.provenance | {"device": ",".join(devices)},
                 "command": command,
                 "not_found": list(found.problems),
             }
@@ -121,11 +147,10 @@ def batch(
                 f"{gone} images of the earlier batch in {out} are not among these: left out", style="yellow"
             )
         chosen = [image for _, image in planned]
-        writers = _writers(save, out)
         with Progress(console, journal, len(chosen)) as progress:
             progress.begin(sum(manifest.is_done(image) for image in chosen))
             try:
-                Batch(pipelines, manifest, writers, workers, progress.note).run(chosen)
+                Batch(lookers, manifest, writers, workers, progress.note).run(chosen)
             except KeyboardInterrupt:
                 journal.error("stopped; the same command goes on where it was")
                 raise typer.Exit(130) from None
@@ -133,8 +158,8 @@ def batch(
                 for writer in writers:
                     writer.close()
         seconds = round((datetime.now(UTC) - started).total_seconds(), 1)
-        told = {"shard": shard, "seconds_of_last_run": seconds}
-        totals = finish(manifest, grouping, target, parquet, told)
+        facts = {"shard": shard, "seconds_of_last_run": seconds}
+        totals = finish(manifest, grouping, target, parquet, facts)
         journal.info(f"done: {totals.whole.images} images, {totals.whole.failed} failed")
     conclude(console, out, totals, grouping, target, quiet, parquet)
     if totals.whole.failed or found.problems:
@@ -182,13 +207,13 @@ def merge(
         raise typer.Exit(3)
 
 
-def _pipelines(settings: PipelineConfig, device: str, images: int) -> list[Pipeline]:
+def _pipelines(settings: PipelineConfig, devices: list[str], images: int) -> list[Pipeline]:
     """One for every device; on a CPU, one for every core, up to a limit."""
     from leukokit.batch.run import share_cores
     from leukokit.pipeline import Pipeline
 
-    pipelines = [Pipeline(settings, name.strip()) for name in dict.fromkeys(device.split(","))]
-    if [pipeline.device for pipeline in pipelines] == ["cpu"]:
+    pipelines = [Pipeline(settings, name) for name in devices]
+    if devices == ["cpu"]:
         pipelines += [Pipeline(settings, "cpu") for _ in range(share_cores(images) - 1)]
     return pipelines
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from leukokit.errors import ConfigError
 from leukokit.training.labelled import LabelledCellsRecipe
@@ -34,6 +35,10 @@ class TrainingState:
     ) -> None:
         self.network, self.recipe, self.frozen = network, recipe, frozen
         self.average = copy.deepcopy(network).eval()
+        pairs = zip(self.average.state_dict().values(), network.state_dict().values(), strict=True)
+        # The numbers of batches seen, the one thing here that is whole, are of no use to what is kept.
+        floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._kept = [pair[0] for pair in floats], [pair[1] for pair in floats]
         for part in frozen:
             part.requires_grad_(False)
         trained = [p for p in network.parameters() if p.requires_grad]
@@ -92,9 +97,5 @@ class TrainingState:
     def _average(self) -> None:
         # The first steps, from a random head, are forgotten soon.
         decay = min(self.recipe.average, self.step / (self.step + 9))
-        pairs = zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True)
-        for kept, current in pairs:
-            if kept.is_floating_point():
-                kept.lerp_(current, 1 - decay)
-            else:
-                kept.copy_(current)
+        kept, current = self._kept
+        get_ema_multi_avg_fn(decay)(kept, current, self.step)  # type: ignore[no-untyped-call]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 from collections.abc import Sequence
 
@@ -30,7 +32,7 @@ class ToldParams(PluginParams):
 class Told(Detector):
     """As many leukocytes as the first pixel is red, erythrocytes as it is green.
 
-    It fails where that is blue, or hangs.
+    It fails where that is blue, or hangs, or takes its process with it.
     """
 
     name, version, summary = "told", "1", "counts told by the first pixel"
@@ -46,6 +48,8 @@ class Told(Detector):
             raise ValueError("this image is blue")
         if blue == 254:
             time.sleep(600)
+        if blue == 253:
+            os.kill(os.getpid(), signal.SIGKILL)
         corners = np.arange(white + red, dtype=np.float32)[:, None] * np.ones(2, np.float32)
         boxes = np.concatenate([corners, corners + self.params.size], axis=1)
         return Cells(boxes, np.repeat([0, 1], [white, red]), np.full(white + red, 0.9, np.float32))

@@ -1,0 +1,120 @@
+"""A batch whose images are looked at in processes of their own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import batches
+import pytest
+from batches import PLUGINS, arguments, files, folder_of, rows, save
+
+from leukokit.batch.run import how_many_processes
+from leukokit.registry import classifiers, detectors
+
+TOLD = ("--plugin", str(PLUGINS))
+TWO = ("--processes", "2", *TOLD)
+
+
+def run(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> int:
+    """Exit code of the command, run here as if no file's plugins had been loaded yet."""
+    for registry in (detectors, classifiers):
+        monkeypatch.setattr(registry, "_registered", {})
+    return batches.run(monkeypatch, arguments)
+
+
+def children_of(process: int) -> list[int]:
+    """The processes that it started and that still run."""
+    found = Path(f"/proc/{process}/task/{process}/children").read_text().split()
+    return [int(child) for child in found]
+
+
+def test_processes_write_what_one_writes_and_a_death_costs_one_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, out = folder_of(tmp_path / "in", 30), tmp_path / "out"
+    (root / "torn.png").write_bytes(b"no image")
+    save(root / "blue.png", 2, blue=255)
+    assert run(monkeypatch, arguments(root, tmp_path / "whole", *TOLD)) == 3
+    deadly = save(root / "slide-1" / "deadly.png", 2, blue=253)
+    assert run(monkeypatch, [*arguments(root, out), *TWO]) == 3
+    causes = {row["image"]: row["cause"] for row in rows(out / "failures.csv")}
+    assert "the process that looked at it was killed (SIGKILL)" in causes["slide-1/deadly.png"]
+    assert "this image is blue" in causes["blue.png"]
+    assert len(causes) == 3 and len(rows(out / "counts.csv")) == 33
+    # Without that image the same command ends with the tables of a batch in one process.
+    deadly.unlink()
+    assert run(monkeypatch, [*arguments(root, out), *TWO]) == 3
+    assert files(out) == files(tmp_path / "whole")
+    assert json.loads((out / "run.json").read_text())["provenance"]["device"] == "cpu"
+
+
+def test_a_full_disk_stops_the_batch(tmp_path: Path) -> None:
+    root, out = folder_of(tmp_path / "in", 6), tmp_path / "out"
+    (out / "slide-1").mkdir(parents=True)
+    # A folder where a file of the image is to be: its writer cannot go on.
+    (out / "slide-1" / "f001.json").mkdir()
+    command = [sys.executable, "-m", "leukokit", *arguments(root, out), *TWO]
+    stopped = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert stopped.returncode == 1
+    assert "f001.json" in stopped.stderr and "Traceback" not in stopped.stderr
+    assert not (out / "counts.csv").exists()
+
+
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks for child processes in /proc")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGKILL])
+def test_a_stopped_batch_leaves_no_process_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
+) -> None:
+    root, out = folder_of(tmp_path / "in", 40), tmp_path / "out"
+    slowly = ("--set", "detector.seconds=0.1")
+    command = [sys.executable, "-m", "leukokit", *arguments(root, out, *slowly), *TWO]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 90
+    while len(list(out.rglob("f*.json"))) < 4 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    children = children_of(process.pid)
+    assert len(children) >= 2
+    process.send_signal(how)
+    said = process.communicate(timeout=30)[1]
+    assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    assert "Traceback" not in said
+    deadline = time.monotonic() + 15
+    while (alive := [c for c in children if Path(f"/proc/{c}").exists()]) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not alive
+    assert 4 <= len(list(out.rglob("f*.json"))) < 40
+    assert run(monkeypatch, [*arguments(root, out, *slowly), *TWO]) == 0
+    assert run(monkeypatch, arguments(root, tmp_path / "whole", *slowly, *TOLD)) == 0
+    assert files(out) == files(tmp_path / "whole")
+
+
+def test_a_process_that_does_not_start_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, ended = folder_of(tmp_path / "in", 3), tmp_path / "ends.py"
+    here = os.getpid()
+    # Loaded in this process, too, where it does not end.
+    ended.write_text(f"import os\nif os.getpid() != {here}:\n    os._exit(7)\n")
+    code = run(monkeypatch, [*arguments(root, tmp_path / "out"), *TWO, "--plugin", str(ended)])
+    assert code == 1
+    assert "ended (exit code 7) at its start" in capsys.readouterr().err
+
+
+def test_how_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    gpu, two = ["cuda:0"], ["cuda:0", "cuda:1"]
+    assert how_many_processes(None, ["cpu"], 9000) == 0
+    assert how_many_processes(None, gpu, 9000) == 8
+    assert how_many_processes(None, gpu, 120) == 2
+    assert how_many_processes(None, gpu, 60) == 0
+    assert how_many_processes(1, gpu, 9000) == 0
+    assert how_many_processes(3, ["cpu"], 9000) == 3
+    assert how_many_processes(2, [*two, "cuda:2"], 9000) == 3
+    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    assert how_many_processes(None, gpu, 9000) == 0
