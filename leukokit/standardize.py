@@ -21,7 +21,7 @@ Boxes never move: the standardised image has the size of the original.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import cv2
@@ -63,6 +63,17 @@ class Standardization:
     surface: npt.NDArray[np.float32]
     gains: npt.NDArray[np.float32]
     unlit: npt.NDArray[np.bool_] | None = None
+    # (I / B) ** g = I ** g * B ** -g: the first from a table; the second is smooth, and enlarged from a small
+    # grid costs next to nothing.
+    _powers: npt.NDArray[np.float32] = field(init=False, repr=False, compare=False)
+    _light: npt.NDArray[np.float32] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Make the tables once: a field is standardised piece by piece."""
+        levels = np.maximum(np.arange(256, dtype=np.float32), 1.0)[None, :, None]
+        object.__setattr__(self, "_powers", levels**self.gains)
+        light = WHITE * np.exp(-self.gains * (_basis(GRID, GRID) @ self.surface))
+        object.__setattr__(self, "_light", light.reshape(GRID, GRID, 3).astype(np.float32))
 
     @property
     def unevenness(self) -> float:
@@ -84,31 +95,17 @@ class Standardization:
         """
         height, width = image.shape[:2]
         left, top, right, bottom = extent
-        # (I / B) ** g = I ** g * B ** -g: the first from a table; the second is smooth, and enlarged from a
-        # small grid costs next to nothing.
-        levels = np.maximum(np.arange(256, dtype=np.float32), 1.0)[None, :, None]
-        powers = levels**self.gains
-        grid = WHITE * np.exp(-self.gains * (_basis(GRID, GRID) @ self.surface))
-        grid = grid.reshape(GRID, GRID, 3).astype(np.float32)
-        xs = np.linspace(left, right, width, dtype=np.float32) * (GRID - 1)
-        ys = np.linspace(top, bottom, height, dtype=np.float32) * (GRID - 1)
+        unlit = None if self.unlit is None else self.unlit.astype(np.float32)
+        down = (bottom - top) / max(height - 1, 1)
         out = np.empty_like(image)
         rows = max(1, STRIP_PIXELS // max(width, 1))
         for start in range(0, height, rows):
             strip = np.ascontiguousarray(image[start : start + rows])
-            map_x = np.broadcast_to(xs, strip.shape[:2]).astype(np.float32)
-            map_y = np.broadcast_to(ys[start : start + rows, None], strip.shape[:2]).astype(np.float32)
-            light = cv2.remap(grid, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-            out[start : start + rows] = cv2.multiply(cv2.LUT(strip, powers), light, dtype=cv2.CV_8U)
-            if self.unlit is not None:
-                grid_height, grid_width = self.unlit.shape
-                near = cv2.remap(
-                    self.unlit.astype(np.float32),
-                    map_x * ((grid_width - 1) / (GRID - 1)),
-                    map_y * ((grid_height - 1) / (GRID - 1)),
-                    cv2.INTER_LINEAR,
-                    borderMode=cv2.BORDER_REPLICATE,
-                )
+            shown = (left, top + start * down, right, top + (start + len(strip) - 1) * down)
+            light = _enlarged(self._light, shown, strip)
+            out[start : start + rows] = cv2.multiply(cv2.LUT(strip, self._powers), light, dtype=cv2.CV_8U)
+            if unlit is not None:
+                near = _enlarged(unlit, shown, strip)
                 out[start : start + rows][(near > 0) & (strip.max(axis=2) < UNLIT_EDGE)] = int(WHITE)
         return out
 
@@ -162,6 +159,20 @@ def _unlit(small: RGBImage) -> npt.NDArray[np.bool_] | None:
     return unlit if 0 < unlit.mean() < 0.9 else None
 
 
+def _enlarged(
+    grid: npt.NDArray[np.float32], extent: tuple[float, float, float, float], picture: RGBImage
+) -> npt.NDArray[np.float32]:
+    """A grid over the whole field at every pixel of a picture of part of it, interpolated linearly."""
+    (rows, columns), (height, width) = grid.shape[:2], picture.shape[:2]
+    left, top, right, bottom = extent
+    across = (right - left) * (columns - 1) / max(width - 1, 1)
+    down = (bottom - top) * (rows - 1) / max(height - 1, 1)
+    matrix = np.array([[across, 0, left * (columns - 1)], [0, down, top * (rows - 1)]])
+    way = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    enlarged = cv2.warpAffine(grid, matrix, (width, height), flags=way, borderMode=cv2.BORDER_REPLICATE)
+    return np.asarray(enlarged, np.float32)
+
+
 def _basis(height: int, width: int) -> npt.NDArray[np.float32]:
     y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
     radius = x * x + y * y
@@ -172,20 +183,26 @@ def _basis(height: int, width: int) -> npt.NDArray[np.float32]:
 def _upper_envelope(
     basis: npt.NDArray[np.float32], log_intensity: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
+    terms, count = np.ascontiguousarray(basis.T), len(basis)
     # The ridge spares the constant: with little background in sight the surface tends to flat light.
-    ridge = 2e-3 * len(basis) * np.diag([0.0, 1, 1, 1, 1, 1, 1]).astype(np.float32)
+    ridge = 2e-3 * count * np.diag([0.0, 1, 1, 1, 1, 1, 1])
+    # Of all pixels once; every turn adds what is due to those above the surface, which are few.
+    low, more = 1 - ENVELOPE, 2 * ENVELOPE - 1
+    products, moments = low * (terms @ basis), low * (terms @ log_intensity)
     surface = np.zeros((7, 3), dtype=np.float32)
     for channel in range(3):
-        target = log_intensity[:, channel]
+        target = np.ascontiguousarray(log_intensity[:, channel])
         coefficients = np.array([np.quantile(target, 0.9), 0, 0, 0, 0, 0, 0], dtype=np.float32)
-        above = np.zeros(len(target), dtype=bool)
+        above = np.zeros(count, dtype=bool)
         for turn in range(12):
-            before, above = above, target > basis @ coefficients
+            before, above = above, target > coefficients @ terms
             if turn and np.array_equal(above, before):
                 break
-            weight = np.where(above, np.float32(ENVELOPE), np.float32(1 - ENVELOPE))
-            weighted = basis * weight[:, None]
-            coefficients = np.linalg.solve(weighted.T @ basis + ridge * weight.mean(), weighted.T @ target)
+            places = np.flatnonzero(above)
+            high = terms.take(places, axis=1)
+            normal = products + more * (high @ high.T) + ridge * (low + more * len(places) / count)
+            right = moments[:, channel] + more * (high @ target[places])
+            coefficients = np.linalg.solve(normal, right).astype(np.float32)
         surface[:, channel] = coefficients
     return surface
 

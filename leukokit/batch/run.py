@@ -22,8 +22,12 @@ PRUNE_EVERY: Final = 500
 """Images between two looks at which thumbnails no gallery will show."""
 WORTH_A_PROCESS: Final = 50
 """Images that make up for the start of another process."""
+MOST_PROCESSES: Final = 16
+"""Most processes of GPUs, where nobody says how many."""
+GPU_MEMORY: Final = 2 << 30
+"""Bytes of a GPU's memory that a process may want."""
 MOST_LOOKERS: Final = 8
-"""Most images that a CPU works on at once, and most processes of a GPU, where nobody says how many."""
+"""Most images that a CPU works on at once."""
 
 
 def share_cores(images: int) -> int:
@@ -43,16 +47,24 @@ def how_many_processes(asked: int | None, devices: Sequence[str], images: int) -
     """How many processes are to look at the images; 0 where pipelines of this one do.
 
     Args:
-        asked: what the user wants; None for what is usually best.
+        asked: what the user wants; None for one a core on GPUs, as far as their memory holds them.
         devices: where the networks run.
         images: how many there are.
     """
     if asked is None:
-        gpu = all(device.startswith("cuda") for device in devices)
-        cores = (os.cpu_count() or 1) // 2
-        asked = min(MOST_LOOKERS, cores, images // WORTH_A_PROCESS) if gpu else 1
+        memory = sum(_gpu_memory(device) for device in devices)
+        asked = min(MOST_PROCESSES, os.cpu_count() or 1, images // WORTH_A_PROCESS, memory // GPU_MEMORY)
     # Every device has one at least.
     return 0 if asked < 2 else max(asked, len(devices))
+
+
+def _gpu_memory(device: str) -> int:
+    """Bytes of a GPU's memory; 0 for a CPU."""
+    if not device.startswith("cuda"):
+        return 0
+    import torch
+
+    return int(torch.cuda.get_device_properties(device).total_memory)
 
 
 class _Waiting:

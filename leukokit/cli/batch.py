@@ -60,7 +60,7 @@ def batch(
         int | None,
         typer.Option(
             min=1,
-            help="Processes that look at images. [default: on GPUs one for two cores, at most 8; else 1]",
+            help="Processes that look at images. [default: on GPUs one a core, at most 16; else 1]",
         ),
     ] = None,
     shard: Annotated[

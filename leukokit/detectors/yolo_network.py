@@ -99,7 +99,7 @@ def build_network(architecture: str, kinds: int = len(KINDS)) -> Any:
 
 
 class TorchNetwork:
-    """An ultralytics detection module on a torch device, in full precision: counts are the same on all."""
+    """An ultralytics detection module on a torch device, in full precision, so that all count the same."""
 
     def __init__(self, module: Any, device: str) -> None:
         import torch
@@ -119,8 +119,7 @@ class TorchNetwork:
         import torch
 
         batch = torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2)
-        # Without the ten-bit products that cuDNN takes by default.
-        with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False):
+        with torch.inference_mode():
             output = self.module(batch.float() / 255)
         return to_corners((output[0] if isinstance(output, tuple) else output).cpu().numpy())
 

@@ -108,13 +108,17 @@ def test_a_process_that_does_not_start_is_said(
 
 def test_how_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    memory = {"cpu": 0, "cuda:0": 24 << 30, "cuda:1": 8 << 30, "cuda:2": 8 << 30}
+    monkeypatch.setattr("leukokit.batch.run._gpu_memory", memory.__getitem__)
     gpu, two = ["cuda:0"], ["cuda:0", "cuda:1"]
     assert how_many_processes(None, ["cpu"], 9000) == 0
-    assert how_many_processes(None, gpu, 9000) == 8
+    assert how_many_processes(None, gpu, 9000) == 12
+    assert how_many_processes(None, ["cuda:1"], 9000) == 4
+    assert how_many_processes(None, two, 9000) == 16
     assert how_many_processes(None, gpu, 120) == 2
     assert how_many_processes(None, gpu, 60) == 0
     assert how_many_processes(1, gpu, 9000) == 0
     assert how_many_processes(3, ["cpu"], 9000) == 3
     assert how_many_processes(2, [*two, "cuda:2"], 9000) == 3
-    monkeypatch.setattr(os, "cpu_count", lambda: 2)
+    monkeypatch.setattr(os, "cpu_count", lambda: 1)
     assert how_many_processes(None, gpu, 9000) == 0
