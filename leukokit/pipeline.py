@@ -229,7 +229,7 @@ class Pipeline:
 
 
 def _compute_fully() -> None:
-    """Have GPUs of this process convolve with all 24 bits, not the ten that cuDNN takes: counts are the CPU's."""
+    """Let GPUs of this process convolve with all 24 bits, not ten as cuDNN would: they count as the CPU does."""
     import torch
 
     torch.backends.cudnn.allow_tf32 = False
