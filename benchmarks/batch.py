@@ -3,9 +3,11 @@
 Both get the same folder of drawn smears, 640 x 480 pixels, and the same weights; ``leukokit`` also links the
 cells, names the leukocytes and writes tables, ``yolo`` saves its labels. They take turns; the first of each
 warms up. ``--many`` repeats the batch, once each, on folders of those sizes: time an image and peak memory
-should stay. The stages are timed one after the other, in one thread.
+should stay. "Going" is the pace from the 50th image on, without start and end, by which a GPU's figures for
+thousands of images can be told. The stages are timed one after the other, in one thread.
 
-    python benchmarks/batch.py [--images 100] [--runs 3] [--many 200 2000 5000] [--device cpu] [--json FILE]
+    python benchmarks/batch.py [--images 100] [--runs 3] [--many 200 2000 5000] [--device cpu]
+        [--processes N] [--json FILE]
 """
 
 from __future__ import annotations
@@ -15,12 +17,13 @@ import shutil
 import tempfile
 import time
 from collections import defaultdict
+from datetime import datetime
 from pathlib import Path
 from statistics import median
 from typing import Any
 
 from cold_start import save_checkpoint
-from harness import ENVIRONMENT, console_script, measure, print_table, write_figures
+from harness import ENVIRONMENT, Measured, console_script, measure, print_table, write_figures
 
 DISTINCT = 20
 """Drawn smears; a folder of more holds copies of them."""
@@ -35,6 +38,7 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="measured runs of each (default: 3)")
     parser.add_argument("--many", type=int, nargs="*", default=[], help="images of further folders")
     parser.add_argument("--device", default="cpu", help="cpu or cuda:N, for both (default: cpu)")
+    parser.add_argument("--processes", type=int, help="of leukokit batch (default: its own choice)")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     args = parser.parse_args()
     if args.images < 1 or args.runs < 1:
@@ -42,14 +46,18 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
         folder = drawn_folder(work / "smears", args.images)
-        rows = compare(folder, args.runs, args.device, work)
+        more = ["--processes", str(args.processes)] if args.processes else []
+        rows = compare(folder, args.runs, args.device, more, work)
         for many in args.many:
             larger = drawn_folder(work / f"{many} smears", many)
-            rows[f"leukokit batch, {many} images"] = once(larger, many, args.device, work)
+            rows[f"leukokit batch, {many} images"] = once(larger, many, args.device, more, work)
         spent = stages(folder, args.device)
     print_table(
-        ["command", "images/s", "MiB"],
-        [[name, f"{row['images_per_second']:.2f}", f"{row['peak_mib']:.0f}"] for name, row in rows.items()],
+        ["command", "images/s", "going", "MiB"],
+        [
+            [name, *(f"{row[key]:.2f}" for key in ("images_per_second", "going")), f"{row['peak_mib']:.0f}"]
+            for name, row in rows.items()
+        ],
     )
     print()
     print_table(["stage", "ms an image"], [[name, f"{1e3 * s:.1f}"] for name, s in spent.items()])
@@ -70,7 +78,7 @@ def drawn_folder(folder: Path, count: int) -> Path:
     return folder
 
 
-def compare(folder: Path, runs: int, device: str, work: Path) -> dict[str, dict[str, float]]:
+def compare(folder: Path, runs: int, device: str, more: list[str], work: Path) -> dict[str, dict[str, float]]:
     """Medians of both commands."""
     checkpoint = work / "same-weights.pt"
     save_checkpoint(checkpoint)
@@ -83,27 +91,37 @@ def compare(folder: Path, runs: int, device: str, work: Path) -> dict[str, dict[
     ]
     found: dict[str, list[dict[str, float]]] = defaultdict(list)
     for number in range(runs + 1):
-        rows = {"leukokit batch": once(folder, images, device, work)}
+        rows = {"leukokit batch": once(folder, images, device, more, work)}
+        shutil.rmtree(work / "predictions", ignore_errors=True)
         measured = measure(yolo, environment)
-        rows["yolo detect predict"] = row_of(measured.seconds, measured.peak_mib, images)
+        written = [path.stat().st_mtime for path in (work / "predictions").rglob("*.txt")]
+        rows["yolo detect predict"] = row_of(measured, images, written)
         if number:
             for name, row in rows.items():
                 found[name].append(row)
     return {name: {key: median(row[key] for row in rows) for key in rows[0]} for name, rows in found.items()}
 
 
-def once(folder: Path, images: int, device: str, work: Path) -> dict[str, float]:
+def once(folder: Path, images: int, device: str, more: list[str], work: Path) -> dict[str, float]:
     """One batch from nothing."""
-    out = work / "results"
+    out, log = work / "results", work / "batch.log"
     shutil.rmtree(out, ignore_errors=True)
+    log.unlink(missing_ok=True)
     command = [console_script("leukokit"), "batch", folder, "--out", out, "--device", device, "--quiet"]
-    measured = measure(command)
-    return row_of(measured.seconds, measured.peak_mib, images)
+    measured = measure([*command, "--log", log, *more])
+    lines = [line for line in log.read_text().splitlines() if line.endswith(": done")]
+    return row_of(measured, images, [datetime.fromisoformat(line[:23]).timestamp() for line in lines])
 
 
-def row_of(seconds: float, peak_mib: float, images: int) -> dict[str, float]:
-    """The figures of a run."""
-    return {"seconds": seconds, "images_per_second": images / seconds, "peak_mib": peak_mib}
+def row_of(measured: Measured, images: int, through: list[float]) -> dict[str, float]:
+    """The figures of a run; ``through`` are the times, in seconds, at which images were through."""
+    times = sorted(through)[min(50, len(through) // 2) :]
+    return {
+        "seconds": measured.seconds,
+        "images_per_second": images / measured.seconds,
+        "going": (len(times) - 1) / max(times[-1] - times[0], 1e-6),
+        "peak_mib": measured.peak_mib,
+    }
 
 
 def stages(folder: Path, device: str) -> dict[str, float]:
