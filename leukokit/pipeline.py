@@ -229,7 +229,7 @@ class Pipeline:
 
 
 def _compute_fully() -> None:
-    """Let GPUs of this process convolve with all 24 bits, not ten as cuDNN would: they count as the CPU does."""
+    """Let GPUs of this process convolve with all 24 bits, not ten as cuDNN would: counts are the CPU's."""
     import torch
 
     torch.backends.cudnn.allow_tf32 = False

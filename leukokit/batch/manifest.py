@@ -71,12 +71,7 @@ class Manifest:
 
     def __init__(self, out: Path, settings: Mapping[str, Any], restart: bool = False) -> None:
         self.out = out
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"{out}: cannot make the folder ({error.strerror}); choose another --out"
-            ) from error
+        make_folder(out)
         self._lock = _lock_of(out)
         try:
             if restart:
@@ -272,6 +267,20 @@ class Manifest:
             raise OutputError(
                 f"{self.out / NAME}: cannot be written ({error}); free space, then run the same command again"
             ) from error
+
+
+def make_folder(out: Path) -> None:
+    """Make an output folder, where it is not there.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{out}: cannot make the folder ({error.strerror}); choose another --out"
+        ) from error
 
 
 def settings_of(out: Path) -> dict[str, Any]:

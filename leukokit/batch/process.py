@@ -13,17 +13,20 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import get_context
+from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
 from pathlib import Path
-from threading import Lock
+from queue import Empty, SimpleQueue
+from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, Final
 
+from leukokit import errors
 from leukokit.config import PipelineConfig
 from leukokit.errors import LeukokitError, PluginError
 from leukokit.inputs import FoundImage
@@ -32,10 +35,8 @@ from leukokit.smear import shown
 if TYPE_CHECKING:
     from leukokit.batch.look import Answer, Finished, Supply
 
-AHEAD: Final = 32
-"""Images that a process is given before their results are back."""
 PATIENCE: Final = 10.0
-"""Seconds that a process is given to end by itself."""
+"""Seconds that processes are given to end by themselves."""
 _log = logging.getLogger("leukokit")
 
 
@@ -48,7 +49,7 @@ class Work:
         device: where its networks run.
         plugin_files: Python files with plugins, run first.
         writers: names of the writers of a file an image.
-        out: folder of their files.
+        out: folder of their files, which is there.
         workers: threads that read.
         threads: threads that torch may use.
     """
@@ -63,8 +64,11 @@ class Work:
 
 
 @dataclass(frozen=True, slots=True)
-class _Ready:
-    """The process has its pipeline."""
+class Told:
+    """What a pipeline says of itself."""
+
+    provenance: dict[str, Any]
+    classes: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,19 +79,34 @@ class _Said:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    """Why the process does nothing more; as text, because what a plugin raises may not travel."""
+
+    kind: str
+    message: str
+
+
 @contextmanager
 def looking_processes(work: Sequence[Work]) -> Iterator[list[LookingProcess]]:
     """Processes, started at once; ended when they are through, and at once where something went wrong."""
-    processes = [LookingProcess(each) for each in work]
+    processes: list[LookingProcess] = []
     try:
+        processes += [LookingProcess(each) for each in work]
         yield processes
+        deadline = time.monotonic() + PATIENCE
         for process in processes:
-            process.release()
-        for process in processes:
-            process.join()
+            process.join(deadline)
     finally:
-        for process in processes:
-            process.end()
+        end(processes)
+
+
+def end(processes: Sequence[LookingProcess]) -> None:
+    """End processes now, whatever they do. Threads that wait for their answers wait no longer."""
+    for process in processes:
+        process.kill()
+    for process in processes:
+        process.join(time.monotonic() + PATIENCE)
 
 
 class LookingProcess:
@@ -95,13 +114,26 @@ class LookingProcess:
 
     def __init__(self, work: Work) -> None:
         self.work = work
-        self._ended = False
+        # No process is started any more once they are to end.
+        self._starting, self._ended = Lock(), False
+        self._told: Told | None = None
         self._start()
 
     @property
-    def device(self) -> str:
-        """Where its networks run."""
-        return self.work.device
+    def told(self) -> Told:
+        """What its pipeline says of itself; waits until there is one.
+
+        Raises:
+            LeukokitError: there will be none, and why.
+        """
+        while self._told is None:
+            try:
+                self._receive()
+            except EOFError:
+                raise PluginError(
+                    f"a process that is to look at images {self._death()} at its start; --processes 1"
+                ) from None
+        return self._told
 
     def finished(self, supply: Supply, full: Callable[[], Mapping[str, float]]) -> Iterator[Finished]:
         """Have all images of a supply done; each as it is through.
@@ -113,92 +145,115 @@ class LookingProcess:
         Raises:
             LeukokitError: results cannot be kept, or the process does not even start.
         """
-        from leukokit.batch.look import Finished
+        from leukokit.batch.look import Finished, together_on
 
+        # What waits in it while the networks look at as many, and a few more.
+        ahead = 2 * together_on(self.work.device) + self.work.workers + 1
         sent: dict[FoundImage, None] = {}
         suspects: deque[FoundImage] = deque()
-        while True:
+        while not self._ended:
+            # An image for a process that is not ready would wait longer than for another.
+            _ = self.told
             # Those that a dead process had are looked at one by one: the guilty one is then alone.
-            while len(sent) < (1 if suspects else AHEAD):
+            while len(sent) < (1 if suspects else ahead):
                 image = suspects.popleft() if suspects else supply.next(wait=not sent)
                 if image is None:
                     break
                 sent[image] = None
-                self._send((image, dict(full())))
+                # Where it died, the next answer that is waited for will not come, and says so.
+                with suppress(OSError):
+                    self._connection.send((image, dict(full())))
             if not sent:
+                self._release()
                 return
             try:
                 answer = self._receive()
             except EOFError:
-                if self._ended:
-                    return
-                how = self._restart()
+                how = self._death()
                 if len(sent) == 1:
                     (image,) = sent
                     yield Finished(image, f"{shown(image.path)}: the process that looked at it {how}")
                 else:
                     suspects.extendleft(reversed(sent))
                 sent.clear()
+                self._start()
                 continue
-            if isinstance(answer, LeukokitError):
-                raise answer
-            del sent[answer.image]
-            yield answer
+            if answer is not None:
+                del sent[answer.image]
+                yield answer
 
-    def release(self) -> None:
-        """Let the process end: there are no more images."""
-        self._connection.close()
+    def join(self, deadline: float) -> None:
+        """Wait until it has ended, until ``deadline`` (time.monotonic) at most."""
+        self._process.join(max(0.0, deadline - time.monotonic()))
 
-    def join(self) -> None:
-        """Wait until it has ended; not long."""
-        self._process.join(PATIENCE)
-
-    def end(self) -> None:
-        """End it now, whatever it does. Another thread that waits for its answers waits no longer."""
-        self._ended = True
-        self._process.kill()
-        self._process.join()
-        self._connection.close()
+    def kill(self) -> None:
+        """Have it ended now, and not started again."""
+        with self._starting:
+            self._ended = True
+            self._process.kill()
 
     def _start(self) -> None:
         context = get_context("spawn")
-        self._connection, other = context.Pipe()
-        self._process = context.Process(target=_work, args=(other, self.work), daemon=True)
-        self._process.start()
-        # The process's end is its own: when it dies, this one is told.
-        other.close()
-        self._ready = False
+        with self._starting:
+            if self._ended:
+                return
+            self._connection, other = context.Pipe()
+            self._process = context.Process(target=_work, args=(other, self.work))
+            with _without_interrupts():
+                self._process.start()
+            # The process's end is its own: when it dies, this one is told.
+            other.close()
 
-    def _restart(self) -> str:
-        """A new process in place of one that died; says how that did."""
+    def _release(self) -> None:
+        """Let the process end: there are no more images."""
+        with suppress(OSError):
+            self._connection.send(None)
+
+    def _death(self) -> str:
+        """How the process died."""
         self._process.join()
         code = self._process.exitcode or 0
-        how = f"ended (exit code {code})"
-        if code < 0:
-            how = f"was killed ({signal.Signals(-code).name})"
-        if not self._ready:
-            raise PluginError(f"a process that is to look at images {how} at its start; --processes 1")
-        self._connection.close()
-        self._start()
-        return how
+        if code >= 0:
+            return f"ended (exit code {code})"
+        with suppress(ValueError):
+            return f"was killed ({signal.Signals(-code).name})"
+        return f"was killed (signal {-code})"
 
-    def _send(self, message: Any) -> None:
-        # Where it died, the next answer that is waited for will not come, and says so.
-        with suppress(OSError):
-            self._connection.send(message)
+    def _receive(self) -> Finished | None:
+        """What comes next: an image that is through, or something of the process's own.
 
-    def _receive(self) -> Any:
-        while True:
-            try:
-                message = self._connection.recv()
-            except OSError as error:
-                raise EOFError from error
-            if isinstance(message, _Ready):
-                self._ready = True
-            elif isinstance(message, _Said):
-                _log.log(message.level, "%s", message.message)
-            else:
-                return message
+        Raises:
+            EOFError: it died.  LeukokitError: it does nothing more.
+        """
+        try:
+            message = self._connection.recv()
+        except OSError as error:
+            raise EOFError from error
+        if isinstance(message, Told):
+            self._told = message
+        elif isinstance(message, _Said):
+            _log.log(message.level, "%s", message.message)
+        elif isinstance(message, _Failed):
+            raise getattr(errors, message.kind)(message.message)
+        else:
+            answer: Finished = message
+            return answer
+        return None
+
+
+@contextmanager
+def _without_interrupts() -> Iterator[None]:
+    """What is started within is not interrupted by Ctrl-C, which is for the batch: it ends its processes."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    # Started with the first process, it would lift the mask.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Port(logging.Handler):
@@ -207,23 +262,39 @@ class _Port(logging.Handler):
     def __init__(self, connection: Connection) -> None:
         super().__init__()
         self._connection, self._sending = connection, Lock()
+        self._images: SimpleQueue[FoundImage | None] = SimpleQueue()
         self.full: Mapping[str, float] = {}
+        # Taken from the pipe at once: the batch, which sends them, must not wait while this process does.
+        Thread(target=self._take, name="images", daemon=True).start()
+
+    def _take(self) -> None:
+        try:
+            while (message := self._connection.recv()) is not None:
+                image, self.full = message
+                self._images.put(image)
+        except (EOFError, OSError):
+            # The batch is gone. Whatever still runs here is of no use.
+            os._exit(1)
+        self._images.put(None)
 
     def next(self, wait: bool) -> FoundImage | None:
         """The next image; see ``Supply``."""
         try:
-            if not wait and not self._connection.poll():
-                return None
-            image, self.full = self._connection.recv()
-        except EOFError:
+            image = self._images.get(block=wait)
+        except Empty:
             return None
-        found: FoundImage = image
-        return found
+        if image is None:
+            # For whoever asks once more.
+            self._images.put(None)
+        return image
 
     def send(self, message: object) -> None:
-        """Tell the batch."""
+        """Tell the batch; where it is gone, this process ends."""
         with self._sending:
-            self._connection.send(message)
+            try:
+                self._connection.send(message)
+            except OSError:
+                os._exit(1)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Tell the batch what is to be logged."""
@@ -231,18 +302,18 @@ class _Port(logging.Handler):
 
 
 def _work(connection: Connection, work: Work) -> None:
-    """What the process does, from its start to the end of the batch, whose pipe then closes."""
-    # Ctrl-C is for the batch, which ends its processes.
+    """What the process does, until there are no more images."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     port = _Port(connection)
     _log.addHandler(port)
     try:
         _look(port, work)
     except LeukokitError as error:
-        port.send(error)
-    except (BrokenPipeError, ConnectionResetError):
-        # The batch is gone. Whatever still runs here is of no use.
-        os._exit(1)
+        kind = next(base for base in type(error).__mro__ if hasattr(errors, base.__name__))
+        port.send(_Failed(kind.__name__, str(error)))
+    except Exception as error:
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        port.send(_Failed("LeukokitError", f"a process that looks at images failed ({cause}); --processes 1"))
 
 
 def _look(port: _Port, work: Work) -> None:
@@ -258,16 +329,22 @@ def _look(port: _Port, work: Work) -> None:
     for path in work.plugin_files:
         load_file(path)
     pipeline = Pipeline(work.config, work.device)
-    own = [writers.get(name)(work.out) for name in work.writers]
-    port.send(_Ready())
+    with ExitStack() as stack:
+        own = [writers.get(name)(work.out) for name in work.writers]
+        for writer in own:
+            stack.callback(writer.close)
+        keeper = stack.enter_context(ThreadPoolExecutor(1, "write"))
 
-    def keep(image: FoundImage, result: Answer) -> None:
-        port.send(finished(image, result, own, port.full))
+        def keep(image: FoundImage, result: Answer) -> None:
+            port.send(finished(image, result, own, port.full))
 
-    def later(image: FoundImage, result: Answer) -> Future[None]:
-        return keeper.submit(keep, image, result)
+        def later(image: FoundImage, result: Answer) -> Future[None]:
+            return keeper.submit(keep, image, result)
 
-    with ThreadPoolExecutor(1, "write") as keeper:
+        port.send(told_of(pipeline))
         look(pipeline, port, work.workers, later)
-    for writer in own:
-        writer.close()
+
+
+def told_of(pipeline: Any) -> Told:
+    """What a pipeline says of itself."""
+    return Told(pipeline.provenance, list(pipeline.classifier.classes) if pipeline.classifier else [])

@@ -11,7 +11,7 @@ from typing import Final
 
 from leukokit.batch.look import Answer, Finished, finished, look
 from leukokit.batch.manifest import Manifest
-from leukokit.batch.process import LookingProcess
+from leukokit.batch.process import LookingProcess, end
 from leukokit.inputs import FoundImage
 from leukokit.pipeline import Pipeline
 from leukokit.writers.base import Writer
@@ -52,19 +52,27 @@ def how_many_processes(asked: int | None, devices: Sequence[str], images: int) -
         images: how many there are.
     """
     if asked is None:
-        memory = sum(_gpu_memory(device) for device in devices)
-        asked = min(MOST_PROCESSES, os.cpu_count() or 1, images // WORTH_A_PROCESS, memory // GPU_MEMORY)
+        # As many on every device as the one of the least memory holds.
+        held = len(devices) * min(_free_memory(device) // GPU_MEMORY for device in devices)
+        asked = min(MOST_PROCESSES, cores(), images // WORTH_A_PROCESS, held)
     # Every device has one at least.
     return 0 if asked < 2 else max(asked, len(devices))
 
 
-def _gpu_memory(device: str) -> int:
-    """Bytes of a GPU's memory; 0 for a CPU."""
+def _free_memory(device: str) -> int:
+    """Bytes of a GPU's memory that nobody uses; 0 for a CPU."""
     if not device.startswith("cuda"):
         return 0
     import torch
 
-    return int(torch.cuda.get_device_properties(device).total_memory)
+    return int(torch.cuda.mem_get_info(device)[0])
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 class _Waiting:
@@ -92,7 +100,7 @@ class Batch:
         lookers: pipelines of this process, or processes with one each; alike but for the device.
         manifest: where results are kept.
         writers: what else a pipeline of this process saves of each image; those that write a file an image.
-        workers: threads that read, for all pipelines of this process together.
+        workers: threads that read, shared by the pipelines of this process, which have one each at least.
         note: told of every image that is through, and why it failed, if it did.
     """
 
@@ -125,7 +133,7 @@ class Batch:
                     ended.result()
             except BaseException:
                 waiting.stop()
-                self._end_processes()
+                end([looker for looker in self.lookers if isinstance(looker, LookingProcess)])
                 raise
 
     def _work(self, looker: Pipeline | LookingProcess, waiting: _Waiting, writer: ThreadPoolExecutor) -> None:
@@ -140,12 +148,6 @@ class Batch:
                 behind.pop(0).result()
         for kept in behind:
             kept.result()
-
-    def _end_processes(self) -> None:
-        """So that nothing waits for their answers."""
-        for looker in self.lookers:
-            if isinstance(looker, LookingProcess):
-                looker.end()
 
     def _keep(self, image: FoundImage, result: Answer) -> None:
         self._record(finished(image, result, self.writers, self._full))

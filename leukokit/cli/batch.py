@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -17,7 +16,7 @@ import typer
 from leukokit.cli.batch_progress import Journal, Progress, conclude
 
 if TYPE_CHECKING:
-    from leukokit.batch.process import LookingProcess
+    from leukokit.batch.process import LookingProcess, Told
     from leukokit.batch.shard import Shard
     from leukokit.config import PipelineConfig
     from leukokit.pipeline import Pipeline
@@ -83,15 +82,15 @@ def batch(
     from rich.console import Console
 
     from leukokit.batch.finish import finish
-    from leukokit.batch.manifest import Manifest
+    from leukokit.batch.manifest import Manifest, make_folder
     from leukokit.batch.parquet import require_pyarrow
-    from leukokit.batch.process import Work, looking_processes
-    from leukokit.batch.run import Batch, how_many_processes
+    from leukokit.batch.process import Work, looking_processes, told_of
+    from leukokit.batch.run import Batch, cores, how_many_processes
     from leukokit.batch.shard import Shard
     from leukokit.batch.tables import Grouping
     from leukokit.config import load_config
     from leukokit.inputs import find_images
-    from leukokit.pipeline import Pipeline, resolve_device
+    from leukokit.pipeline import resolve_device
     from leukokit.registry import load_file
 
     console = Console(stderr=True, quiet=quiet, highlight=False)
@@ -103,8 +102,7 @@ def batch(
     settings = load_config(config, assignments, detector, graph=graph, classifier=classifier)
     grouping, part = Grouping(group_by), None if shard is None else Shard.parse(shard)
     found = find_images(images)
-    devices = [resolve_device(name.strip()) for name in dict.fromkeys(device.split(","))]
-    several = how_many_processes(processes, devices, len(found.images))
+    devices = list(dict.fromkeys(resolve_device(name.strip()) for name in device.split(",")))
     planned = [
         (place, image)
         for place, image in enumerate(found.images)
@@ -119,24 +117,26 @@ def batch(
             if found.images:
                 journal.error(f"--shard {shard}: none of the {len(found.images)} images is in it")
             raise typer.Exit(1)
-        writers = _writers(save, out)
+        names = _writer_names(save)
         lookers: Sequence[Pipeline | LookingProcess]
-        if several:
-            files, names = tuple(plugin or []), tuple(writer.name for writer in writers)
-            threads = max(1, (os.cpu_count() or 1) // several)
+        if several := how_many_processes(processes, devices, len(planned)):
+            make_folder(out)
+            threads = max(1, cores() // several)
             shared = itertools.islice(itertools.cycle(devices), several)
-            work = [Work(settings, name, files, names, out, workers, threads) for name in shared]
-            lookers = stack.enter_context(looking_processes(work))
-            # They start while this one, of which only what it says of itself is used, is made.
-            told = Pipeline(settings, "cpu")
+            work = [
+                Work(settings, name, tuple(plugin or []), tuple(names), out, workers, threads)
+                for name in shared
+            ]
+            started_processes = stack.enter_context(looking_processes(work))
+            lookers, told = started_processes, started_processes[0].told
         else:
-            lookers = _pipelines(settings, devices, len(found.images))
-            told = lookers[0]
-        manifest = stack.enter_context(Manifest(out, _decisive(told, save, part), restart))
+            pipelines = _pipelines(settings, devices, len(planned))
+            lookers, told = pipelines, told_of(pipelines[0])
+        manifest = stack.enter_context(Manifest(out, _decisive(told, names, part), restart))
         gone = manifest.plan(planned)
         manifest.remember(
             {
-                "classes": _classes(told),
+                "classes": told.classes,
                 "provenance": told.provenance | {"device": ",".join(devices)},
                 "command": command,
                 "not_found": list(found.problems),
@@ -147,6 +147,8 @@ def batch(
                 f"{gone} images of the earlier batch in {out} are not among these: left out", style="yellow"
             )
         chosen = [image for _, image in planned]
+        # In processes of their own, they write there.
+        writers = [] if several else _open_writers(names, out)
         with Progress(console, journal, len(chosen)) as progress:
             progress.begin(sum(manifest.is_done(image) for image in chosen))
             try:
@@ -218,37 +220,40 @@ def _pipelines(settings: PipelineConfig, devices: list[str], images: int) -> lis
     return pipelines
 
 
-def _classes(pipeline: Pipeline) -> list[str]:
-    return list(pipeline.classifier.classes) if pipeline.classifier else []
-
-
 def _command() -> str:
     return shlex.join(["leukokit", *(word for word in sys.argv[1:] if word != "--debug")])
 
 
-def _decisive(pipeline: Pipeline, save: str, shard: Shard | None) -> dict[str, Any]:
-    """What decides the results: another device or number of threads does not."""
-    known = pipeline.provenance
+def _decisive(told: Told, writers: list[str], shard: Shard | None) -> dict[str, Any]:
+    """What decides the results: another device, number of threads or of processes does not."""
+    known = told.provenance
     return {
-        "save": sorted(_names(save)),
+        "save": sorted(writers),
         "shard": None if shard is None else str(shard),
         **{key: known[key] for key in ("leukokit", "standardize", "detector", "graph", "classifier")},
     }
 
 
-def _names(save: str) -> list[str]:
-    return list(dict.fromkeys(name.strip() for name in save.split(",") if name.strip()))
+def _writer_names(save: str) -> list[str]:
+    """Names of writers of a file an image.
 
-
-def _writers(save: str, out: Path) -> list[Writer]:
+    Raises:
+        PluginError: no such writer.  ConfigError: one that keeps a file over all images.
+    """
     from leukokit.errors import ConfigError
     from leukokit.registry import writers
 
-    plugins = [writers.get(name) for name in _names(save)]
-    for plugin in plugins:
-        if not plugin.file_an_image:
+    names = list(dict.fromkeys(name.strip() for name in save.split(",") if name.strip()))
+    for name in names:
+        if not writers.get(name).file_an_image:
             raise ConfigError(
-                f"--save {plugin.name}: one file over all images, no use to a batch that is stopped; "
+                f"--save {name}: one file over all images, no use to a batch that is stopped; "
                 "'leukokit detect' writes it"
             )
-    return [plugin(out) for plugin in plugins]
+    return names
+
+
+def _open_writers(names: list[str], out: Path) -> list[Writer]:
+    from leukokit.registry import writers
+
+    return [writers.get(name)(out) for name in names]

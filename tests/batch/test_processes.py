@@ -71,16 +71,19 @@ def test_a_full_disk_stops_the_batch(tmp_path: Path) -> None:
 def test_a_stopped_batch_leaves_no_process_and_goes_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: signal.Signals
 ) -> None:
-    root, out = folder_of(tmp_path / "in", 40), tmp_path / "out"
+    root, out = folder_of(tmp_path / "in", 24), tmp_path / "out"
     slowly = ("--set", "detector.seconds=0.1")
     command = [sys.executable, "-m", "leukokit", *arguments(root, out, *slowly), *TWO]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     deadline = time.monotonic() + 90
     while len(list(out.rglob("f*.json"))) < 4 and time.monotonic() < deadline:
         time.sleep(0.02)
     children = children_of(process.pid)
     assert len(children) >= 2
-    process.send_signal(how)
+    # Ctrl-C at a terminal reaches all of them, the kill one.
+    os.killpg(process.pid, how) if how == signal.SIGINT else process.send_signal(how)
     said = process.communicate(timeout=30)[1]
     assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
     assert "Traceback" not in said
@@ -88,37 +91,61 @@ def test_a_stopped_batch_leaves_no_process_and_goes_on(
     while (alive := [c for c in children if Path(f"/proc/{c}").exists()]) and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not alive
-    assert 4 <= len(list(out.rglob("f*.json"))) < 40
+    assert 4 <= len(list(out.rglob("f*.json"))) < 24
     assert run(monkeypatch, [*arguments(root, out, *slowly), *TWO]) == 0
     assert run(monkeypatch, arguments(root, tmp_path / "whole", *slowly, *TOLD)) == 0
     assert files(out) == files(tmp_path / "whole")
 
 
+ODD = """
+    from leukokit.errors import PluginError
+    class OddError(PluginError):
+        def __init__(self, what, why):
+            super().__init__(f"{what}: {why}")
+    raise OddError("odd", "it travels badly")
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "said"),
+    [("    os._exit(7)\n", "ended (exit code 7) at its start"), (ODD, "error: odd: it travels badly")],
+)
 def test_a_process_that_does_not_start_is_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], ending: str, said: str
 ) -> None:
-    root, ended = folder_of(tmp_path / "in", 3), tmp_path / "ends.py"
-    here = os.getpid()
+    root, ends = folder_of(tmp_path / "in", 3), tmp_path / "ends.py"
     # Loaded in this process, too, where it does not end.
-    ended.write_text(f"import os\nif os.getpid() != {here}:\n    os._exit(7)\n")
-    code = run(monkeypatch, [*arguments(root, tmp_path / "out"), *TWO, "--plugin", str(ended)])
+    ends.write_text(f"import os\nif os.getpid() != {os.getpid()}:\n{ending}")
+    code = run(monkeypatch, [*arguments(root, tmp_path / "out"), *TWO, "--plugin", str(ends)])
     assert code == 1
-    assert "ended (exit code 7) at its start" in capsys.readouterr().err
+    told = capfd.readouterr().err
+    assert said in told and "Traceback" not in told
+
+
+def test_more_images_than_a_pipe_holds_wait_in_no_deadlock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "in"
+    for number in range(12):
+        save(root / ("deep" * 40) / f"f{number:03}.png", 200, 50)
+    assert run(monkeypatch, [*arguments(root, tmp_path / "out"), *TWO, "--set", "detector.size=2"]) == 0
+    assert sum(int(row["leukocyte"]) for row in rows(tmp_path / "out" / "counts.csv")) == 2400
 
 
 def test_how_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(os, "cpu_count", lambda: 16)
+    monkeypatch.setattr("leukokit.batch.run.cores", lambda: 16)
     memory = {"cpu": 0, "cuda:0": 24 << 30, "cuda:1": 8 << 30, "cuda:2": 8 << 30}
-    monkeypatch.setattr("leukokit.batch.run._gpu_memory", memory.__getitem__)
+    monkeypatch.setattr("leukokit.batch.run._free_memory", memory.__getitem__)
     gpu, two = ["cuda:0"], ["cuda:0", "cuda:1"]
     assert how_many_processes(None, ["cpu"], 9000) == 0
     assert how_many_processes(None, gpu, 9000) == 12
     assert how_many_processes(None, ["cuda:1"], 9000) == 4
-    assert how_many_processes(None, two, 9000) == 16
+    assert how_many_processes(None, two, 9000) == 8
+    assert how_many_processes(None, ["cuda:0", "cpu"], 9000) == 0
     assert how_many_processes(None, gpu, 120) == 2
     assert how_many_processes(None, gpu, 60) == 0
     assert how_many_processes(1, gpu, 9000) == 0
     assert how_many_processes(3, ["cpu"], 9000) == 3
     assert how_many_processes(2, [*two, "cuda:2"], 9000) == 3
-    monkeypatch.setattr(os, "cpu_count", lambda: 1)
+    monkeypatch.setattr("leukokit.batch.run.cores", lambda: 1)
     assert how_many_processes(None, gpu, 9000) == 0
