@@ -2,13 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Final, Literal
+
 import cv2
 import numpy as np
 import numpy.typing as npt
 
+from leukokit.cells import LEUKOCYTE_TO_ERYTHROCYTE, Cells
 from leukokit.pixels import RGBImage, resized
 from leukokit.smear import Smear
 from leukokit.standardize import WHITE
+
+CropUnit = Literal["box", "erythrocyte"]
+REACH: Final = 2.4
+"""Side of the largest crop, in longer sides of the cell's box."""
+
+
+def crop_sides(
+    cells: Cells, nodes: npt.NDArray[np.int64], cover: float, unit: CropUnit
+) -> npt.NDArray[np.float32]:
+    """Sides of the crops that show cells to a classifier.
+
+    Args:
+        cells: all cells of the field.
+        nodes: (M,) int64, numbers of those that are shown.
+        cover: side of a crop in units.
+        unit: ``box``, the longer side of the cell's own box: all cells fill their crops alike. Or
+            ``erythrocyte``, the diameter that a leukocyte usually has beside the field's erythrocytes: a
+            large cell fills more of its crop than a small one, but is whole in it.
+
+    Returns:
+        (M,) float32, pixels of the original image.
+    """
+    boxes = cells.boxes[nodes]
+    longest = np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), 1.0)
+    if unit == "erythrocyte" and cells.ruler_px:
+        usual = cover * LEUKOCYTE_TO_ERYTHROCYTE * cells.ruler_px
+        return np.asarray(np.clip(usual, longest, REACH * longest), np.float32)
+    return np.asarray(cover * longest, np.float32)
 
 
 def cut_crop(smear: Smear, centre: tuple[float, float], side: float, px: int) -> RGBImage:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leukokit.appearance import APPEARANCE, appearance
-from leukokit.cells import Cells
-from leukokit.crops import cut_crop, cut_crops, optical_density
+from leukokit.cells import LEUKOCYTE_TO_ERYTHROCYTE, Cells
+from leukokit.crops import REACH, crop_sides, cut_crop, cut_crops, optical_density
 from leukokit.smear import Smear
 from leukokit.stain import NUCLEUS_REFERENCE, mix_stain, nucleus_map
 from leukokit.standardize import ANCHOR_DENSITY, WHITE
+from leukokit.taxonomy import ERYTHROCYTE, LEUKOCYTE
 
 
 def painted(density: np.ndarray) -> np.ndarray:
@@ -83,3 +85,26 @@ def test_appearance_of_no_cell_and_of_cells_beyond_the_border() -> None:
         np.array([[-30.0, -30, -10, -10], [15, 15, 60, 60], [3, 3, 3, 3]]), np.zeros(3, int), np.ones(3)
     )
     assert np.isfinite(appearance(smear, beyond)).all()
+
+
+@given(
+    st.lists(st.tuples(st.floats(20, 60), st.floats(20, 60)), min_size=3, max_size=12),
+    st.floats(15, 40),
+    st.floats(0.6, 2.4),
+)
+def test_crops_in_erythrocytes_show_sizes_as_they_are(
+    sizes: list[tuple[float, float]], diameter: float, cover: float
+) -> None:
+    leukocytes = [[0, 0, width, height] for width, height in sizes]
+    boxes = np.array([*leukocytes, *[[0, 0, diameter, diameter]] * 5], np.float32)
+    kinds = np.array([LEUKOCYTE] * len(sizes) + [ERYTHROCYTE] * 5)
+    cells = Cells(boxes, kinds, np.ones(len(boxes), np.float32))
+    nodes = np.arange(len(sizes))
+    longest = boxes[nodes, 2:].max(axis=1)
+    assert crop_sides(cells, nodes, cover, "box") == pytest.approx(cover * longest)
+    sides = crop_sides(cells, nodes, cover, "erythrocyte")
+    # A cell is whole in its crop; but for that, all crops of a field have one side.
+    assert (sides >= longest).all() and (sides <= REACH * longest * 1.0001).all()
+    usual = cover * LEUKOCYTE_TO_ERYTHROCYTE * diameter
+    free = (longest < usual) & (usual < REACH * longest)
+    assert sides[free] == pytest.approx(usual, rel=1e-4)

@@ -18,7 +18,7 @@ from leukokit.appearance import appearance
 from leukokit.classifiers.backbone import EfficientNetLite0
 from leukokit.classifiers.carded import CardedClassifier, CardedParams
 from leukokit.classifiers.context import context_features
-from leukokit.crops import cut_crops
+from leukokit.crops import crop_sides, cut_crops
 from leukokit.graph import CellGraph
 from leukokit.plugin import PluginParams
 from leukokit.smear import Smear
@@ -94,14 +94,16 @@ class LoadedClassifier(CardedClassifier):
     ) -> torch.Tensor:
         """Crops of nodes, (M, 3, S, S) uint8; ``looks`` are the field's appearance where it is known."""
         card, boxes = self.card, graph.cells.boxes[nodes]
-        longest = np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), 1.0)
-        crops = cut_crops(smear, boxes, card.cover * longest, card.crop_px)
+        sides = crop_sides(graph.cells, nodes, card.cover, card.unit)
+        crops = cut_crops(smear, boxes, sides, card.crop_px)
         if card.nucleus:
             looks = appearance(smear, graph.cells) if looks is None else looks
             found = looks[graph.cells.kinds == ERYTHROCYTE, :3]
             red = np.median(found, axis=0) if len(found) >= FEWEST_ERYTHROCYTES else None
+            longest = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
             for number, crop in enumerate(crops):
-                crops[number] = mix_stain(crop, nucleus_map(crop, card.crop_px / card.cover, red))
+                size = float(card.crop_px * longest[number] / sides[number])
+                crops[number] = mix_stain(crop, nucleus_map(crop, size, red))
         return torch.from_numpy(crops).permute(0, 3, 1, 2)
 
     def features(self, smear: Smear, graph: CellGraph) -> npt.NDArray[np.float32]:

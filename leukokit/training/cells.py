@@ -22,15 +22,14 @@ import numpy.typing as npt
 
 from leukokit.appearance import appearance
 from leukokit.cells import Cells
-from leukokit.crops import cut_crops
+from leukokit.crops import REACH, cut_crops
 from leukokit.errors import DataError, LeukokitError
 from leukokit.pipeline import Pipeline
 from leukokit.taxonomy import LEUKOCYTE
 from leukokit.training.fields import AnnotatedField
 
 CROP_PX = 192
-REACH = 2.4
-"""Side of a kept crop, in longer sides of the cell's box: room to turn it and to vary its size."""
+"""Side of a kept crop, ``crops.REACH`` longer sides of the cell's box: room to turn it and to vary its size."""
 LEAST_OVERLAP = 0.1
 """Intersection over union from which a detected leukocyte is the annotated one."""
 

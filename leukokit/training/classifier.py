@@ -23,9 +23,9 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from leukokit.classifiers.context import context_features, descriptors
 from leukokit.classifiers.loaded import DEFAULT_VIEWS, CropClassifier, to_input, turned
 from leukokit.config import PluginChoice
+from leukokit.crops import REACH, CropUnit
 from leukokit.errors import ConfigError
 from leukokit.registry import classifiers
-from leukokit.training.cells import REACH
 from leukokit.training.crops import Variation, varied_view
 from leukokit.training.labelled import (
     LabelledCell,
@@ -47,8 +47,9 @@ class ClassifierRecipe(LabelledCellsRecipe):
     classifier: str = Field(description="a classifier plugin that looks at crops")
     graph: PluginChoice = Field(default_factory=lambda: PluginChoice(name="knn"))
     crop_px: int = Field(80, ge=16, le=512, description="side of a crop; 64 for altarawneh")
-    cover: float = Field(
-        1.3, ge=0.5, le=REACH, description="side of a crop in longer sides of the cell's box"
+    cover: float = Field(1.3, ge=0.5, le=REACH, description="side of a crop in units")
+    unit: CropUnit = Field(
+        "box", description="the longer side of the cell's box, or 'erythrocyte': see crops.crop_sides"
     )
     nucleus: bool = Field(False, description="bring nuclei to one stain")
     frozen_blocks: int = Field(
@@ -110,7 +111,7 @@ class ViewDataset(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         view = varied_view(
             np.asarray(cell.crop),
             recipe.crop_px,
-            recipe.cover,
+            cell.cover(recipe.cover, recipe.unit),
             cell.stain if recipe.nucleus else None,
             Variation(recipe.coarse, recipe.hue, recipe.edge),
             rng,
@@ -184,6 +185,7 @@ def train_classifier(
         architecture=recipe.plugin.architecture,
         crop_px=recipe.crop_px,
         cover=recipe.cover,
+        unit=recipe.unit,
         nucleus=recipe.nucleus,
         graph={"name": recipe.graph.name, **recipe.graph.params},
     )
@@ -212,7 +214,7 @@ def plain_logits(
     network: nn.Module, cells: list[LabelledCell], recipe: ClassifierRecipe, device: str = "cpu"
 ) -> npt.NDArray[np.float32]:
     """Logits (N, C) of the kept crops, the mean over the views that a classifier looks at by default."""
-    crops = plain_views(cells, recipe.crop_px, recipe.cover, recipe.nucleus)
+    crops = plain_views(cells, recipe.crop_px, recipe.cover, recipe.nucleus, recipe.unit)
     vectors = torch.from_numpy(cell_descriptors(cells, recipe.graph))
     answers = []
     for crop, vector in zip(torch.split(crops, 64), torch.split(vectors, 64), strict=True):

@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from leukokit.crops import REACH
 from leukokit.pixels import RGBImage, resized
 from leukokit.stain import mix_stain
 from leukokit.standardize import WHITE
 from leukokit.training.augment import disturb
-from leukokit.training.cells import CROP_PX, REACH
+from leukokit.training.cells import CROP_PX
 
 COARSEST_PX: Final = 24
 FINEST_PX: Final = 72

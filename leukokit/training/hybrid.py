@@ -123,6 +123,7 @@ def train_hybrid(
     common = {
         "crop_px": recipe.crop_px,
         "cover": recipe.cover,
+        "unit": recipe.unit,
         "nucleus": recipe.nucleus,
         "graph": {"name": recipe.graph.name, **recipe.graph.params},
     }
@@ -246,7 +247,7 @@ def embeddings_of(
     cnn: CropNetwork, cells: Sequence[LabelledCell], recipe: ClassifierRecipe
 ) -> npt.NDArray[np.float32]:
     """Embeddings (N, 320) of the cells as the classifier sees them."""
-    crops = plain_views(list(cells), recipe.crop_px, recipe.cover, recipe.nucleus)
+    crops = plain_views(list(cells), recipe.crop_px, recipe.cover, recipe.nucleus, recipe.unit)
     found = [embedded(cnn, part, DEFAULT_VIEWS).cpu() for part in torch.split(crops, 64)]
     return np.asarray(torch.cat(found).numpy())
 

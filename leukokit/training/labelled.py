@@ -14,6 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from leukokit.config import PluginChoice
+from leukokit.crops import REACH, CropUnit, crop_sides
 from leukokit.data.catalogue import licence_of
 from leukokit.errors import DataError
 from leukokit.evaluation.calibration import choose_limit, fit_temperature
@@ -21,7 +22,7 @@ from leukokit.graph_builders.base import GraphBuilder
 from leukokit.registry import graph_builders
 from leukokit.stain import mix_stain, nucleus_map
 from leukokit.taxonomy import ERYTHROCYTE, LEUKOCYTE_CLASSES
-from leukokit.training.cells import CROP_PX, REACH, SeenField, load_seen
+from leukokit.training.cells import CROP_PX, SeenField, load_seen
 from leukokit.training.crops import plain_view
 from leukokit.training.fields import Selection, WeightsName, is_held_back
 from leukokit.weights import ClassifierCard, sha256_of
@@ -65,6 +66,12 @@ class LabelledCell:
     node: int
     label: int
     crop: npt.NDArray[np.uint8]
+
+    def cover(self, cover: float, unit: CropUnit) -> float:
+        """Side of the crop that a classifier is shown, in longer sides of the cell's box (``crop_sides``)."""
+        box = self.field.cells.boxes[self.node]
+        (side,) = crop_sides(self.field.cells, np.array([self.node]), cover, unit)
+        return float(side / max(float((box[2:] - box[:2]).max()), 1.0))
 
     @property
     def stain(self) -> npt.NDArray[np.float32]:
@@ -133,11 +140,13 @@ def rarity(cells: Sequence[LabelledCell], power: float) -> npt.NDArray[np.float6
     return np.asarray(weights / weights.sum())
 
 
-def plain_views(cells: list[LabelledCell], px: int, cover: float, nucleus: bool) -> torch.Tensor:
+def plain_views(
+    cells: list[LabelledCell], px: int, cover: float, nucleus: bool, unit: CropUnit = "box"
+) -> torch.Tensor:
     """(N, 3, px, px) uint8: the cells as a classifier sees them."""
     views = []
     for cell in cells:
-        view = plain_view(np.asarray(cell.crop), px, cover)
+        view = plain_view(np.asarray(cell.crop), px, cell.cover(cover, unit))
         views.append(mix_stain(view, cell.stain) if nucleus else view)
     return torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2)
 

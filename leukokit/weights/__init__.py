@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -51,7 +51,8 @@ class ClassifierCard(Card):
 
     classes: list[str] = Field(description="class names in the order of the network's outputs")
     crop_px: int = Field(description="side of the crops it looks at, in pixels")
-    cover: float = Field(description="side of a crop in longer sides of the leukocyte's box")
+    cover: float = Field(description="side of a crop in units")
+    unit: Literal["box", "erythrocyte"] = Field("box", description="unit of 'cover', see crops.crop_sides")
     nucleus: bool = Field(description="whether nuclei are brought to one stain first")
     graph: dict[str, Any] = Field(default_factory=dict, description="graph builder it was trained with")
     temperature: float = Field(
