@@ -29,7 +29,7 @@ from leukokit.taxonomy import LEUKOCYTE
 from leukokit.training.fields import AnnotatedField
 
 CROP_PX = 192
-"""Side of a kept crop, ``crops.REACH`` longer sides of the cell's box: room to turn it and to vary its size."""
+"""Side of a kept crop, ``crops.REACH`` longer sides of the cell's box: room to turn it and to resize it."""
 LEAST_OVERLAP = 0.1
 """Intersection over union from which a detected leukocyte is the annotated one."""
 
