@@ -50,6 +50,8 @@ JOINT_CONTROLS: Final = ("picture alone", "without links", "links shuffled")
 GROUP_NORM: Final = "group normalisation, whole backbone trained"
 BOTH: Final = ("hybrid both answer", "cnn both answer")
 """The hybrid trained end to end whose CNN learns to answer, too, as the shipped one; and that CNN."""
+LONGER: Final = tuple(f"{name}, three times the steps" for name in BOTH)
+"""The same in three times the steps, with the first seed."""
 Tests = dict[str, list[LabelledCell]]
 Answers = dict[str, npt.NDArray[np.float32]]
 MakeScenes = Callable[[list[LabelledCell]], Scenes]
@@ -107,9 +109,10 @@ class Fold:
         own = self.study.cnn if name == "cnn" else self.study.altarawneh
         return ClassifierRecipe(name=name, classifier=name, workers=0, **(self.data() | own | changes))
 
-    def joint(self) -> HybridRecipe:
-        """The recipe of ``hybrid``, trained end to end as the CNN is alone."""
-        return HybridRecipe(name="hybrid", classifier="hybrid", workers=0, **(self.data() | self.study.cnn))
+    def joint(self, times: int = 1) -> HybridRecipe:
+        """The recipe of ``hybrid``, trained end to end in as many steps as the CNN is alone, or more."""
+        own = self.study.cnn | {"steps": times * self.study.cnn["steps"]}
+        return HybridRecipe(name="hybrid", classifier="hybrid", workers=0, **(self.data() | own))
 
     def two_steps(self) -> TwoStepRecipe:
         """The recipe of a hybrid on the fold's CNN."""
@@ -153,6 +156,7 @@ def run(study: Study, out: Path, jobs: int, device: str) -> None:
     later: list[Callable[[], str]] = [partial(run_mean, fold) for fold in means]
     later += [partial(run_joint, fold) for fold in folds]
     later += [partial(run_both, fold) for fold in folds]
+    later += [partial(run_both, fold, LONGER, 3) for fold in first]
     later += [
         partial(run_joint, fold, name) for name in JOINT_CONTROLS for fold in folds if fold.lab != KNOWN
     ]
@@ -257,13 +261,13 @@ def run_joint(fold: Fold, control: str = "") -> str:
     return f"{fold.folder.name}: {name}"
 
 
-def run_both(fold: Fold) -> str:
+def run_both(fold: Fold, names: tuple[str, ...] = BOTH, times: int = 1) -> str:
     """The hybrid trained end to end whose CNN answers, too; and that CNN."""
-    if not all(answers_of(fold, name).exists() for name in BOTH):
-        found = joint_answers(fold.joint(), Scenes, _unshifted(fold), both=True, device=fold.device)
-        for name, answers in zip(BOTH, found, strict=True):
+    if not all(answers_of(fold, name).exists() for name in names):
+        found = joint_answers(fold.joint(times), Scenes, _unshifted(fold), both=True, device=fold.device)
+        for name, answers in zip(names, found, strict=True):
             keep(fold, name, partial(dict, answers))
-    return f"{fold.folder.name}: {BOTH[0]}"
+    return f"{fold.folder.name}: {names[0]}"
 
 
 def run_both_control(fold: Fold, control: str) -> str:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from study import BOTH, GROUP_NORM, JOINT, JOINT_CONTROLS, MEAN
+from study import BOTH, GROUP_NORM, JOINT, JOINT_CONTROLS, LONGER, MEAN
 from study_pictures import PICTURES
 
 from leukokit.errors import DataError
@@ -152,7 +152,7 @@ def write_report(study: Study, out: Path, path: Path) -> None:
 
 def unseen_table(kept: Kept) -> str:
     """Measurement c."""
-    rows = [[_named(method), *_unseen_row(kept, method)] for method in (*METHODS, JOINT, *BOTH)]
+    rows = [[_named(method), *_unseen_row(kept, method)] for method in (*METHODS, JOINT, *BOTH, *LONGER)]
     return _markdown(
         ["method", "seeds", *_lab_heads(kept), "mean", "least", f"mean, classes of {FEWEST}+"], rows
     )
