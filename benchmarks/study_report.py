@@ -29,7 +29,6 @@ from leukokit.evaluation.statistics import (
     photo_codes,
     wilson,
 )
-from leukokit.taxonomy import LEUKOCYTE_CLASSES
 
 if TYPE_CHECKING:
     from study import Study
@@ -259,29 +258,6 @@ def paper_table(kept: Kept) -> str:
     return _markdown(["accuracy", *heads], rows)
 
 
-def paper_photographs_table(kept: Kept) -> str:
-    """Photographs of the seed paper's test that most networks name wrongly."""
-    methods = ("cnn", "hybrid knn", JOINT, BOTH[0])
-    rows = []
-    columns = {}
-    for test in ("TEST", "TEST_SIMPLE"):
-        found = [kept.get(method, "known", test) for method in methods]
-        columns[test] = [answers for answers in found if answers is not None]
-    if not columns["TEST"]:
-        return "-"
-    first = columns["TEST"][0]
-    for photo in np.unique(first.photos):
-        shares = []
-        for answers in columns.values():
-            mine = answers[0].photos == photo
-            right = [one.right[:, mine].mean() for one in answers] if mine.any() else [1.0]
-            shares.append((int(mine.sum()), float(np.mean(right))))
-        if min(share for _, share in shares) < 0.5:
-            label = LEUKOCYTE_CLASSES[int(first.labels[first.photos == photo][0])]
-            rows.append([photo, label, *(f"{share:.2f} of {count}" for count, share in shares)])
-    return _markdown(["photograph", "label", "TEST, right", "TEST_SIMPLE, right"], rows)
-
-
 def shift_table(kept: Kept) -> str:
     """Scale and stain shifted, on laboratories never seen (pbc and raabin)."""
     from study_shifts import SHIFTS
@@ -315,7 +291,6 @@ TABLES: dict[str, Callable[[Kept], str]] = {
     "mcnemar": mcnemar_table,
     "known": known_table,
     "paper": paper_table,
-    "paper-photographs": paper_photographs_table,
     "shift": shift_table,
 }
 
