@@ -152,6 +152,8 @@ def write_report(study: Study, out: Path, path: Path) -> None:
 def unseen_table(kept: Kept) -> str:
     """Measurement c."""
     rows = [[_named(method), *_unseen_row(kept, method)] for method in (*METHODS, JOINT, *BOTH, *LONGER)]
+    # A row without an answer was not run yet.
+    rows = [row for row in rows if row[1] != "0"]
     return _markdown(
         ["method", "seeds", *_lab_heads(kept), "mean", "least", f"mean, classes of {FEWEST}+"], rows
     )
