@@ -20,6 +20,7 @@ from typing import Any, Final, Self
 from leukokit.errors import ConfigError, OutputError
 from leukokit.inputs import FoundImage
 from leukokit.smear import shown
+from leukokit.writers.base import make_folder
 
 NAME: Final = "manifest.sqlite"
 LOCK: Final = "manifest.lock"
@@ -267,20 +268,6 @@ class Manifest:
             raise OutputError(
                 f"{self.out / NAME}: cannot be written ({error}); free space, then run the same command again"
             ) from error
-
-
-def make_folder(out: Path) -> None:
-    """Make an output folder, where it is not there.
-
-    Raises:
-        OutputError: it cannot be made.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{out}: cannot make the folder ({error.strerror}); choose another --out"
-        ) from error
 
 
 def settings_of(out: Path) -> dict[str, Any]:

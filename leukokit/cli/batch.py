@@ -82,7 +82,7 @@ def batch(
     from rich.console import Console
 
     from leukokit.batch.finish import finish
-    from leukokit.batch.manifest import Manifest, make_folder
+    from leukokit.batch.manifest import Manifest
     from leukokit.batch.parquet import require_pyarrow
     from leukokit.batch.process import Work, looking_processes, told_of
     from leukokit.batch.run import Batch, cores, how_many_processes
@@ -92,6 +92,7 @@ def batch(
     from leukokit.inputs import find_images
     from leukokit.pipeline import resolve_device
     from leukokit.registry import load_file
+    from leukokit.writers.base import make_folder
 
     console = Console(stderr=True, quiet=quiet, highlight=False)
     for path in plugin or []:

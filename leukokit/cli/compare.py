@@ -23,22 +23,17 @@ def compare(
     from rich.progress import Progress
 
     from leukokit.config import load_settings
-    from leukokit.errors import OutputError
     from leukokit.evaluation.compare import Comparison, answer_all, fields_of, methods_of, steps_of
     from leukokit.evaluation.compare_report import rows_of, table_of, write_all
     from leukokit.registry import load_file
+    from leukokit.writers.base import make_folder
 
     for path in plugin or []:
         load_file(path)
     comparison = load_settings(Comparison, config, assign or [])
     console = Console(highlight=False)
     methods, tests = methods_of(comparison), fields_of(comparison)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{out}: cannot make the folder ({error.strerror}); choose another --out"
-        ) from error
+    make_folder(out)
     failed = 0
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("comparing", total=steps_of(methods, tests))

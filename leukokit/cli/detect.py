@@ -134,17 +134,12 @@ def _writer_names(save: str | None, writes: bool) -> list[str]:
 
 @contextlib.contextmanager
 def _open_writers(names: list[str], out: Path) -> Iterator[list[Writer]]:
-    from leukokit.errors import OutputError
     from leukokit.registry import writers
+    from leukokit.writers.base import make_folder
 
     plugins = [writers.get(name) for name in dict.fromkeys(names)]
     if plugins:
-        try:
-            out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise OutputError(
-                f"{out}: cannot make the folder ({error.strerror}); choose another --out"
-            ) from error
+        make_folder(out)
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(plugin(out)) for plugin in plugins]
 

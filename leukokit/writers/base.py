@@ -94,3 +94,17 @@ def write_whole(path: Path, content: bytes | str) -> None:
 def cannot_write(path: Path, error: OSError) -> OutputError:
     """The error that says which file could not be written, and why."""
     return OutputError(f"{path}: cannot be written ({error.strerror}); free space or choose another --out")
+
+
+def make_folder(out: Path) -> None:
+    """Make an output folder, where it is not there.
+
+    Raises:
+        OutputError: it cannot be made.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(
+            f"{out}: cannot make the folder ({error.strerror}); choose another --out"
+        ) from error
