@@ -116,7 +116,6 @@ class LookingProcess:
         self.work = work
         # No process is started any more once they are to end.
         self._starting, self._ended = Lock(), False
-        self._told: Told | None = None
         self._start()
 
     @property
@@ -197,6 +196,7 @@ class LookingProcess:
         with self._starting:
             if self._ended:
                 return
+            self._told: Told | None = None
             self._connection, other = context.Pipe()
             self._process = context.Process(target=_work, args=(other, self.work))
             with _without_interrupts():
