@@ -3,19 +3,19 @@
 Results mirror the images' places: an image is written under ``stem_path``, its path below the root it was
 found under, without the suffix. No two images found together share a ``stem_path``:
 
-- roots under which equal stems lie (``a/x.png b/x.png``) give way to their nearest common folder, for all of
-  their images: ``a/x`` and ``b/x``;
+- where images were found under several roots (``a/x.png b/y.png``), all of them are placed relative to the
+  nearest common folder of these: ``a/x`` and ``b/y``;
 - images of one folder with one stem (``x.png x.jpg``) keep their suffixes: ``x.png`` and ``x.jpg``; so do
   those that are called as a file over all images is (``OWN_STEMS``).
 
-Both compare without regard to case, because the output's file system may do so.
+Names compare without regard to case, because the output's file system may do so.
 """
 
 from __future__ import annotations
 
 import os
 import stat
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatch
@@ -98,7 +98,7 @@ def find_images(arguments: Sequence[str | Path]) -> FoundImages:
             if identity not in seen:
                 seen.add(identity)
                 images.append(image)
-    return FoundImages(tuple(_with_own_stems(_with_common_roots(images))), tuple(problems))
+    return FoundImages(tuple(_with_own_stems(_with_common_root(images))), tuple(problems))
 
 
 def _of_argument(argument: str | Path, problems: list[str]) -> list[FoundImage]:
@@ -199,22 +199,13 @@ def _may_match(parts: _Parts, pattern: _Parts) -> bool:
     return fnmatch(parts[0], pattern[0]) and _may_match(parts[1:], pattern[1:])
 
 
-def _with_common_roots(images: list[FoundImage]) -> list[FoundImage]:
-    while True:
-        roots_by_stem: defaultdict[str, set[Path]] = defaultdict(set)
-        for image in images:
-            roots_by_stem[_folded(image.relative.with_suffix(""))].add(_absolute(image.root))
-        common: dict[Path, Path] = {}
-        for roots in roots_by_stem.values():
-            if len(roots) > 1:
-                shared = Path(os.path.commonpath(roots))
-                for root in roots:
-                    # All candidates are folders above the root: the highest serves every clash.
-                    common[root] = min(common.get(root, shared), shared, key=lambda path: len(path.parts))
-        if not common:
-            return images
-        # At least one root of each clash moves up, so this ends.
-        images = [replace(image, root=common.get(_absolute(image.root), image.root)) for image in images]
+def _with_common_root(images: list[FoundImage]) -> list[FoundImage]:
+    roots = {_absolute(image.root) for image in images}
+    if len(roots) < 2:
+        return images
+    # Whatever the names: those of an image's results are not to depend on what else is in the folders.
+    common = Path(os.path.commonpath(roots))
+    return [replace(image, root=common) for image in images]
 
 
 def _with_own_stems(images: list[FoundImage]) -> list[FoundImage]:

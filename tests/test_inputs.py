@@ -178,13 +178,17 @@ def test_arguments_that_give_nothing_leave_the_others(tmp_path: Path) -> None:
         assert ";" in problem, "a problem says what to do"
 
 
-def test_equal_names_in_two_folders_get_the_folders_above(
+def test_several_roots_give_way_to_their_common_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     make(tmp_path, "a/x.png", "a/y.png", "b/x.png", "c/z.png")
     monkeypatch.chdir(tmp_path)
     found = find_images(["a/x.png", "a/y.png", "b/x.png", "c/z.png"])
-    assert stems(found) == ["a/x", "a/y", "b/x", "z"]
+    assert stems(found) == ["a/x", "a/y", "b/x", "c/z"]
+    # Whether names are equal makes no difference: those of results do not depend on what else is there.
+    assert stems(find_images(["a/y.png", "c/z.png"])) == ["a/y", "c/z"]
+    assert stems(find_images(["a", "c"])) == ["a/x", "a/y", "c/z"]
+    assert stems(find_images(["a/x.png", "a/y.png"])) == ["x", "y"]
     assert [image.path.as_posix() for image in found.images] == ["a/x.png", "a/y.png", "b/x.png", "c/z.png"]
 
 

@@ -169,6 +169,7 @@ class LookingProcess:
                 answer = self._receive()
             except EOFError:
                 how = self._death()
+                _log.warning("a process that looks at images %s; another goes on with its images", how)
                 if len(sent) == 1:
                     (image,) = sent
                     yield Finished(image, f"{shown(image.path)}: the process that looked at it {how}")
@@ -308,6 +309,8 @@ def _work(connection: Connection, work: Work) -> None:
     _log.addHandler(port)
     try:
         _look(port, work)
+        # At once: a plugin's thread that hangs does not end with the interpreter.
+        os._exit(0)
     except LeukokitError as error:
         kind = next(base for base in type(error).__mro__ if hasattr(errors, base.__name__))
         port.send(_Failed(kind.__name__, str(error)))

@@ -145,7 +145,8 @@ def batch(
         )
         if gone:
             console.print(
-                f"{gone} images of the earlier batch in {out} are not among these: left out", style="yellow"
+                f"{gone} images of the earlier batch in {out} are not among these, by name: left out",
+                style="yellow",
             )
         chosen = [image for _, image in planned]
         # In processes of their own, they write there.

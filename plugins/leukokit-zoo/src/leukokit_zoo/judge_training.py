@@ -121,6 +121,7 @@ def train_judge(
         classes=CLASSES,
         crop_px=recipe.crop_px,
         cover=recipe.cover,
+        unit="box",
         nucleus=False,
         temperature=_temperature(network, JudgedCrops(held, recipe, 20 * len(held)), recipe, device, report),
         limit=0.0,
