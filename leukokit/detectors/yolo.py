@@ -43,7 +43,9 @@ class YoloParams(PluginParams):
         None, ge=0, le=1, description="lowest score of a cell that is kept; by default the weights' own"
     )
     cell_diameter_px: float | None = Field(
-        None, gt=2, description="erythrocyte diameter in pixels of the image; measured when not given"
+        None,
+        gt=2,
+        description="erythrocyte diameter in pixels, which the image is scaled by; measured when not given",
     )
     overlap: float = Field(
         0.6, gt=0, le=1, description="largest intersection over union of two cells of a kind"
