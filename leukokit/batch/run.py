@@ -26,6 +26,8 @@ MOST_PROCESSES: Final = 16
 """Most processes of GPUs, where nobody says how many."""
 GPU_MEMORY: Final = 2 << 30
 """Bytes of a GPU's memory that a process may want."""
+MEMORY: Final = 3 << 30
+"""Bytes of the machine's memory that such a process may want."""
 MOST_LOOKERS: Final = 8
 """Most images that a CPU works on at once."""
 
@@ -54,7 +56,7 @@ def how_many_processes(asked: int | None, devices: Sequence[str], images: int) -
     if asked is None:
         # As many on every device as the one of the least memory holds.
         held = len(devices) * min(_free_memory(device) // GPU_MEMORY for device in devices)
-        asked = min(MOST_PROCESSES, cores(), images // WORTH_A_PROCESS, held)
+        asked = min(MOST_PROCESSES, cores(), images // WORTH_A_PROCESS, held, _memory() // MEMORY)
     # Every device has one at least.
     return 0 if asked < 2 else max(asked, len(devices))
 
@@ -66,6 +68,14 @@ def _free_memory(device: str) -> int:
     import torch
 
     return int(torch.cuda.mem_get_info(device)[0])
+
+
+def _memory() -> int:
+    """Bytes of the machine's memory, where the system tells; else enough for a few processes."""
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):
+        return 4 * MEMORY
 
 
 def cores() -> int:

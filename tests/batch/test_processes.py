@@ -136,6 +136,7 @@ def test_how_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("leukokit.batch.run.cores", lambda: 16)
     memory = {"cpu": 0, "cuda:0": 24 << 30, "cuda:1": 8 << 30, "cuda:2": 8 << 30}
     monkeypatch.setattr("leukokit.batch.run._free_memory", memory.__getitem__)
+    monkeypatch.setattr("leukokit.batch.run._memory", lambda: 64 << 30)
     gpu, two = ["cuda:0"], ["cuda:0", "cuda:1"]
     assert how_many_processes(None, ["cpu"], 9000) == 0
     assert how_many_processes(None, gpu, 9000) == 12
@@ -147,5 +148,7 @@ def test_how_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert how_many_processes(1, gpu, 9000) == 0
     assert how_many_processes(3, ["cpu"], 9000) == 3
     assert how_many_processes(2, [*two, "cuda:2"], 9000) == 3
+    monkeypatch.setattr("leukokit.batch.run._memory", lambda: 16 << 30)
+    assert how_many_processes(None, gpu, 9000) == 5
     monkeypatch.setattr("leukokit.batch.run.cores", lambda: 1)
     assert how_many_processes(None, gpu, 9000) == 0
