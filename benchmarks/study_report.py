@@ -152,11 +152,7 @@ def write_report(study: Study, out: Path, path: Path) -> None:
 def unseen_table(kept: Kept) -> str:
     """Measurement c."""
     rows = [[_named(method), *_unseen_row(kept, method)] for method in (*METHODS, JOINT, *BOTH, *LONGER)]
-    # A row without an answer was not run yet.
-    rows = [row for row in rows if row[1] != "0"]
-    return _markdown(
-        ["method", "seeds", *_lab_heads(kept), "mean", "least", f"mean, classes of {FEWEST}+"], rows
-    )
+    return _unseen(kept, "method", rows)
 
 
 def levers_table(kept: Kept) -> str:
@@ -168,11 +164,7 @@ def levers_table(kept: Kept) -> str:
     rows.append(["recipe as it is, all seeds", *_unseen_row(kept, "cnn")])
     rows.append(["statistics of the laboratory's own crops, all seeds", *_unseen_row(kept, "cnn adapted")])
     rows.append(["mean of the weights of all seeds", *_unseen_row(kept, MEAN, first)])
-    # A row without an answer was not run yet.
-    rows = [row for row in rows if row[1] != "0"]
-    return _markdown(
-        ["CNN", "seeds", *_lab_heads(kept), "mean", "least", f"mean, classes of {FEWEST}+"], rows
-    )
+    return _unseen(kept, "CNN", rows)
 
 
 def context_table(kept: Kept) -> str:
@@ -295,6 +287,12 @@ TABLES: dict[str, Callable[[Kept], str]] = {
     "paper": paper_table,
     "shift": shift_table,
 }
+
+
+def _unseen(kept: Kept, what: str, rows: list[list[str]]) -> str:
+    heads = [what, "seeds", *_lab_heads(kept), "mean", "least", f"mean, classes of {FEWEST}+"]
+    # A row without an answer was not run yet.
+    return _markdown(heads, [row for row in rows if row[1] != "0"])
 
 
 def _unseen_row(kept: Kept, method: str, seeds: Sequence[int] | None = None) -> list[str]:

@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import numpy as np
 import pytest
+import torch
 
 from leukokit import __version__
 from leukokit.cells import Cells
@@ -113,3 +114,12 @@ def test_device_that_is_not_there(device: str) -> None:
 def test_auto_is_made_definite() -> None:
     assert resolve_device("cpu") == "cpu"
     assert resolve_device("auto") in ("cpu", "cuda:0")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+def test_a_gpu_counts_and_names_as_a_cpu_does(image: Path) -> None:
+    here, there = (Pipeline(device=device).run(image).cells for device in ("cpu", "cuda"))
+    assert here.kinds.tolist() == there.kinds.tolist()
+    assert there.boxes == pytest.approx(here.boxes, abs=0.01)
+    assert there.labelling is not None and here.labelling is not None
+    assert there.labelling.probabilities == pytest.approx(here.labelling.probabilities, abs=1e-3)

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leukokit.data.synth import SyntheticSmear, draw_smear
-from leukokit.pixels import RGBImage
-from leukokit.standardize import WHITE, estimate, standardize
+from leukokit.pixels import RGBImage, scaled
+from leukokit.standardize import ENVELOPE, REDUCED_SIDE, WHITE, _basis, estimate, standardize
 
 WIDTH, HEIGHT = 400, 300
 
@@ -198,3 +198,20 @@ def test_dark_nuclei_and_dark_fields_are_smear(drawn: SyntheticSmear) -> None:
     picture[100:140, 100:140] = 0
     assert estimate(picture).unlit is None
     assert estimate(np.full((60, 80, 3), 10, np.uint8)).unlit is None
+
+
+def test_the_light_is_the_weighted_fit_in_double_precision(drawn: SyntheticSmear) -> None:
+    image = np.clip(drawn.image * quadratic(0.4), 0, 255).astype(np.uint8)
+    small = scaled(image, REDUCED_SIDE / WIDTH)
+    log_intensity = np.log(np.maximum(small.reshape(-1, 3).astype(float), 1.0))
+    basis = _basis(*small.shape[:2]).astype(float)
+    ridge = 2e-3 * len(basis) * np.diag([0.0, 1, 1, 1, 1, 1, 1])
+    surface = estimate(image).surface
+    for channel in range(3):
+        target = log_intensity[:, channel]
+        fitted = np.array([np.quantile(target, 0.9), 0, 0, 0, 0, 0, 0])
+        for _ in range(12):
+            weight = np.where(target > basis @ fitted, ENVELOPE, 1 - ENVELOPE)
+            weighted = basis * weight[:, None]
+            fitted = np.linalg.solve(weighted.T @ basis + ridge * weight.mean(), weighted.T @ target)
+        assert basis @ surface[:, channel] == pytest.approx(basis @ fitted, abs=1e-3)

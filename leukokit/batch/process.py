@@ -24,16 +24,16 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from leukokit import errors
+from leukokit.batch.look import Answer, Finished, Supply, finished, look, together_on
 from leukokit.config import PipelineConfig
 from leukokit.errors import LeukokitError, PluginError
 from leukokit.inputs import FoundImage
+from leukokit.pipeline import Pipeline
+from leukokit.registry import load_file, writers
 from leukokit.smear import shown
-
-if TYPE_CHECKING:
-    from leukokit.batch.look import Answer, Finished, Supply
 
 PATIENCE: Final = 10.0
 """Seconds that processes are given to end by themselves."""
@@ -118,8 +118,7 @@ class LookingProcess:
         self._starting, self._ended = Lock(), False
         self._start()
 
-    @property
-    def told(self) -> Told:
+    def wait(self) -> Told:
         """What its pipeline says of itself; waits until there is one.
 
         Raises:
@@ -144,15 +143,13 @@ class LookingProcess:
         Raises:
             LeukokitError: results cannot be kept, or the process does not even start.
         """
-        from leukokit.batch.look import Finished, together_on
-
         # What waits in it while the networks look at as many, and a few more.
         ahead = 2 * together_on(self.work.device) + self.work.workers + 1
         sent: dict[FoundImage, None] = {}
         suspects: deque[FoundImage] = deque()
         while not self._ended:
             # An image for a process that is not ready would wait longer than for another.
-            _ = self.told
+            self.wait()
             # Those that a dead process had are looked at one by one: the guilty one is then alone.
             while len(sent) < (1 if suspects else ahead):
                 image = suspects.popleft() if suspects else supply.next(wait=not sent)
@@ -323,10 +320,6 @@ def _look(port: _Port, work: Work) -> None:
     import cv2
     import torch
 
-    from leukokit.batch.look import finished, look
-    from leukokit.pipeline import Pipeline
-    from leukokit.registry import load_file, writers
-
     torch.set_num_threads(work.threads)
     cv2.setNumThreads(work.threads)
     for path in work.plugin_files:
@@ -348,6 +341,6 @@ def _look(port: _Port, work: Work) -> None:
         look(pipeline, port, work.workers, later)
 
 
-def told_of(pipeline: Any) -> Told:
+def told_of(pipeline: Pipeline) -> Told:
     """What a pipeline says of itself."""
     return Told(pipeline.provenance, list(pipeline.classifier.classes) if pipeline.classifier else [])

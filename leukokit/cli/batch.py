@@ -129,7 +129,7 @@ def batch(
                 for name in shared
             ]
             started_processes = stack.enter_context(looking_processes(work))
-            lookers, told = started_processes, started_processes[0].told
+            lookers, told = started_processes, started_processes[0].wait()
         else:
             pipelines = _pipelines(settings, devices, len(planned))
             lookers, told = pipelines, told_of(pipelines[0])
