@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 
 METHODS = ("altarawneh", "cnn", "hybrid knn", "hybrid delaunay", "hybrid radius")
 CONTROLS = ("picture alone", "without red cells", "without links", "lengths in pixels", "links shuffled")
+KNOWN_TESTS = ("pbc", "raabin", "chula", "bccd")
 Grouped = tuple["Answers", npt.NDArray[np.str_]]
 """Answers, and the laboratory of each cell."""
 FEWEST = 10
@@ -211,11 +212,9 @@ def _against(kept: Kept, method: str, names: Sequence[str], short: str) -> str:
 
 def mcnemar_table(kept: Kept) -> str:
     """McNemar's test, first seed: cells that only one of the two names rightly."""
-    first, rows = kept.study.seeds[:1], []
-    for lab in kept.labs:
-        rows.append([f"{lab}, never seen", *_mcnemar(kept, lab, lab, first)])
-    for test in ("pbc", "raabin", "chula", "bccd"):
-        rows.append([f"{test}, known", *_mcnemar(kept, "known", test, first)])
+    first = kept.study.seeds[:1]
+    rows = [[f"{lab}, never seen", *_mcnemar(kept, lab, lab, first)] for lab in kept.labs]
+    rows += [[f"{test}, known", *_mcnemar(kept, "known", test, first)] for test in KNOWN_TESTS]
     return _markdown(["cells of", "n", "only cnn", "only hybrid", "p"], rows)
 
 
@@ -223,15 +222,9 @@ def known_table(kept: Kept) -> str:
     """Measurement b."""
     rows = []
     for method in (*METHODS, JOINT, *BOTH):
-        row = [_named(method)]
-        for test in ("pbc", "raabin", "chula", "bccd"):
-            answers = kept.get(method, "known", test)
-            row.append(_accuracy(answers) if answers else "-")
-        rows.append(row)
-    heads = []
-    for test in ("pbc", "raabin", "chula", "bccd"):
-        cells = kept.tests("known")[test]
-        heads.append(f"{test} (n {len(cells)})")
+        found = [kept.get(method, "known", test) for test in KNOWN_TESTS]
+        rows.append([_named(method), *(_accuracy(answers) if answers else "-" for answers in found)])
+    heads = [f"{test} (n {len(kept.tests('known')[test])})" for test in KNOWN_TESTS]
     return _markdown(["accuracy", *heads], rows)
 
 
@@ -316,12 +309,13 @@ def _unseen_row(kept: Kept, method: str, seeds: Sequence[int] | None = None) -> 
 
 
 def _known(kept: Kept, method: str) -> Grouped | None:
-    tests = ("pbc", "raabin", "chula", "bccd")
-    found = [kept.get(method, "known", test) for test in tests]
+    found = [kept.get(method, "known", test) for test in KNOWN_TESTS]
     parts = [part for part in found if part is not None]
-    if len(parts) < len(tests):
+    if len(parts) < len(KNOWN_TESTS):
         return None
-    groups = np.concatenate([[test] * len(part.labels) for test, part in zip(tests, parts, strict=True)])
+    groups = np.concatenate(
+        [[test] * len(part.labels) for test, part in zip(KNOWN_TESTS, parts, strict=True)]
+    )
     whole = Answers(
         np.concatenate([part.right for part in parts], axis=1),
         np.concatenate([part.labels for part in parts]),
