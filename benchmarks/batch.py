@@ -17,6 +17,7 @@ import shutil
 import tempfile
 import time
 from collections import defaultdict
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from statistics import median
@@ -153,8 +154,8 @@ def stages(folder: Path, device: str) -> dict[str, float]:
             smear = timed("standardise", lambda plain=plain: pipeline.prepare(plain))
             cells = timed("detect", lambda smear=smear: pipeline.detect(smear))
             graph = timed("link", lambda cells=cells: pipeline.build(cells))
-            timed("name", lambda smear=smear, graph=graph: pipeline.label(smear, graph))
-            result = pipeline.answer(smear, cells, image.stem_path, 0.0)
+            named = timed("name", lambda smear=smear, graph=graph: pipeline.label(smear, graph))
+            result = pipeline.result(smear, replace(graph, cells=named), image.stem_path, 0.0)
             timed("keep", lambda image=image, result=result: batch._keep(image, result))
     return {name: seconds / len(images) for name, seconds in spent.items()}
 

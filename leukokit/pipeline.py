@@ -25,6 +25,7 @@ from leukokit.smear import Smear, read_smear, shown
 from leukokit.time_limit import TimeLimit
 
 _log = logging.getLogger(__name__)
+S = TypeVar("S")
 T = TypeVar("T")
 
 
@@ -91,12 +92,18 @@ class Pipeline:
 
         Where the GPU's memory does not hold all at once, half as many are tried, from then on.
         """
-        most = self._most_together or max(len(smears), 1)
+        return self._in_parts(smears, self._detect, self.detect)
+
+    def _in_parts(
+        self, items: Sequence[S], together: Callable[[Sequence[S]], list[Cells]], alone: Callable[[S], Cells]
+    ) -> list[Cells | LeukokitError]:
+        """What is asked of all items, of as many ``together`` as the GPU's memory holds."""
+        most = self._most_together or max(len(items), 1)
         found: list[Cells | LeukokitError] = []
-        while len(found) < len(smears):
-            part = smears[len(found) : len(found) + most]
+        while len(found) < len(items):
+            part = items[len(found) : len(found) + most]
             try:
-                found += self._detect(part) if len(part) > 1 else [self.detect(part[0])]
+                found += together(part) if len(part) > 1 else [alone(part[0])]
             except DeviceMemoryError as error:
                 if len(part) == 1:
                     found.append(error)
@@ -105,14 +112,8 @@ class Pipeline:
                 _log.warning("GPU memory does not hold %d images at once: from now on %d", len(part), most)
             except LeukokitError as error:
                 # One of several is to blame: each has a turn of its own.
-                found += [error] if len(part) == 1 else [self._detected(smear) for smear in part]
+                found += [error] if len(part) == 1 else [_or_error(alone, item) for item in part]
         return found
-
-    def _detected(self, smear: Smear) -> Cells | LeukokitError:
-        try:
-            return self.detect(smear)
-        except LeukokitError as error:
-            return error
 
     def _detect(self, smears: Sequence[Smear]) -> list[Cells]:
         said = f"{shown(smears[0].path or 'image')}: detector '{self.detector.name}'"
@@ -143,19 +144,27 @@ class Pipeline:
         Raises:
             PluginError: the classifier raised, took too long, or broke its contract.
         """
-        return self._or_on_cpu(smear, lambda pipeline: pipeline._label(smear, graph))
+        return self._or_on_cpu(smear, lambda pipeline: pipeline._label([(smear, graph)])[0])
 
-    def _label(self, smear: Smear, graph: CellGraph) -> Cells:
+    def label_all(self, scenes: Sequence[tuple[Smear, CellGraph]]) -> list[Cells | LeukokitError]:
+        """``label`` of several smears with their graphs, as ``detect_all`` detects them."""
+        return self._in_parts(scenes, self._label, lambda scene: self.label(*scene))
+
+    def _label(self, scenes: Sequence[tuple[Smear, CellGraph]]) -> list[Cells]:
         classifier = self.classifier
+        smears, graphs = [smear for smear, _ in scenes], [graph for _, graph in scenes]
         if classifier is None:
-            return graph.cells
-        said = f"{shown(smear.path or 'image')}: classifier '{classifier.name}'"
-        answers = self._ask(said, lambda: classifier.classify([smear], [graph]))
+            return [graph.cells for graph in graphs]
+        said = f"{shown(smears[0].path or 'image')}: classifier '{classifier.name}'"
+        answers = self._ask(said, lambda: classifier.classify(smears, graphs), len(graphs))
         classes, limit = self._ask(said, lambda: (tuple(classifier.classes), classifier.limit))
-        if not isinstance(answers, list) or len(answers) != 1:
+        if not isinstance(answers, list) or len(answers) != len(graphs):
             raise PluginError(f"{said} must return one array for each graph")
         try:
-            return graph.cells.labelled(Labelling(answers[0], classes, limit))
+            return [
+                graph.cells.labelled(Labelling(answer, classes, limit))
+                for graph, answer in zip(graphs, answers, strict=True)
+            ]
         except (ValueError, TypeError) as error:
             raise PluginError(f"{said}: {error}") from error
 
@@ -193,19 +202,29 @@ class Pipeline:
         """
         started = time.perf_counter()
         smear = self.read(path)
-        return self.answer(smear, self.detect(smear), output_stem or Path(path.stem), started)
-
-    def answer(self, smear: Smear, cells: Cells, output_stem: Path, started: float) -> SmearResult:
-        """Link and label the cells found on a smear; ``started`` is when its turn began (perf_counter).
-
-        Raises:
-            PluginError: a plugin broke its contract.
-        """
-        graph = self.build(cells)
-        labelled = self.label(smear, graph)
-        graph = replace(graph, cells=labelled)
+        graph = self.build(self.detect(smear))
+        graph = replace(graph, cells=self.label(smear, graph))
         seconds = time.perf_counter() - started
-        return SmearResult(smear, labelled, output_stem, self.provenance, seconds, graph)
+        return self.result(smear, graph, output_stem or Path(path.stem), seconds)
+
+    def look(self, smears: Sequence[Smear]) -> list[CellGraph | LeukokitError]:
+        """The linked and labelled cells of several prepared smears, which the networks are shown together.
+
+        An error stands in the place of each smear that a plugin fails on.
+        """
+        graphs = [
+            found if isinstance(found, LeukokitError) else _or_error(self.build, found)
+            for found in self.detect_all(smears)
+        ]
+        linked = [(number, graph) for number, graph in enumerate(graphs) if isinstance(graph, CellGraph)]
+        labelled = self.label_all([(smears[number], graph) for number, graph in linked])
+        for (number, graph), cells in zip(linked, labelled, strict=True):
+            graphs[number] = replace(graph, cells=cells) if isinstance(cells, Cells) else cells
+        return graphs
+
+    def result(self, smear: Smear, graph: CellGraph, output_stem: Path, seconds: float) -> SmearResult:
+        """What there is to say of a smear with its linked and labelled cells, ``seconds`` after its start."""
+        return SmearResult(smear, graph.cells, output_stem, self.provenance, seconds, graph)
 
     def run_all(self, paths: Iterable[Path]) -> Iterator[SmearResult]:
         """``run`` for each path, lazily: only one image is in memory at a time."""
@@ -226,6 +245,13 @@ class Pipeline:
             "graph": self.graph_builder.provenance(),
             "classifier": None if self.classifier is None else self.classifier.provenance(),
         }
+
+
+def _or_error(ask: Callable[[S], T], item: S) -> T | LeukokitError:
+    try:
+        return ask(item)
+    except LeukokitError as error:
+        return error
 
 
 def _compute_fully() -> None:

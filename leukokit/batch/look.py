@@ -18,7 +18,7 @@ import numpy as np
 
 from leukokit.batch.manifest import Thumbnail
 from leukokit.crops import cut_crops
-from leukokit.errors import ImageError, LeukokitError, OutputError, PluginError
+from leukokit.errors import LeukokitError, OutputError
 from leukokit.inputs import FoundImage
 from leukokit.pipeline import Pipeline
 from leukokit.results import SmearResult
@@ -147,17 +147,13 @@ def _answers(
     yield from ((image, found) for image, found in read if isinstance(found, LeukokitError))
     smears = [(image, *found) for image, found in read if not isinstance(found, LeukokitError)]
     started = time.perf_counter()
-    detected = pipeline.detect_all([smear for _, smear, _ in smears])
+    seen = pipeline.look([smear for _, smear, _ in smears])
     share = (time.perf_counter() - started) / max(len(smears), 1)
-    for (image, smear, reading), cells in zip(smears, detected, strict=True):
-        if isinstance(cells, LeukokitError):
-            yield image, cells
-            continue
-        begun = time.perf_counter() - reading - share
-        try:
-            yield image, pipeline.answer(smear, cells, image.stem_path, begun)
-        except (ImageError, PluginError) as error:
-            yield image, error
+    for (image, smear, reading), graph in zip(smears, seen, strict=True):
+        if isinstance(graph, LeukokitError):
+            yield image, graph
+        else:
+            yield image, pipeline.result(smear, graph, image.stem_path, reading + share)
 
 
 def _thumbnails(image: FoundImage, result: SmearResult, full: Mapping[str, float]) -> list[Thumbnail]:

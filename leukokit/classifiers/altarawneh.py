@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,10 @@ import numpy.typing as npt
 import torch
 from pydantic import Field
 
-from leukokit.classifiers.context import descriptors
-from leukokit.classifiers.loaded import CropClassifier, LoadedParams, in_views
+from leukokit.appearance import appearance
+from leukokit.classifiers.context import context_features, descriptors
+from leukokit.classifiers.loaded import CropClassifier, LoadedParams, Scene, in_views
 from leukokit.classifiers.networks import ALTARAWNEH_PX, AltarawnehNetwork
-from leukokit.graph import CellGraph
-from leukokit.smear import Smear
 
 
 class AltarawnehParams(LoadedParams):
@@ -46,13 +46,19 @@ class AltarawnehClassifier(CropClassifier):
         network.mean.copy_(torch.from_numpy(descriptors.mean(axis=0)))
         network.deviation.copy_(torch.from_numpy(descriptors.std(axis=0) + 1e-3))
 
-    def logits(self, smear: Smear, graph: CellGraph, leukocytes: npt.NDArray[np.int64]) -> torch.Tensor:
+    def logits(self, scenes: Sequence[Scene]) -> torch.Tensor:
         """Logits (M, C), the mean over the views."""
-        features = self.features(smear, graph)
-        vectors = torch.from_numpy(descriptors(graph, features)[leukocytes]).to(self.device)
-        crops = self.crops(smear, graph, leukocytes, features[:, -13:])
-        parts = zip(torch.split(crops, self.batch), torch.split(vectors, self.batch), strict=True)
+        crops, vectors = (torch.cat(parts) for parts in zip(*map(self._inputs, scenes), strict=True))
+        parts = zip(
+            torch.split(crops, self.batch), torch.split(vectors.to(self.device), self.batch), strict=True
+        )
         return torch.cat([self._batch(part, vector) for part, vector in parts])
+
+    def _inputs(self, scene: Scene) -> tuple[torch.Tensor, torch.Tensor]:
+        """A scene's crops (M, 3, S, S) uint8 and descriptors (M, 64) float32."""
+        looks = appearance(scene.smear, scene.graph.cells)
+        found = descriptors(scene.graph, context_features(scene.graph, looks))
+        return self.crops(scene, looks), torch.from_numpy(found[scene.leukocytes])
 
     def _batch(self, crops: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         views = self.params.views

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -53,6 +55,16 @@ def context_tensors(
     edges, figures = graph.both_directions()
     features = context_features(graph, looks)
     return torch.from_numpy(features), torch.from_numpy(edges), torch.from_numpy(figures)
+
+
+def side_by_side(
+    graphs: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Several ``context_tensors`` as those of one graph, its nodes numbered one graph after the other."""
+    features, links, figures = zip(*graphs, strict=True)
+    starts = itertools.accumulate((len(nodes) for nodes in features[:-1]), initial=0)
+    moved = [edges + start for edges, start in zip(links, starts, strict=True)]
+    return torch.cat(features), torch.cat(moved, dim=1), torch.cat(figures)
 
 
 def descriptors(graph: CellGraph, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from pydantic import Field
 
 from leukokit import weights
 from leukokit.appearance import appearance
-from leukokit.classifiers.context import context_tensors
-from leukokit.classifiers.loaded import LoadedClassifier, LoadedParams, in_views, ready
+from leukokit.classifiers.context import context_tensors, side_by_side
+from leukokit.classifiers.loaded import LoadedClassifier, LoadedParams, Scene, in_views, ready
 from leukokit.classifiers.networks import ContextNetwork, CropNetwork
 from leukokit.errors import WeightsError
-from leukokit.graph import CellGraph
 from leukokit.plugin import PluginParams
-from leukokit.smear import Smear
 
 
 class HybridParams(LoadedParams):
@@ -60,16 +58,21 @@ class HybridClassifier(LoadedClassifier):
         """The CNN in evaluation mode, loaded when first asked for."""
         return ready(CropNetwork(len(self.classes)), self.cnn_path, self.device)
 
-    def logits(self, smear: Smear, graph: CellGraph, leukocytes: npt.NDArray[np.int64]) -> torch.Tensor:
+    def logits(self, scenes: Sequence[Scene]) -> torch.Tensor:
         """Logits (M, C); embeddings are the mean over the views."""
-        looks = appearance(smear, graph.cells)
-        crops = self.crops(smear, graph, leukocytes, looks)
+        looks = [appearance(scene.smear, scene.graph.cells) for scene in scenes]
+        crops = torch.cat([self.crops(scene, own) for scene, own in zip(scenes, looks, strict=True)])
         found = [embedded(self.cnn, part, self.params.views) for part in torch.split(crops, self.batch)]
-        features, edges, figures = (part.to(self.device) for part in context_tensors(graph, looks))
-        embeddings = features.new_zeros(len(graph), found[0].shape[1])
-        embeddings[leukocytes] = torch.cat(found)
+        graphs = [context_tensors(scene.graph, own) for scene, own in zip(scenes, looks, strict=True)]
+        features, edges, figures = (part.to(self.device) for part in side_by_side(graphs))
+        starts = np.cumsum([0] + [len(scene.graph) for scene in scenes[:-1]])
+        nodes = np.concatenate(
+            [scene.leukocytes + start for scene, start in zip(scenes, starts, strict=True)]
+        )
+        embeddings = features.new_zeros(len(features), found[0].shape[1])
+        embeddings[nodes] = torch.cat(found)
         answers: torch.Tensor = self.network(features, embeddings, edges, figures)
-        return answers[leukocytes]
+        return answers[nodes]
 
 
 def embedded(cnn: CropNetwork, crops: torch.Tensor, views: int) -> torch.Tensor:

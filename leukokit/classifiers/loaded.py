@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -17,7 +18,6 @@ from torch import nn
 from leukokit.appearance import appearance
 from leukokit.classifiers.backbone import EfficientNetLite0
 from leukokit.classifiers.carded import CardedClassifier, CardedParams
-from leukokit.classifiers.context import context_features
 from leukokit.crops import crop_sides, cut_crops
 from leukokit.graph import CellGraph
 from leukokit.plugin import PluginParams
@@ -44,6 +44,15 @@ class LoadedParams(CardedParams):
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Scene:
+    """A smear, the graph of its cells, and the (M,) int64 numbers of those that are leukocytes."""
+
+    smear: Smear
+    graph: CellGraph
+    leukocytes: npt.NDArray[np.int64]
+
+
 class LoadedClassifier(CardedClassifier):
     """A network with a card; a subclass says which, and what it is shown beside the crops."""
 
@@ -54,8 +63,8 @@ class LoadedClassifier(CardedClassifier):
         """The network, with random weights."""
 
     @abstractmethod
-    def logits(self, smear: Smear, graph: CellGraph, leukocytes: npt.NDArray[np.int64]) -> torch.Tensor:
-        """Logits (M, C) of the leukocytes of one smear, before the temperature."""
+    def logits(self, scenes: Sequence[Scene]) -> torch.Tensor:
+        """Logits (M, C) of all leukocytes, scene after scene, before the temperature; M is not 0."""
 
     @cached_property
     def network(self) -> nn.Module:
@@ -75,40 +84,33 @@ class LoadedClassifier(CardedClassifier):
     @torch.inference_mode()
     def classify(self, smears: Sequence[Smear], graphs: Sequence[CellGraph]) -> list[npt.NDArray[np.float32]]:
         """Class probabilities of every node; see ``Classifier.classify``."""
-        answers = []
-        for smear, graph in zip(smears, graphs, strict=True):
-            answer = np.zeros((len(graph), len(self.classes)), dtype=np.float32)
-            leukocytes = np.flatnonzero(graph.cells.kinds == LEUKOCYTE)
-            if len(leukocytes):
-                logits = self.logits(smear, graph, leukocytes) / self.card.temperature
-                answer[leukocytes] = torch.softmax(logits, dim=1).cpu().numpy()
-            answers.append(answer)
+        answers = [np.zeros((len(graph), len(self.classes)), dtype=np.float32) for graph in graphs]
+        scenes = [
+            Scene(smear, graph, np.flatnonzero(graph.cells.kinds == LEUKOCYTE))
+            for smear, graph in zip(smears, graphs, strict=True)
+        ]
+        counts = [len(scene.leukocytes) for scene in scenes]
+        if any(counts):
+            logits = self.logits([scene for scene in scenes if len(scene.leukocytes)])
+            chances = torch.softmax(logits / self.card.temperature, dim=1).cpu()
+            for answer, scene, own in zip(answers, scenes, torch.split(chances, counts), strict=True):
+                answer[scene.leukocytes] = own.numpy()
         return answers
 
-    def crops(
-        self,
-        smear: Smear,
-        graph: CellGraph,
-        nodes: npt.NDArray[np.int64],
-        looks: npt.NDArray[np.float32] | None,
-    ) -> torch.Tensor:
-        """Crops of nodes, (M, 3, S, S) uint8; ``looks`` are the field's appearance where it is known."""
-        card, boxes = self.card, graph.cells.boxes[nodes]
-        sides = crop_sides(graph.cells, nodes, card.cover, card.unit)
-        crops = cut_crops(smear, boxes, sides, card.crop_px)
+    def crops(self, scene: Scene, looks: npt.NDArray[np.float32] | None) -> torch.Tensor:
+        """Crops of a scene's leukocytes, (M, 3, S, S) uint8; ``looks`` are its appearance where known."""
+        card, cells, nodes = self.card, scene.graph.cells, scene.leukocytes
+        boxes, sides = cells.boxes[nodes], crop_sides(cells, nodes, card.cover, card.unit)
+        crops = cut_crops(scene.smear, boxes, sides, card.crop_px)
         if card.nucleus:
-            looks = appearance(smear, graph.cells) if looks is None else looks
-            found = looks[graph.cells.kinds == ERYTHROCYTE, :3]
+            looks = appearance(scene.smear, cells) if looks is None else looks
+            found = looks[cells.kinds == ERYTHROCYTE, :3]
             red = np.median(found, axis=0) if len(found) >= FEWEST_ERYTHROCYTES else None
             longest = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
             for number, crop in enumerate(crops):
                 size = float(card.crop_px * longest[number] / sides[number])
                 crops[number] = mix_stain(crop, nucleus_map(crop, size, red))
         return torch.from_numpy(crops).permute(0, 3, 1, 2)
-
-    def features(self, smear: Smear, graph: CellGraph) -> npt.NDArray[np.float32]:
-        """``context_features`` of the graph, (N, 21) float32."""
-        return context_features(graph, appearance(smear, graph.cells))
 
 
 class CropClassifier(LoadedClassifier):
@@ -149,9 +151,9 @@ class CropClassifier(LoadedClassifier):
         """The network, with random weights."""
         return self.new_network(len(self.classes))
 
-    def logits(self, smear: Smear, graph: CellGraph, leukocytes: npt.NDArray[np.int64]) -> torch.Tensor:
+    def logits(self, scenes: Sequence[Scene]) -> torch.Tensor:
         """Logits (M, C), the mean over the views."""
-        crops = self.crops(smear, graph, leukocytes, None)
+        crops = torch.cat([self.crops(scene, None) for scene in scenes])
         return torch.cat([self._answer(part) for part in torch.split(crops, self.batch)])
 
     def _answer(self, crops: torch.Tensor) -> torch.Tensor:

@@ -11,6 +11,8 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 from batches import PLUGINS, arguments, files, folder_of, rows, run, save, with_told_plugins
@@ -20,6 +22,7 @@ from leukokit.batch.run import Batch
 from leukokit.cells import Cells
 from leukokit.config import PipelineConfig
 from leukokit.errors import DeviceMemoryError, LeukokitError
+from leukokit.graph import CellGraph
 from leukokit.inputs import find_images
 from leukokit.pipeline import Pipeline
 from leukokit.smear import Smear
@@ -162,6 +165,34 @@ def test_what_no_device_memory_holds_is_done_on_the_cpu(
     found = pipeline.detect_all(smears)
     assert all(isinstance(cells, Cells) for cells in found)
     assert caplog.text.count("done on the CPU") == 2
+
+
+def test_a_classifier_that_fails_on_one_of_several_costs_that_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    smears, pipeline = smears_of(tmp_path, 6), told_pipeline()
+    expected, asked = pipeline.look(smears), list[int]()
+    assert pipeline.classifier is not None
+    classify = pipeline.classifier.classify
+
+    def choosy(shown: Sequence[Smear], graphs: Sequence[CellGraph]) -> list[npt.NDArray[np.float32]]:
+        asked.append(len(shown))
+        if smears[3] in shown:
+            raise ValueError("not that one")
+        return classify(shown, graphs)
+
+    monkeypatch.setattr(pipeline.classifier, "classify", choosy)
+    found = pipeline.look(smears)
+    # All at once, then each by itself.
+    assert asked == [6, 1, 1, 1, 1, 1, 1]
+    for number, (graph, wanted) in enumerate(zip(found, expected, strict=True)):
+        if number == 3:
+            assert isinstance(graph, LeukokitError)
+            assert "classifier 'turns' failed (ValueError: not that one)" in str(graph)
+        else:
+            assert isinstance(graph, CellGraph) and isinstance(wanted, CellGraph)
+            assert graph.cells.labelling is not None and wanted.cells.labelling is not None
+            assert graph.cells.labelling.labels == wanted.cells.labelling.labels
 
 
 def test_what_the_cpu_memory_does_not_hold_is_an_error(

@@ -75,6 +75,25 @@ def test_rows_of_leukocytes_sum_to_one_and_others_are_nothing(
     np.testing.assert_allclose(second, answer, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", [*NAMES, "hybrid"])
+def test_smears_shown_together_are_named_as_each_alone(name: str, seen: tuple[Smear, CellGraph]) -> None:
+    smear, graph = seen
+    dark = Smear.from_array(smear.image // 2)
+    knn = graph_builders.get("knn")()
+    without = knn.build(graph.cells[graph.cells.kinds != 0])
+    fewer = knn.build(graph.cells[::2])
+    white, of = (fewer.cells.kinds == 0).sum(), (graph.cells.kinds == 0).sum()
+    assert 0 < white < of
+    smears, graphs = [smear, smear, dark, smear], [fewer, without, graph, graph]
+    classifier = classifiers.get(name)()
+    together = classifier.classify(smears, graphs)
+    for found, own_smear, own_graph in zip(together, smears, graphs, strict=True):
+        (alone,) = classifier.classify([own_smear], [own_graph])
+        np.testing.assert_allclose(found, alone, atol=1e-4)
+    # Each has its own picture and its own neighbours.
+    assert np.abs(together[2] - together[3]).max() > 0.01
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_odd_boxes_are_normal_inputs(name: str) -> None:
     smear = Smear.from_array(np.full((50, 60, 3), 200, np.uint8))

@@ -21,6 +21,7 @@ from leukokit.cells import Cells
 from leukokit.classifiers.backbone import EMBEDDING
 from leukokit.classifiers.context import CONTEXT_FEATURES, context_tensors
 from leukokit.classifiers.hybrid import HybridClassifier
+from leukokit.classifiers.loaded import Scene
 from leukokit.classifiers.networks import ContextNetwork
 from leukokit.errors import WeightsError
 from leukokit.graph import CellGraph, canonical
@@ -198,7 +199,7 @@ def test_only_leukocytes_bring_a_picture(seen: tuple[Smear, CellGraph], tmp_path
     features, edges, figures = context_tensors(graph, appearance(smear, graph.cells))
     data = Data(x=features, edge_index=edges, edge_attr=figures)
     data.pictures = torch.zeros(len(graph), EMBEDDING)
-    crops = classifier.crops(smear, graph, nodes, None).float() / 255
+    crops = classifier.crops(Scene(smear, graph, nodes), None).float() / 255
     with torch.no_grad():
         data.pictures[torch.from_numpy(nodes)] = classifier.cnn.backbone(crops)
     # The file holds half precision.

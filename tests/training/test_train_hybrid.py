@@ -18,6 +18,7 @@ from leukokit import weights
 from leukokit.appearance import APPEARANCE
 from leukokit.classifiers.context import CONTEXT_FEATURES, context_tensors
 from leukokit.classifiers.hybrid import HybridClassifier
+from leukokit.classifiers.loaded import Scene
 from leukokit.classifiers.networks import ContextNetwork, CropNetwork
 from leukokit.cli import main
 from leukokit.config import PipelineConfig, PluginChoice, load_settings
@@ -130,7 +131,7 @@ def test_training_and_classifying_see_the_same(folder: Path, trained: Path) -> N
     field, nodes = cells[0].field, np.array([cell.node for cell in cells])
     smear = Pipeline(PipelineConfig(classifier=None)).read(SMEAR)
     with torch.inference_mode():
-        found = classifier.logits(smear, builder.build(field.cells), nodes).numpy()
+        found = classifier.logits([Scene(smear, builder.build(field.cells), nodes)]).numpy()
     # Crops are kept at another resolution, boxes rounded.
     assert np.abs(found - known).max() < 0.2 * known.std(axis=0).mean()
 
