@@ -12,11 +12,11 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 
-from leukokit.batch.manifest import Thumbnail
+from leukokit.batch.manifest import Thumbnail, pack
 from leukokit.crops import cut_crops
 from leukokit.errors import LeukokitError, OutputError
 from leukokit.inputs import FoundImage
@@ -46,11 +46,11 @@ class Supply(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """An image that is through: what is to be kept of it, or why there is nothing."""
+    """An image that is through: what is to be kept of it, packed, or why there is nothing."""
 
     image: FoundImage
     error: str = ""
-    document: Mapping[str, Any] | None = None
+    packed: bytes | None = None
     thumbnails: Sequence[Thumbnail] = ()
 
 
@@ -117,7 +117,7 @@ def finished(
     document = result.to_json()
     # The same for every image, and in run.json.
     del document["provenance"]
-    return Finished(image, "", document, _thumbnails(image, result, full))
+    return Finished(image, "", pack(document), _thumbnails(image, result, full))
 
 
 def _results(

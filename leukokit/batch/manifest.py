@@ -57,6 +57,17 @@ class Thumbnail:
     jpeg: bytes
 
 
+def pack(document: Mapping[str, Any]) -> bytes:
+    """An image's document as the manifest keeps it."""
+    return zlib.compress(json.dumps(document, allow_nan=False).encode("utf-8", "backslashreplace"), 3)
+
+
+def unpack(packed: bytes) -> dict[str, Any]:
+    """The document again."""
+    document: dict[str, Any] = json.loads(zlib.decompress(packed))
+    return document
+
+
 class Manifest:
     """The manifest of an output folder, held by one process at a time.
 
@@ -111,14 +122,13 @@ class Manifest:
         ).fetchone()
         return row is not None and row == _stamp(image.path)
 
-    def record(self, image: FoundImage, document: Mapping[str, Any], thumbnails: Sequence[Thumbnail]) -> None:
-        """Keep the results of an image, in place of earlier ones.
+    def record(self, image: FoundImage, packed: bytes, thumbnails: Sequence[Thumbnail]) -> None:
+        """Keep the results of an image, as ``pack`` makes them, in place of earlier ones.
 
         Raises:
             OutputError: the disk is full, ...; the manifest is as it was before.
         """
         size, changed = _stamp(image.path) or (None, None)
-        packed = zlib.compress(json.dumps(document, allow_nan=False).encode("utf-8", "backslashreplace"), 3)
         self._replace(image.relative, (size, changed, "", packed), thumbnails)
 
     def record_failure(self, image: FoundImage, error: str) -> None:
@@ -146,7 +156,7 @@ class Manifest:
             "ORDER BY plan.place, plan.name"
         )
         for name, error, packed in rows:
-            document = json.loads(zlib.decompress(packed)) if packed is not None else None
+            document = None if packed is None else unpack(packed)
             yield Entry(Path(os.fsdecode(name)), document, error or "")
 
     def remember(self, facts: Mapping[str, Any]) -> None:

@@ -163,10 +163,10 @@ class Batch:
         self._record(finished(image, result, self.writers, self._full))
 
     def _record(self, one: Finished) -> None:
-        if one.document is None:
+        if one.packed is None:
             self.manifest.record_failure(one.image, one.error)
         else:
-            self.manifest.record(one.image, one.document, one.thumbnails)
+            self.manifest.record(one.image, one.packed, one.thumbnails)
             self._recorded += 1
             if self._recorded % PRUNE_EVERY == 0:
                 self._full = self.manifest.prune_thumbnails(GALLERY)
