@@ -1,5 +1,5 @@
 """``python -m leukokit``."""
 
-from leukokit.cli import main
+from leukokit.cli import program
 
-main()
+program()

@@ -71,7 +71,7 @@ class FoundImages:
 
     Attributes:
         images: in the order of the arguments, within one sorted by path; no file twice.
-        problems: one line for each argument or folder that gave nothing: what, where, what to do.
+        problems: one line for each argument, folder or link that gave nothing: what, where, what to do.
     """
 
     images: tuple[FoundImage, ...]
@@ -98,7 +98,8 @@ def find_images(arguments: Sequence[str | Path]) -> FoundImages:
             if identity not in seen:
                 seen.add(identity)
                 images.append(image)
-    return FoundImages(tuple(_with_own_stems(_with_common_root(images))), tuple(problems))
+    once = dict.fromkeys(problems)
+    return FoundImages(tuple(_with_own_stems(_with_common_root(images))), tuple(once))
 
 
 def _of_argument(argument: str | Path, problems: list[str]) -> list[FoundImage]:
@@ -165,8 +166,11 @@ def _walk(root: Path, problems: list[str], enter: Callable[[_Parts], bool]) -> I
             if _is(entry.is_dir):
                 if enter(below):
                     folders.append(below)
-            elif _is_image(entry.name) and _is(entry.is_file):
-                yield below
+            elif _is_image(entry.name):
+                if _is(entry.is_file):
+                    yield below
+                elif entry.is_symlink():
+                    problems.append(f"{shown(root.joinpath(*below))}: link that leads to no file; check it")
 
 
 def _is_image(name: str) -> bool:

@@ -60,13 +60,13 @@ class Pipeline:
         plugin = classifiers.get(choice.name)
         return plugin(plugin.parse(choice.params), self.device)
 
-    def read(self, path: Path) -> Smear:
+    def read(self, path: str | Path) -> Smear:
         """Read an image and measure its light and stain.
 
         Raises:
             ImageError: it cannot be read.
         """
-        return self.prepare(read_smear(path))
+        return self.prepare(read_smear(Path(path)))
 
     def prepare(self, smear: Smear) -> Smear:
         """The smear with its standardisation measured, where the configuration wants one."""
@@ -174,7 +174,7 @@ class Pipeline:
             return self._limit.run(call, images)
         except LeukokitError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             import torch
 
             if isinstance(error, torch.cuda.OutOfMemoryError):
@@ -194,13 +194,13 @@ class Pipeline:
             _log.warning("%s: GPU memory is too small for it: done on the CPU", shown(smear.path or "image"))
             return ask(self.on_cpu)
 
-    def run(self, path: Path, output_stem: Path | None = None) -> SmearResult:
+    def run(self, path: str | Path, output_stem: Path | None = None) -> SmearResult:
         """Read one image, find its cells, link them and tell the leukocytes' classes.
 
         Raises:
             ImageError: it cannot be read.  PluginError: a plugin broke its contract.
         """
-        started = time.perf_counter()
+        started, path = time.perf_counter(), Path(path)
         smear = self.read(path)
         graph = self.build(self.detect(smear))
         graph = replace(graph, cells=self.label(smear, graph))
@@ -226,7 +226,7 @@ class Pipeline:
         """What there is to say of a smear with its linked and labelled cells, ``seconds`` after its start."""
         return SmearResult(smear, graph.cells, output_stem, self.provenance, seconds, graph)
 
-    def run_all(self, paths: Iterable[Path]) -> Iterator[SmearResult]:
+    def run_all(self, paths: Iterable[str | Path]) -> Iterator[SmearResult]:
         """``run`` for each path, lazily: only one image is in memory at a time."""
         return (self.run(path) for path in paths)
 

@@ -8,6 +8,7 @@ commas, or ``all`` for every package but leukokit itself.
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib.metadata
 import importlib.util
 import os
@@ -206,11 +207,15 @@ def load_file(path: Path) -> list[type[Any]]:
         The classes that it registered, sorted by kind and name.
 
     Raises:
-        PluginError: no such file, or it raises (with its cause).
+        PluginError: no such file, it raises (with its cause), or it registers nothing.
     """
+    if path.is_dir():
+        raise PluginError(f"{path}: a folder; install a package with 'python -m pip install {path}'")
     if not path.is_file():
         raise UnknownPluginError(f"{path}: no such plugin file")
-    name = f"leukokit_plugin_{path.stem}"
+    # Two files may be called alike.
+    place = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:8]
+    name = f"leukokit_plugin_{path.stem}_{place}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise PluginError(f"{path}: not a Python file; a plugin file ends in .py")
@@ -223,7 +228,10 @@ def load_file(path: Path) -> list[type[Any]]:
         raise
     except (Exception, SystemExit) as error:
         raise PluginError(f"{path}: {_cause(error)}") from error
-    return [plugin for registry in ALL for plugin in registry.registered() if id(plugin) not in before]
+    new = [plugin for registry in ALL for plugin in registry.registered() if id(plugin) not in before]
+    if not new:
+        raise PluginError(f"{path}: registers no plugin; decorate the class, e.g. with @classifiers.register")
+    return new
 
 
 def _cause(error: BaseException) -> str:

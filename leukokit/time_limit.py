@@ -8,9 +8,10 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Future
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
+_ABANDONED: Final = "abandoned plugin"
 _Call = tuple[Callable[[], Any], "Future[Any]"]
 
 
@@ -56,6 +57,11 @@ class TimeLimit:
             raise
 
 
+def is_any_abandoned() -> bool:
+    """Whether a call that was given up on is still at work in this process."""
+    return any(thread.name == _ABANDONED for thread in threading.enumerate())
+
+
 class _Thread(threading.Thread):
     def __init__(self) -> None:
         # A daemon: a call that hangs does not keep the process.
@@ -77,6 +83,7 @@ class _Thread(threading.Thread):
 
     def abandon(self) -> None:
         """Raise ``SystemExit`` in the thread as soon as it runs Python code again."""
+        self.name = _ABANDONED
         self.calls.put(None)
         ctypes.pythonapi.PyThreadState_SetAsyncExc(
             ctypes.c_ulong(self.ident or 0), ctypes.py_object(SystemExit)

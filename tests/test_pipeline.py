@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
@@ -37,7 +38,7 @@ def pipeline() -> Pipeline:
 
 
 def test_result_says_what_was_found_and_how(pipeline: Pipeline, image: Path) -> None:
-    result = pipeline.run(image)
+    result = pipeline.run(str(image))
     assert result.output_stem == Path("field")
     assert result.seconds > 0
     document = json.loads(json.dumps(result.to_json(), allow_nan=False))
@@ -92,6 +93,13 @@ def test_detector_that_breaks_its_contract_is_named(
     monkeypatch.setattr(detectors, "_registered", {"wrong": Wrong})
     monkeypatch.setattr(Wrong, "answer", answer)
     with pytest.raises(PluginError, match="'wrong'"):
+        Pipeline(PipelineConfig(detector=PluginChoice(name="wrong")), "cpu").run(image)
+
+
+def test_a_plugin_that_would_end_the_process_is_named(monkeypatch: pytest.MonkeyPatch, image: Path) -> None:
+    monkeypatch.setattr(detectors, "_registered", {"wrong": Wrong})
+    monkeypatch.setattr(Wrong, "detect", lambda self, smears: sys.exit(3))
+    with pytest.raises(PluginError, match=r"'wrong' failed \(SystemExit: 3\)"):
         Pipeline(PipelineConfig(detector=PluginChoice(name="wrong")), "cpu").run(image)
 
 

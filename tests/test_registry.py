@@ -355,6 +355,7 @@ def test_a_single_file_brings_its_plugins(tmp_path: Path, house: Registry[Writer
         ("boom.py", "x = = 1", "SyntaxError"),
         ("boom.py", "raise SystemExit", "SystemExit"),
         ("boom.txt", DECORATED, "ends in .py"),
+        ("none.py", "x = 1", "registers no plugin; decorate the class"),
         ("boom.py", DECORATED.replace('"acme-file"', '"csv"'), "'csv' exists in an installed package"),
         ("boom.py", DECORATED + "    api_version = '7.0'\n", "plugin API 7.0"),
     ],
@@ -372,6 +373,7 @@ def test_a_file_that_fails_says_why(
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
-    for path in (tmp_path / "gone.py", tmp_path):
-        with pytest.raises(PluginError, match="no such plugin file"):
-            load_file(path)
+    with pytest.raises(PluginError, match="no such plugin file"):
+        load_file(tmp_path / "gone.py")
+    with pytest.raises(PluginError, match="a folder; install a package"):
+        load_file(tmp_path)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -10,11 +10,17 @@ from leukokit.batch.manifest import Entry, Manifest
 from leukokit.batch.report import MOST_FAILURES, write_report
 from leukokit.batch.run import GALLERY
 from leukokit.batch.tables import Grouping, Totals, write_run, write_tables
+from leukokit.smear import shown
 
 
 def finish(
-    manifest: Manifest, grouping: Grouping, target: int | None, parquet: bool, told: Mapping[str, Any]
-) -> Totals:
+    manifest: Manifest,
+    grouping: Grouping,
+    target: int | None,
+    parquet: bool,
+    told: Mapping[str, Any],
+    lacking: Sequence[str] = (),
+) -> tuple[Totals, list[str]]:
     """Write tables, ``run.json`` and report into the manifest's folder.
 
     Args:
@@ -23,6 +29,10 @@ def finish(
         target: leukocytes that a differential count is to have, if the user said.
         parquet: write ``cells.parquet``, too.
         told: what ``run.json`` says of this run, beside that.
+        lacking: what is not in the counts though it was asked for, a line each.
+
+    Returns:
+        The totals, and a line for each thing beside ``lacking`` without which they would be misread.
 
     Raises:
         OutputError: a file cannot be written; the same command goes on.
@@ -34,6 +44,7 @@ def finish(
     entries = _watched(manifest.entries(), failures, hashes)
     totals = write_tables(manifest.out, entries, classes, grouping, target, parquet)
     whole = totals.whole
+    known = _to_know(totals, grouping, hashes)
     document = {
         "schema": 1,
         "use": "Research use only; not a medical device.",
@@ -47,13 +58,39 @@ def finish(
             "failed": whole.failed,
             "waiting": whole.waiting,
         },
+        "attention": [*lacking, *known],
         "counts": dict(whole.kinds),
         "differential": whole.count.to_json() if classes else None,
         "image_sha256": hashes,
     }
     write_run(manifest.out, document)
     write_report(manifest.out, totals, manifest.thumbnails(GALLERY), failures, document, target)
-    return totals
+    return totals, known
+
+
+def _to_know(totals: Totals, grouping: Grouping, hashes: Mapping[str, str]) -> list[str]:
+    lines = []
+    if waiting := totals.whole.waiting:
+        lines.append(f"{_images(waiting)} not looked at yet: the batch was stopped; go on with it")
+    if grouping.rule and totals.ungrouped:
+        lines.append(f"{_images(totals.ungrouped)} in no group of --group-by {grouping.rule}")
+    if totals.noted:
+        lines.append(f"{_images(totals.noted)} noted for something, e.g. pages not read: see counts.csv")
+    first: dict[str, str] = {}
+    twice = [
+        (name, first[digest]) for name, digest in hashes.items() if first.setdefault(digest, name) != name
+    ]
+    if twice:
+        name, other = (shown(each) for each in twice[0])
+        lines.append(
+            f"{_images(len(twice))} the same file as another, under another name, and counted again, "
+            f"e.g. {name} = {other}"
+        )
+    return lines
+
+
+def _images(number: int) -> str:
+    return "1 image is" if number == 1 else f"{number:,} images are"
 
 
 def _watched(entries: Iterable[Entry], failures: list[Entry], hashes: dict[str, str]) -> Iterator[Entry]:

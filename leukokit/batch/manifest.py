@@ -253,9 +253,11 @@ class Manifest:
             return
         changed = changes(earlier, settings)
         if changed:
+            command = self.facts().get("command", "")
             raise ConfigError(
                 f"{self.out}: holds a batch of other settings ({'; '.join(changed[:4])}); "
-                "go on with those, choose another --out, or forget it with --restart"
+                "take them back, choose another --out, or forget it with --restart"
+                + (f". It was made by: {command}" if command else "")
             )
 
     @contextmanager

@@ -25,7 +25,7 @@ def merge(folders: Sequence[Path], out: Path, restart: bool) -> tuple[Manifest, 
         restart: forget one that it holds.
 
     Returns:
-        The manifest of all, open, and a line for each thing that a user should know: shards that lack.
+        The manifest of all, open, and a line for each thing that lacks: inputs that were not found, shards.
 
     Raises:
         ConfigError: no batch in a folder, other settings, an image done twice, ``out`` among them or taken.
@@ -45,17 +45,19 @@ def merge(folders: Sequence[Path], out: Path, restart: bool) -> tuple[Manifest, 
             )
     manifest = Manifest(out, {**settings[0], "shard": None}, restart)
     try:
-        parts = []
+        parts, not_found = [], []
         for folder in folders:
             facts = manifest.absorb(folder)
             parts.append({"folder": shown(folder), "command": facts.get("command")})
-        manifest.remember({**facts, "merged": parts})
+            not_found += facts.get("not_found", [])
+        lacking = [*dict.fromkeys(not_found), *_lacking(shards)]
+        manifest.remember({**facts, "not_found": list(dict.fromkeys(not_found)), "merged": parts})
         for folder in folders:
             _copy_files(folder, out)
     except BaseException:
         manifest.close()
         raise
-    return manifest, _lacking(shards)
+    return manifest, lacking
 
 
 def _lacking(shards: Sequence[str | None]) -> list[str]:

@@ -159,6 +159,8 @@ def _view(
         "images": whole.images,
         "done": whole.images - whole.failed - whole.waiting,
         "failed": whole.failed,
+        "waiting": whole.waiting,
+        "attention": [inert(shown(line)) for line in run["attention"]],
         "kinds": [(kind, whole.kinds[kind]) for kind in KINDS],
         "classified": bool(whole.classes),
         "classifier": run["provenance"].get("classifier"),

@@ -23,7 +23,10 @@ NO_GROUP: Final = ""
 FILES: Final = ("report.html", "counts.csv", "cells.csv", "differential.csv", "failures.csv", "run.json")
 """What a batch writes over all its images."""
 DONE, FAILED, WAITING = "done", "failed", "waiting"
-CELL_COLUMNS: Final = ("image", "id", "kind", "score", "x1", "y1", "x2", "y2", "label", "review")
+CELL_COLUMNS: Final = (
+    *("image", "id", "kind", "score", "x1", "y1", "x2", "y2"),
+    *("label", "probability", "review"),
+)
 
 
 @dataclass(slots=True)
@@ -44,11 +47,17 @@ class Group:
 
 @dataclass(slots=True)
 class Totals:
-    """Everything over all images that report and terminal show; a few numbers a group."""
+    """Everything over all images that report and terminal show; ``noted`` images have notes."""
 
     whole: Group = field(default_factory=Group)
     groups: dict[str, Group] = field(default_factory=dict)
     seconds: float = 0.0
+    noted: int = 0
+
+    @property
+    def ungrouped(self) -> int:
+        """Images that are in no group."""
+        return self.whole.images - sum(group.images for group in self.groups.values())
 
 
 class Grouping:
@@ -106,7 +115,10 @@ def write_tables(
     totals = Totals()
     counts = Table(
         out / "counts.csv",
-        ["image", "group", "status", *KINDS, *named, "cell_diameter_px", "width", "height", "seconds"],
+        [
+            *("image", "group", "status", *KINDS, *named),
+            *("cell_diameter_px", "width", "height", "seconds", "notes"),
+        ],
     )
     columns = [*CELL_COLUMNS, *(f"p_{name}" for name in classes)]
     cells = Table(out / "cells.csv", columns)
@@ -130,7 +142,7 @@ def write_tables(
             member.waiting += entry.document is None and not entry.error
         if entry.document is None:
             status = FAILED if entry.error else WAITING
-            counts.row([name, group, status, *[""] * (len(KINDS) + len(named) + 4)])
+            counts.row([name, group, status, *[""] * (len(KINDS) + len(named) + 5)])
             if entry.error:
                 failures.row([name, entry.error])
             continue
@@ -141,12 +153,13 @@ def write_tables(
             member.classes.update(by_class)
             member.kinds.update(document["counts"])
         totals.seconds += document["seconds"]
+        totals.noted += bool(document["notes"])
         size = document["image"]
         counts.row(
             [
                 *(name, group, DONE, *document["counts"].values(), *by_class.values()),
                 document["cell_diameter_px"] or "",
-                *(size["width"], size["height"], document["seconds"]),
+                *(size["width"], size["height"], document["seconds"], "; ".join(document["notes"])),
             ]
         )
         for cell in document["cells"]:
@@ -202,7 +215,8 @@ def write_run(out: Path, document: dict[str, Any]) -> None:
 def _cell_row(name: str, cell: dict[str, Any], classes: Sequence[str]) -> list[object]:
     chances = cell.get("probabilities", {})
     return [
-        *(name, cell["id"], cell["kind"], cell["score"], *cell["box"], cell.get("label"), cell.get("review")),
+        *(name, cell["id"], cell["kind"], cell["score"], *cell["box"]),
+        *(cell.get("label"), max(chances.values(), default=None), cell.get("review")),
         *(chances.get(label) for label in classes),
     ]
 

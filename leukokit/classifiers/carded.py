@@ -55,8 +55,9 @@ class CardedClassifier(Classifier):
         return (self.path,)
 
     def provenance(self) -> dict[str, Any]:
-        """As every plugin's, with the weights' hash."""
+        """As every plugin's, with the limit in force and the weights' hash."""
         stored = super().provenance()
+        stored["params"]["limit"] = self.limit
         # Where the file lies on this machine decides nothing.
         stored["params"]["weights"] = self.card.name
         return {**stored, "weights": self.card.name, "sha256": self.card.sha256}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import sys
 from typing import Annotated, Any
 
@@ -11,6 +13,7 @@ from typer.core import TyperGroup
 from leukokit import __version__
 from leukokit.cli import batch, compare, data, detect, doctor, evaluate, graph, plugins, train
 from leukokit.errors import ConfigError, LeukokitError
+from leukokit.time_limit import is_any_abandoned
 
 
 class _Commands(TyperGroup):
@@ -60,6 +63,24 @@ def _options(
     pass
 
 
+def program() -> None:
+    """``main`` as a process, which ends with it."""
+    # Threads that spin while they wait take the cores from whatever else runs. Before torch is imported.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    code = 0
+    try:
+        main()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    if is_any_abandoned():
+        # A thread that comes back from native code while the interpreter ends aborts the process.
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def main() -> None:
     """Run the command line; an error is one line and an exit code, a traceback only with ``--debug``."""
     # Accepted anywhere, because it is added when a command has just failed.
@@ -67,6 +88,11 @@ def main() -> None:
     arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
     try:
         app(arguments, prog_name="leukokit")
+    except SystemExit as ended:
+        if ended.__context__ is not None and isinstance(ended.__context__.__cause__, KeyboardInterrupt):
+            # Typer's own answer to Ctrl-C is silence.
+            typer.echo("stopped", err=True)
+        raise
     except KeyboardInterrupt:
         typer.echo("stopped", err=True)
         sys.exit(130)

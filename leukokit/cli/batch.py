@@ -89,6 +89,7 @@ def batch(
     from leukokit.batch.shard import Shard
     from leukokit.batch.tables import Grouping
     from leukokit.config import load_config
+    from leukokit.errors import ConfigError
     from leukokit.inputs import find_images
     from leukokit.pipeline import resolve_device
     from leukokit.registry import load_file
@@ -101,6 +102,8 @@ def batch(
         require_pyarrow()
     assignments = [*(assign or []), *(["detector.trust_pickle=true"] if trust_pickle else [])]
     settings = load_config(config, assignments, detector, graph=graph, classifier=classifier)
+    if target is not None and settings.classifier is None:
+        raise ConfigError(f"--target {target}: counts leukocytes with a class; --classifier none gives none")
     grouping, part = Grouping(group_by), None if shard is None else Shard.parse(shard)
     found = find_images(images)
     devices = list(dict.fromkeys(resolve_device(name.strip()) for name in device.split(",")))
@@ -156,16 +159,17 @@ def batch(
             try:
                 Batch(lookers, manifest, writers, workers, progress.note).run(chosen)
             except KeyboardInterrupt:
-                journal.error("stopped; the same command goes on where it was")
+                done = sum(manifest.is_done(image) for image in chosen)
+                journal.error(f"stopped: {done} of {len(chosen)} images are done; the same command goes on")
                 raise typer.Exit(130) from None
             finally:
                 for writer in writers:
                     writer.close()
         seconds = round((datetime.now(UTC) - started).total_seconds(), 1)
         facts = {"shard": shard, "seconds_of_last_run": seconds}
-        totals = finish(manifest, grouping, target, parquet, facts)
+        totals, known = finish(manifest, grouping, target, parquet, facts, found.problems)
         journal.info(f"done: {totals.whole.images} images, {totals.whole.failed} failed")
-    conclude(console, out, totals, grouping, target, quiet, parquet)
+    conclude(console, out, totals, known, target, quiet, parquet)
     if totals.whole.failed or found.problems:
         raise typer.Exit(3 if totals.whole.failed < totals.whole.images else 1)
 
@@ -199,15 +203,11 @@ def merge(
         require_pyarrow()
     manifest, lacking = join(shards, out, restart)
     with manifest:
-        totals = finish(manifest, grouping, target, parquet, {"command": _command()})
-    if totals.whole.waiting:
-        lacking.append(
-            f"{totals.whole.waiting} images wait for their turn: a shard was stopped; go on with it"
-        )
+        totals, known = finish(manifest, grouping, target, parquet, {"command": _command()}, lacking)
     for line in lacking:
         typer.echo(f"error: {line}", err=True)
-    conclude(console, out, totals, grouping, target, quiet, parquet)
-    if totals.whole.failed or lacking:
+    conclude(console, out, totals, known, target, quiet, parquet)
+    if totals.whole.failed or totals.whole.waiting or lacking:
         raise typer.Exit(3)
 
 

@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Final
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
-    from leukokit.batch.tables import Grouping, Totals
+    from leukokit.batch.tables import Totals
     from leukokit.inputs import FoundImage
 
 
@@ -131,20 +133,17 @@ def conclude(
     console: Console,
     out: Path,
     totals: Totals,
-    grouping: Grouping,
+    known: Sequence[str],
     target: int | None,
     quiet: bool,
     parquet: bool,
 ) -> None:
-    """Print the counts, and what was written."""
+    """Print the counts, what one should know of them, and what was written."""
     from leukokit.batch.tables import FILES
 
     _print_totals(console, totals, target)
-    ungrouped = totals.whole.images - sum(group.images for group in totals.groups.values())
-    if grouping.rule and ungrouped:
-        console.print(
-            f"{ungrouped} images are in no group of --group-by {grouping.rule}", style="yellow", markup=False
-        )
+    for line in known:
+        console.print(line, style="yellow", markup=False)
     console.print("Research use only; not a medical device.", style="dim")
     names = [*FILES, *(["cells.parquet"] if parquet else [])]
     if not quiet:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from rich.console import Console
 
@@ -86,9 +86,11 @@ def detect(
 
     done = 0
     classes: Counter[str] = Counter()
-    with _open_writers(names, out or DEFAULT_OUT) as writers:
-        results = _results(pipeline, found.images)
-        for result in results:
+    with (
+        _interruptible(lambda: f"{done} of {len(found.images)}"),
+        _open_writers(names, out or DEFAULT_OUT) as writers,
+    ):
+        for result in _results(pipeline, found.images):
             if isinstance(result, LeukokitError):
                 failures.append(str(result))
                 typer.echo(f"error: {result}", err=True)
@@ -115,6 +117,16 @@ def detect(
         raise typer.Exit(3 if done else 1)
 
 
+@contextlib.contextmanager
+def _interruptible(through: Callable[[], str]) -> Iterator[None]:
+    """Say how far it came when Ctrl-C stops what is within."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        typer.echo(f"stopped: {through()} images are done, and their results saved", err=True)
+        raise typer.Exit(130) from None
+
+
 def _results(pipeline: Pipeline, images: Sequence[FoundImage]) -> Iterator[SmearResult | LeukokitError]:
     from leukokit.errors import ImageError, PluginError
 
@@ -134,11 +146,15 @@ def _writer_names(save: str | None, writes: bool) -> list[str]:
 
 @contextlib.contextmanager
 def _open_writers(names: list[str], out: Path) -> Iterator[list[Writer]]:
+    from leukokit.batch.manifest import NAME as MANIFEST
+    from leukokit.errors import ConfigError
     from leukokit.registry import writers
     from leukokit.writers.base import make_folder
 
     plugins = [writers.get(name) for name in dict.fromkeys(names)]
     if plugins:
+        if (out / MANIFEST).exists():
+            raise ConfigError(f"{out}: holds a batch, whose tables would be replaced; choose another --out")
         make_folder(out)
     with contextlib.ExitStack() as stack:
         yield [stack.enter_context(plugin(out)) for plugin in plugins]

@@ -27,14 +27,12 @@ def plugins_of(target: str, kind: str | None = None) -> list[type[Any]]:
     path = Path(target)
     if target.endswith(".py"):
         found = load_file(path)
-        empty = f"{path}: registers no plugin; decorate the class, e.g. with @classifiers.register"
     elif path.is_dir() and (os.sep in target or not _named(target, None)):
         found = _in_folder(path)
-        empty = f"{path}: pyproject.toml has no entry points of leukokit's groups"
+        if not found:
+            raise PluginError(f"{path}: pyproject.toml has no entry points of leukokit's groups")
     else:
         return _by_name(target, kind)
-    if not found:
-        raise PluginError(empty)
     registries = [registry for registry in ALL if kind in (None, registry.kind)]
     return [plugin for registry in registries for plugin in found if _is(plugin, registry)]
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import html
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +16,12 @@ from pathlib import Path
 
 import pytest
 from batches import PLUGINS, arguments, files, folder_of, rows, run, save, with_told_plugins
+from PIL import Image
 
 from leukokit.batch.manifest import Manifest
 from leukokit.batch.tables import Grouping
 from leukokit.errors import ConfigError, OutputError
+from leukokit.registry import classifiers, detectors
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -85,7 +89,9 @@ def test_what_contradicts_the_tables_goes_and_what_is_left_out_is_said(
     (root / "slide-0" / "f000.png").unlink()
     assert run(monkeypatch, arguments(root, out, "--group-by", "slide-[12]")) == 0
     said = capfd.readouterr().err
-    assert "1 images of the earlier batch" in said and "1 images are in no group" in said
+    assert (
+        "1 images of the earlier batch" in said and "1 image is in no group of --group-by slide-[12]" in said
+    )
     assert "slide-1 " in said and not stale.exists()
 
 
@@ -110,6 +116,60 @@ def test_other_settings_are_noticed(
     assert "detector.params.size: 9.0 is now 7.0" in said and "--restart" in said
     assert run(monkeypatch, arguments(root, out, "--set", "detector.size=7", "--restart")) == 0
     assert json.loads((out / "slide-1" / "f001.json").read_text())["cells"][0]["box"][2] == 7
+
+
+def test_a_plugin_that_was_edited_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out, own = folder_of(tmp_path / "in", 2), tmp_path / "out", tmp_path / "told.py"
+    own.write_text(PLUGINS.read_text())
+    codes = []
+    for _ in range(2):
+        for registry in (detectors, classifiers):
+            monkeypatch.setattr(registry, "_registered", {})
+        codes.append(run(monkeypatch, arguments(root, out, "--plugin", str(own))))
+        # Its version stays as it is.
+        own.write_text(own.read_text().replace("top = 0.4", "top = 0.3"))
+    assert codes == [0, 2]
+    said = capsys.readouterr().err
+    assert "classifier.source_sha256" in said and "It was made by: leukokit batch" in said
+
+
+def test_what_one_should_know_of_the_counts_is_with_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = tmp_path / "in", tmp_path / "out"
+    save(root / "slide-1" / "a.png", 3)
+    shutil.copy(root / "slide-1" / "a.png", root / "b.png")
+    pages = [Image.new("RGB", (50, 40), (1, 0, number)) for number in range(2)]
+    pages[0].save(root / "c.tif", save_all=True, append_images=pages[1:])
+    (root / "gone.png").symlink_to(root / "nowhere")
+    more = ("--group-by", "slide-.", str(root / "typo.png"))
+    assert run(monkeypatch, arguments(root, out, *more)) == 3
+    printed = capsys.readouterr().err
+    attention = json.loads((out / "run.json").read_text())["attention"]
+    expected = [
+        "gone.png: link that leads to no file",
+        "typo.png: no such file",
+        "2 images are in no group of --group-by slide-.",
+        "1 image is noted for something",
+        "1 image is the same file as another, under another name, and counted again",
+    ]
+    report = html.unescape((out / "report.html").read_text())
+    assert len(attention) == len(expected)
+    for said, line in zip(expected, attention, strict=True):
+        assert said in line and line in report and said in " ".join(printed.split())
+    assert {"b.png", "slide-1/a.png"} < set(attention[-1].split())
+    noted = {row["image"]: row["notes"] for row in rows(out / "counts.csv")}
+    assert noted == {"b.png": "", "c.tif": "page 1 of 2 read", "slide-1/a.png": ""}
+
+
+def test_a_target_wants_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = [*arguments(folder_of(tmp_path / "in", 1), tmp_path / "out"), "--target", "50"]
+    assert run(monkeypatch, [*line, "--classifier", "none"]) == 2
+    assert "--target 50" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_a_folder_is_worked_on_by_one_batch(tmp_path: Path) -> None:

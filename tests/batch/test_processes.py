@@ -15,7 +15,7 @@ import pytest
 from batches import PLUGINS, arguments, files, folder_of, rows, save
 
 from leukokit.batch.run import how_many_processes
-from leukokit.registry import classifiers, detectors
+from leukokit.registry import ALL
 
 TOLD = ("--plugin", str(PLUGINS))
 TWO = ("--processes", "2", *TOLD)
@@ -23,7 +23,7 @@ TWO = ("--processes", "2", *TOLD)
 
 def run(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> int:
     """Exit code of the command, run here as if no file's plugins had been loaded yet."""
-    for registry in (detectors, classifiers):
+    for registry in ALL:
         monkeypatch.setattr(registry, "_registered", {})
     return batches.run(monkeypatch, arguments)
 
@@ -106,6 +106,20 @@ ODD = """
 """
 
 
+WRITER = """
+from leukokit.registry import writers
+from leukokit.writers.base import Writer
+
+@writers.register
+class Nothing(Writer):
+    name, version, summary, file_an_image = f"nothing-{os.getpid()}", "1", "writes nothing", True
+
+    def write(self, result):
+        pass
+
+"""
+
+
 @pytest.mark.parametrize(
     ("ending", "said"),
     [("    os._exit(7)\n", "ended (exit code 7) at its start"), (ODD, "error: odd: it travels badly")],
@@ -115,7 +129,7 @@ def test_a_process_that_does_not_start_is_said(
 ) -> None:
     root, ends = folder_of(tmp_path / "in", 3), tmp_path / "ends.py"
     # Loaded in this process, too, where it does not end.
-    ends.write_text(f"import os\nif os.getpid() != {os.getpid()}:\n{ending}")
+    ends.write_text(f"import os\n{WRITER}if os.getpid() != {os.getpid()}:\n{ending}")
     code = run(monkeypatch, [*arguments(root, tmp_path / "out"), *TWO, "--plugin", str(ends)])
     assert code == 1
     told = capfd.readouterr().err

@@ -111,6 +111,7 @@ def run_of(**more: Any) -> dict[str, Any]:
         "use": "Research use only; not a medical device.",
         "command": "leukokit batch slides --out out",
         "finished": "2026-03-04T05:06:07+00:00",
+        "attention": [],
         "seconds_of_last_run": 1.5,
         "seconds_over_images": 2.5,
         "provenance": {"leukokit": "0.1.0", "device": "cpu", "standardize": True, "classifier": classifier},

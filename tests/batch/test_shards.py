@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -69,7 +71,24 @@ def test_a_shard_that_lacks_is_said(
 ) -> None:
     _, outs = sharded(monkeypatch, tmp_path, 3)
     assert run(monkeypatch, ["batch", "merge", str(outs[0]), str(outs[2]), "--out", str(tmp_path / "m")]) == 3
-    assert "shard 2 of 3 is not among them" in capsys.readouterr().err
+    said = "shard 2 of 3 is not among them: the counts are not complete"
+    assert said in capsys.readouterr().err
+    assert said in (tmp_path / "m" / "report.html").read_text()
+    assert json.loads((tmp_path / "m" / "run.json").read_text())["attention"][0] == said
+
+
+def test_images_that_wait_are_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, outs = sharded(monkeypatch, tmp_path, 2)
+    with closing(sqlite3.connect(outs[1] / "manifest.sqlite")) as base, base:
+        # As if the second had been stopped before its last images.
+        base.execute("DELETE FROM images WHERE name IN (SELECT name FROM plan ORDER BY place LIMIT 4)")
+    merged = tmp_path / "m"
+    assert run(monkeypatch, ["batch", "merge", *map(str, outs), "--out", str(merged)]) == 3
+    waiting = sum(row["status"] == "waiting" for row in rows(merged / "counts.csv"))
+    assert waiting == 4
+    report = (merged / "report.html").read_text()
+    assert "<strong>4</strong>waiting" in report
+    assert "4 images are not looked at yet" in report
 
 
 def test_what_does_not_belong_together_is_refused(

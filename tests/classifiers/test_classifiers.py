@@ -108,6 +108,8 @@ def test_the_limit_is_the_cards_or_the_users() -> None:
     plugin = classifiers.get("cnn")
     assert plugin().limit == plugin().card.limit > 0
     assert plugin(plugin.parse({"limit": 0.3})).limit == 0.3
+    # Whoever reads a result is told which was in force.
+    assert plugin().provenance()["params"]["limit"] == plugin().card.limit
     with pytest.raises(ConfigError, match="cnn: limit"):
         plugin.parse({"limit": 2})
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 import io
 import json
 import re
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import networkx as nx
@@ -13,6 +16,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from leukokit.batch.manifest import Manifest
 from leukokit.cells import Cells, Labelling
 from leukokit.cli import main
 from leukokit.cli.detect import _print_classes, _print_differential, _print_row
@@ -108,6 +112,50 @@ def test_a_differential_of_nothing_is_no_table() -> None:
     text = printed(to)
     assert "n = 0: " in text and "%" not in text
     assert "unclassified 2" in text and "erythroblasts 1; not" in text
+
+
+def test_tables_of_a_batch_are_not_replaced(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    with Manifest(tmp_path, {}), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["leukokit", "detect", str(EXAMPLE), "--out", str(tmp_path)])
+        with pytest.raises(SystemExit) as stop:
+            main()
+    assert stop.value.code == 2
+    assert "holds a batch" in capfd.readouterr().err
+    assert not (tmp_path / "counts.csv").exists()
+
+
+BUSY = """
+import sys
+import torch
+from pathlib import Path
+from leukokit.detectors.base import Detector
+from leukokit.registry import detectors
+
+@detectors.register
+class Busy(Detector):
+    name, version, summary = "busy", "1", "computes in native code, for long"
+
+    def detect(self, smears):
+        Path(__file__).with_suffix(".begun").touch()
+        matrix = torch.rand(2500, 2500)
+        while True:
+            matrix = torch.nn.functional.normalize(matrix @ matrix)
+"""
+
+
+def test_ctrl_c_while_a_plugin_computes_is_said_and_ends_in_order(tmp_path: Path) -> None:
+    plugin = tmp_path / "busy.py"
+    plugin.write_text(BUSY)
+    options = ["--plugin", str(plugin), "--detector", "busy", "--out", str(tmp_path / "out")]
+    command = [sys.executable, "-m", "leukokit", "detect", str(EXAMPLE), *options, "--device", "cpu"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not plugin.with_suffix(".begun").exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert said == "stopped: 0 of 1 images are done, and their results saved\n"
 
 
 def test_builder_and_classifier_are_chosen(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
