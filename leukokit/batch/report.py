@@ -210,9 +210,12 @@ def _top(count: Differential) -> int:
 
 
 def _columns(labels: Sequence[str], classified: bool, target: int | None) -> list[str]:
-    classes = ["classified", *(f"{shown(label)} %" for label in labels), UNCLASSIFIED] if classified else []
-    needed = ["still needed"] if classified and target is not None else []
-    return ["group", "images", "failed", "leukocytes", *classes, *needed]
+    columns = ["group", "images", "failed", "leukocytes"]
+    if classified:
+        # Beside what it is needed for, and in sight where the table is wider than the window.
+        needed = [] if target is None else ["still needed"]
+        columns += ["classified", *needed, *(f"{shown(label)} %" for label in labels), UNCLASSIFIED]
+    return columns
 
 
 def _row(name: str, group: Group, labels: Sequence[str], target: int | None) -> Row:
@@ -221,10 +224,10 @@ def _row(name: str, group: Group, labels: Sequence[str], target: int | None) -> 
     if labels:
         count = group.count
         figures.append(Figure(f"{count.n:,}", count.n, "few" if count.few else ""))
-        figures += [_share(count.shares.get(label)) for label in labels]
-        figures.append(_whole(count.unclassified))
         if target is not None:
             figures.append(_whole(still_needed(count, target)))
+        figures += [_share(count.shares.get(label)) for label in labels]
+        figures.append(_whole(count.unclassified))
     return Row(name, figures)
 
 

@@ -31,7 +31,8 @@ LARGEST_CELL = 3.5
 OTHER_KIND_OVERLAP = 0.8
 """Largest intersection over union of two cells of different kinds."""
 NESTED = 0.8
-"""Share of a leukocyte's box within another's from which the two are one; of 3,379 annotated leukocytes one pair is so near."""
+"""Share of a leukocyte's box within another's from which the two are one: so near is one annotated pair
+(of 3,379 leukocytes)."""
 SHAPES_WAITING = 4
 """Most pictures that wait for others of their shape, in batches."""
 SAME_SIZE = 1.3
