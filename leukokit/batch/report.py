@@ -180,6 +180,7 @@ def _view(
         "all_images": _row("all images", whole, labels, target),
         "shelves": _shelves(thumbnails, whole),
         "most_pictures": GALLERY,
+        "limit": _limit(run["provenance"].get("classifier")),
         "failures": [
             (inert(shown(entry.name.as_posix())), inert(shown(entry.error)))
             for entry in islice(failures, MOST_FAILURES)
@@ -187,6 +188,12 @@ def _view(
         "facts": _flat({**run_facts, **settings}),
         "plugins": [(shown(key), _flat(value)) for key, value in plugins.items()],
     }
+
+
+def _limit(classifier: Any) -> str | None:
+    """The limit of 'unclassified', of a classifier that tells it."""
+    limit = classifier.get("params", {}).get("limit") if isinstance(classifier, Mapping) else None
+    return f"{100 * limit:.4g}%" if isinstance(limit, int | float) else None
 
 
 def _bar(label: str, share: Share, top: int) -> Bar:

@@ -106,7 +106,7 @@ def group(*counts: int, images: int = 4, failed: int = 0, unclassified: int = 0)
 
 
 def run_of(**more: Any) -> dict[str, Any]:
-    classifier = {"name": "cnn", "params": {"views": 4, "limit": None}, "sha256": "c0ffee"}
+    classifier = {"name": "cnn", "params": {"views": 4, "limit": 0.9095}, "sha256": "c0ffee"}
     return {
         "use": "Research use only; not a medical device.",
         "command": "leukokit batch slides --out out",
@@ -153,6 +153,7 @@ def test_the_numbers_are_those_of_the_batch(tmp_path: Path) -> None:
         "235 leukocytes classified",
         "165 classified leukocytes are still needed for the target of 400, about 8 more images",
         "c0ffee",
+        "below 90.95% a cell is unclassified",
     ):
         assert said in page.text
     assert "Its limits are wide" not in page.text
