@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import median
 from typing import Any, Final
 
 from leukokit.batch.manifest import Entry
@@ -23,6 +24,10 @@ NO_GROUP: Final = ""
 FILES: Final = ("report.html", "counts.csv", "cells.csv", "differential.csv", "failures.csv", "run.json")
 """What a batch writes over all its images."""
 DONE, FAILED, WAITING = "done", "failed", "waiting"
+ODD_SIZE: Final = 1.4
+"""Ratio of red-cell diameters from which an image is unlike its group: fields of one slide hardly reach it"""
+FEWEST_SIZES: Final = 5
+"""Fewest images of a group that tell what is usual in it."""
 CELL_COLUMNS: Final = (
     *("image", "id", "kind", "score", "x1", "y1", "x2", "y2"),
     *("label", "probability", "review"),
@@ -47,12 +52,27 @@ class Group:
 
 @dataclass(slots=True)
 class Totals:
-    """Everything over all images that report and terminal show; ``noted`` images have notes."""
+    """Everything over all images that report and terminal show; a few numbers a group and one an image.
+
+    ``noted`` is how many images have notes, ``diameters`` the red-cell diameters of a group's images by name.
+    """
 
     whole: Group = field(default_factory=Group)
     groups: dict[str, Group] = field(default_factory=dict)
     seconds: float = 0.0
     noted: int = 0
+    diameters: dict[str, dict[str, float]] = field(default_factory=dict)
+
+    @property
+    def odd(self) -> list[tuple[str, float, float]]:
+        """Images with red cells of another size than their group's: name, diameter, the median, in pixels."""
+        found = []
+        for diameters in self.diameters.values():
+            usual = median(diameters.values())
+            for name, diameter in diameters.items():
+                if len(diameters) >= FEWEST_SIZES and not 1 / ODD_SIZE < diameter / usual < ODD_SIZE:
+                    found.append((name, diameter, usual))
+        return found
 
     @property
     def ungrouped(self) -> int:
@@ -154,6 +174,8 @@ def write_tables(
             member.kinds.update(document["counts"])
         totals.seconds += document["seconds"]
         totals.noted += bool(document["notes"])
+        if diameter := document["cell_diameter_px"]:
+            totals.diameters.setdefault(group, {})[name] = diameter
         size = document["image"]
         counts.row(
             [

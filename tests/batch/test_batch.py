@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from batches import PLUGINS, arguments, files, folder_of, rows, run, save, with_told_plugins
@@ -20,8 +21,10 @@ from PIL import Image
 
 from leukokit.batch.manifest import Manifest
 from leukokit.batch.tables import Grouping
+from leukokit.cells import Cells
 from leukokit.errors import ConfigError, OutputError
 from leukokit.registry import classifiers, detectors
+from leukokit.smear import Smear
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -162,6 +165,27 @@ def test_what_one_should_know_of_the_counts_is_with_them(
     assert {"b.png", "slide-1/a.png"} < set(attention[-1].split())
     noted = {row["image"]: row["notes"] for row in rows(out / "counts.csv")}
     assert noted == {"b.png": "", "c.tif": "page 1 of 2 read", "slide-1/a.png": ""}
+
+
+def test_an_image_of_another_magnification_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, out = tmp_path / "in", tmp_path / "out"
+    for number in range(5):
+        save(root / "a" / f"f{number}.png", 0, 4)
+        save(root / "b" / f"f{number}.png", 0, 4)
+    odd = save(root / "b" / "odd.png", 0, 4)
+    told: Any = detectors.get("told")
+    detect = told._cells
+
+    def twice(self: Any, smear: Smear) -> Cells:
+        cells = detect(self, smear)
+        larger = 2 if smear.path == odd else 1
+        return Cells(cells.boxes * larger, cells.kinds, cells.scores)
+
+    monkeypatch.setattr(told, "_cells", twice)
+    assert run(monkeypatch, arguments(root, out, "--group-by", "folder")) == 0
+    attention = json.loads((out / "run.json").read_text())["attention"]
+    (said,) = [line for line in attention if "magnification" in line]
+    assert said.startswith("1 image is") and "red cells of 18 px in b/odd.png, 9 px usually" in said
 
 
 def test_a_target_wants_classes(
