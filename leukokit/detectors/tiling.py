@@ -77,27 +77,24 @@ def suppress(cells: Cells, same_kind: float, any_kind: float) -> Cells:
     return cells
 
 
-def suppress_nested(cells: Cells, kind: int, share: float) -> Cells:
-    """Of two cells of a kind that lie one within the other, the one with the better score.
+def suppress_around(cells: Cells, kind: int, share: float) -> Cells:
+    """Leave out a cell around two others of its kind that have better scores: it is the two, seen as one.
 
-    A part of a cell, or a box around two, overlaps the cell too little for ``suppress``, and would be counted
-    as one more.
+    It overlaps either too little for ``suppress``, and would be counted as one more.
 
     Args:
         cells: best score first.
         kind: which of them are looked at.
-        share: of the smaller box, what lies within the larger.
+        share: of a cell's box, what lies within the box around it.
     """
     numbers = np.flatnonzero(cells.kinds == kind)
     boxes, keep = cells.boxes[numbers], np.ones(len(cells), dtype=bool)
     areas = np.prod(boxes[:, 2:] - boxes[:, :2], axis=1)
-    for place, number in enumerate(numbers[:-1]):
-        if keep[number]:
-            low = np.maximum(boxes[place, :2], boxes[place + 1 :, :2])
-            high = np.minimum(boxes[place, 2:], boxes[place + 1 :, 2:])
-            shared = np.prod(np.clip(high - low, 0, None), axis=1)
-            within = shared > share * np.minimum(areas[place], areas[place + 1 :])
-            keep[numbers[place + 1 :][within]] = False
+    for place, number in enumerate(numbers):
+        low = np.maximum(boxes[place, :2], boxes[:place, :2])
+        high = np.minimum(boxes[place, 2:], boxes[:place, 2:])
+        shared = np.prod(np.clip(high - low, 0, None), axis=1)
+        keep[number] = (shared > share * areas[:place])[keep[numbers[:place]]].sum() < 2
     return cells[keep]
 
 

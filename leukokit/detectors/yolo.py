@@ -16,7 +16,7 @@ from leukokit import weights
 from leukokit.cells import Cells
 from leukokit.detectors.base import Detector
 from leukokit.detectors.scale import ENOUGH, GLIMPSE_SIDE, Glimpse, diameter_of, glimpses
-from leukokit.detectors.tiling import Tile, owned, suppress, suppress_nested, tiles_of
+from leukokit.detectors.tiling import Tile, owned, suppress, suppress_around, tiles_of
 from leukokit.detectors.yolo_network import LoadedNetwork, load_network
 from leukokit.pixels import RGBImage, scaled
 from leukokit.plugin import PluginParams
@@ -30,9 +30,8 @@ LARGEST_CELL = 3.5
 """Side of the largest leukocyte, in erythrocyte diameters: what neighbouring tiles share."""
 OTHER_KIND_OVERLAP = 0.8
 """Largest intersection over union of two cells of different kinds."""
-NESTED = 0.8
-"""Share of a leukocyte's box within another's from which the two are one: so near is one annotated pair
-(of 3,379 leukocytes)."""
+AROUND = 0.8
+"""Share of a leukocyte's box within a larger one from which that one is around it."""
 SHAPES_WAITING = 4
 """Most pictures that wait for others of their shape, in batches."""
 SAME_SIZE = 1.3
@@ -167,7 +166,7 @@ class YoloDetector(Detector):
 
     def _suppressed(self, cells: Cells) -> Cells:
         cells = suppress(cells, same_kind=self.params.overlap, any_kind=OTHER_KIND_OVERLAP)
-        return suppress_nested(cells, LEUKOCYTE, NESTED)
+        return suppress_around(cells, LEUKOCYTE, AROUND)
 
     def _run(self, looks: Iterable[_Look]) -> Iterator[Cells]:
         """Cells of each look in pixels of its smear, in order; those outside the look's core left out.
