@@ -59,12 +59,12 @@ def context_tensors(
 
 def side_by_side(
     graphs: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Several ``context_tensors`` as those of one graph, its nodes numbered one graph after the other."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[int]]:
+    """Several ``context_tensors`` as those of one graph, and the number of each one's first node in it."""
     features, links, figures = zip(*graphs, strict=True)
-    starts = itertools.accumulate((len(nodes) for nodes in features[:-1]), initial=0)
+    starts = list(itertools.accumulate((len(nodes) for nodes in features[:-1]), initial=0))
     moved = [edges + start for edges, start in zip(links, starts, strict=True)]
-    return torch.cat(features), torch.cat(moved, dim=1), torch.cat(figures)
+    return torch.cat(features), torch.cat(moved, dim=1), torch.cat(figures), starts
 
 
 def descriptors(graph: CellGraph, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -64,11 +64,9 @@ class HybridClassifier(LoadedClassifier):
         crops = torch.cat([self.crops(scene, own) for scene, own in zip(scenes, looks, strict=True)])
         found = [embedded(self.cnn, part, self.params.views) for part in torch.split(crops, self.batch)]
         graphs = [context_tensors(scene.graph, own) for scene, own in zip(scenes, looks, strict=True)]
-        features, edges, figures = (part.to(self.device) for part in side_by_side(graphs))
-        starts = np.cumsum([0] + [len(scene.graph) for scene in scenes[:-1]])
-        nodes = np.concatenate(
-            [scene.leukocytes + start for scene, start in zip(scenes, starts, strict=True)]
-        )
+        *tensors, starts = side_by_side(graphs)
+        features, edges, figures = (tensor.to(self.device) for tensor in tensors)
+        nodes = np.concatenate([s.leukocytes + start for s, start in zip(scenes, starts, strict=True)])
         embeddings = features.new_zeros(len(features), found[0].shape[1])
         embeddings[nodes] = torch.cat(found)
         answers: torch.Tensor = self.network(features, embeddings, edges, figures)

@@ -158,7 +158,7 @@ def test_a_box_around_two_better_cells_is_none() -> None:
     boxes = np.array([left, right, around, part], np.float32)
     cells = Cells(boxes, np.full(4, LEUKOCYTE), np.array([0.9, 0.8, 0.7, 0.6]))
     assert suppress_around(cells, LEUKOCYTE, 0.8).boxes.tolist() == [left, right, part]
-    # A cell with parts that look like cells, too, has the best score; and around one cell there may be another.
+    # A cell whose parts look like cells, too, has the best score; and one box may lie within another.
     better = Cells(boxes[[2, 0, 1]], cells.kinds[:3], cells.scores[:3])
     assert len(suppress_around(better, LEUKOCYTE, 0.8)) == 3
     assert len(suppress_around(cells[1:], LEUKOCYTE, 0.8)) == 3
