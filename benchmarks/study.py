@@ -14,111 +14,47 @@ import argparse
 import os
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict
 from study_controls import CONTROLS, adapted, averaged, joint_answers
+from study_folds import (
+    ADAPTED,
+    BOTH,
+    BUILDERS,
+    CLASSES,
+    GROUP_NORM,
+    JOINT,
+    JOINT_CONTROLS,
+    KNOWN,
+    LONGER,
+    MEAN,
+    PAPER,
+    Fold,
+    Study,
+    Tests,
+    answers_of,
+    slug,
+    test_cells,
+)
 from study_group_norm import GroupNormClassifier
 from study_pictures import PICTURES, pictured_cells
 from study_shifts import SHIFTS, shifted_cells
-from study_two_steps import TwoStepRecipe, second_step, trained_cnn, varied
+from study_two_steps import second_step, trained_cnn, varied
 
 from leukokit.config import PluginChoice, load_settings
-from leukokit.taxonomy import LEUKOCYTE_CLASSES
-from leukokit.training.cells import load_seen
 from leukokit.training.classifier import ClassifierRecipe, plain_logits, train_classifier
-from leukokit.training.fields import Selection
-from leukokit.training.hybrid import HybridRecipe, Scenes, context_logits, embeddings_of
-from leukokit.training.labelled import LabelledCell, builder_of, labelled_cells, training_cells
+from leukokit.training.hybrid import Scenes, context_logits, embeddings_of
+from leukokit.training.labelled import LabelledCell, builder_of, training_cells
 from leukokit.weights.files import load_weights
 
-KNOWN: Final = "known"
-"""The fold that leaves no laboratory out."""
-CLASSES: Final = list(LEUKOCYTE_CLASSES)
-BUILDERS: Final = ("knn", "delaunay", "radius")
-ADAPTED: Final = "cnn adapted"
-MEAN: Final = "cnn mean of the seeds"
-PAPER: Final = ("TEST", "TEST_SIMPLE")
-JOINT: Final = "hybrid end to end"
-JOINT_CONTROLS: Final = ("picture alone", "without links", "links shuffled")
-GROUP_NORM: Final = "group normalisation, whole backbone trained"
-BOTH: Final = ("hybrid both answer", "cnn both answer")
-"""The hybrid trained end to end whose CNN learns to answer, too, as the shipped one; and that CNN."""
-LONGER: Final = tuple(f"{name}, three times the steps" for name in BOTH)
-"""The same in three times the steps, with the first seed."""
-Tests = dict[str, list[LabelledCell]]
 Answers = dict[str, npt.NDArray[np.float32]]
 MakeScenes = Callable[[list[LabelledCell]], Scenes]
-
-
-class Study(BaseModel):
-    """What ``--config`` says."""
-
-    model_config = ConfigDict(extra="forbid")
-    fields: Path
-    detector: Path
-    cells: list[Path]
-    seeds: list[int]
-    laboratories: list[str]
-    train: list[str]
-    held_out_slides: list[str]
-    cnn: dict[str, Any]
-    altarawneh: dict[str, Any]
-    hybrid: dict[str, Any]
-    levers: dict[str, dict[str, Any]]
-
-
-@dataclass(frozen=True, slots=True)
-class Fold:
-    """One laboratory left out, or none; one seed; the folder of what is made; where networks are trained."""
-
-    study: Study
-    out: Path
-    lab: str
-    seed: int
-    device: str = "cpu"
-
-    @property
-    def folder(self) -> Path:
-        """Where the answers of this fold and seed are kept."""
-        return self.out / f"{self.lab}-{self.seed}"
-
-    def data(self) -> dict[str, Any]:
-        """What every recipe of the fold has in common."""
-        study = self.study
-        held = set(study.held_out_slides) if self.lab == KNOWN else set()
-        kept = sorted(_slides(study, "chula") - held)
-        return {
-            "cells": study.cells,
-            "train": [
-                Selection(dataset=name, slides=kept if name == "chula" else []) for name in study.train
-            ],
-            "leave_out": [] if self.lab == KNOWN else [self.lab],
-            "seed": self.seed,
-            "check_every": 10_000,
-        }
-
-    def recipe(self, name: str, **changes: Any) -> ClassifierRecipe:
-        """The recipe of ``cnn`` or ``altarawneh``."""
-        own = self.study.cnn if name == "cnn" else self.study.altarawneh
-        return ClassifierRecipe(name=name, classifier=name, workers=0, **(self.data() | own | changes))
-
-    def joint(self, times: int = 1) -> HybridRecipe:
-        """The recipe of ``hybrid``, trained end to end in as many steps as the CNN is alone, or more."""
-        own = self.study.cnn | {"steps": times * self.study.cnn["steps"]}
-        return HybridRecipe(name="hybrid", classifier="hybrid", workers=0, **(self.data() | own))
-
-    def two_steps(self) -> TwoStepRecipe:
-        """The recipe of a hybrid on the fold's CNN."""
-        own = {key: value for key, value in self.study.cnn.items() if key == "crop_px"} | self.study.hybrid
-        cnn = self.folder / "cnn" / "best.safetensors"
-        return TwoStepRecipe(name="hybrid", classifier="hybrid", trained_cnn=cnn, **(self.data() | own))
 
 
 def main() -> None:
@@ -242,7 +178,7 @@ def run_lever(fold: Fold, name: str) -> str:
     recipe = fold.recipe("cnn", **fold.study.levers.get(name, {}))
     if name == GROUP_NORM:
         recipe.classifier = GroupNormClassifier.name
-    recipe.name = f"lever-{_slug(name)}"
+    recipe.name = f"lever-{slug(name)}"
     tests = {fold.lab: test_cells(fold)[fold.lab]}
     keep(fold, f"lever {name}", partial(answer, fold, recipe, tests))
     return f"{fold.folder.name}: {name}"
@@ -315,62 +251,6 @@ def trained(fold: Fold, recipe: ClassifierRecipe) -> Any:
     network = recipe.plugin.new_network(len(CLASSES))
     load_weights(network, path)
     return network.eval()
-
-
-def test_cells(fold: Fold) -> Tests:
-    """The test sets of a fold: cells of classes that are told apart, every photograph once."""
-    lab, slides = fold.lab, fold.study.held_out_slides
-    every = labelled_cells(fold.study.cells, CLASSES, lambda field: True)
-    if lab != KNOWN:
-        mine = [c for c in every if c.field.source.lab == lab and c.field.source.dataset != "kaggle-wbc"]
-        tests = {lab: _once(mine)}
-        shifted = [lab] if lab in ("pbc", "raabin") else []
-    else:
-        shifted = ["pbc", "raabin"]
-        validation = {
-            name: [
-                c
-                for c in every
-                if (c.field.source.dataset, c.field.source.split, c.field.source.lab)
-                == ("txl-pbc", "val", name)
-            ]
-            for name in shifted
-        }
-        kaggle = [c for c in every if c.field.source.dataset == "kaggle-wbc"]
-        simple = ["TEST_SIMPLE" in c.field.source.image.parts for c in kaggle]
-        tests = validation | {
-            "chula": [c for c in every if c.field.source.lab == "chula" and c.field.source.slide in slides],
-            "bccd": [c for c in every if c.field.source.dataset == "bccd" and c.field.source.split == "test"],
-            "TEST": [c for c, alone in zip(kaggle, simple, strict=True) if not alone],
-            "TEST_SIMPLE": [c for c, alone in zip(kaggle, simple, strict=True) if alone],
-        }
-    for name in SHIFTS:
-        cells = labelled_cells([fold.out / "shifted" / name], CLASSES, lambda f: f.source.lab in shifted)
-        if shifted:
-            tests[name] = cells
-    return {name: [c for c in cells if c.label >= 0] for name, cells in tests.items()}
-
-
-def answers_of(fold: Fold, name: str) -> Path:
-    """The file of a method's logits, an array a test set."""
-    return fold.folder / f"{_slug(name)}.npz"
-
-
-def _once(cells: list[LabelledCell]) -> list[LabelledCell]:
-    """Cells of each photograph from the one set that shows it best: BCCD's own before copies of it."""
-    owner: dict[str, str] = {}
-    for cell in sorted(cells, key=lambda c: c.field.source.dataset == "txl-pbc"):
-        owner.setdefault(cell.field.source.photo, cell.field.source.dataset)
-    return [c for c in cells if owner[c.field.source.photo] == c.field.source.dataset]
-
-
-def _slides(study: Study, dataset: str) -> set[str]:
-    sources = (f.source for folder in study.cells for f in load_seen(folder).fields)
-    return {source.slide for source in sources if source.dataset == dataset}
-
-
-def _slug(name: str) -> str:
-    return "".join(letter if letter.isalnum() else "-" for letter in name)
 
 
 def _silent(_: str) -> None:

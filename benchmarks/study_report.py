@@ -15,7 +15,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-from study import BOTH, GROUP_NORM, JOINT, JOINT_CONTROLS, LONGER, MEAN
+from study_folds import (
+    BOTH,
+    GROUP_NORM,
+    JOINT,
+    JOINT_CONTROLS,
+    LONGER,
+    MEAN,
+    Fold,
+    Study,
+    answers_of,
+    test_cells,
+)
 from study_pictures import PICTURES
 
 from leukokit.errors import DataError
@@ -31,8 +42,6 @@ from leukokit.evaluation.statistics import (
 )
 
 if TYPE_CHECKING:
-    from study import Study
-
     from leukokit.training.labelled import LabelledCell
 
 METHODS = ("altarawneh", "cnn", "hybrid knn", "hybrid delaunay", "hybrid radius")
@@ -79,16 +88,12 @@ class Kept:
 
     def tests(self, lab: str) -> dict[str, list[LabelledCell]]:
         """Test sets of a fold."""
-        from study import Fold, test_cells
-
         if lab not in self._tests:
             self._tests[lab] = test_cells(Fold(self.study, self.out, lab, self.study.seeds[0]))
         return self._tests[lab]
 
     def get(self, method: str, lab: str, test: str, seeds: Sequence[int] | None = None) -> Answers | None:
         """Answers of the seeds that are there; None where there is none."""
-        from study import Fold, answers_of
-
         cells = self.tests(lab)[test]
         labels = np.array([cell.label for cell in cells])
         photos = np.array([cell.field.source.photo for cell in cells])

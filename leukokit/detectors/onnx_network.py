@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from leukokit.detectors.yolo_network import to_corners
+from leukokit.detectors.anchors import to_corners
 from leukokit.errors import WeightsError
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leukokit import weights
+from leukokit.detectors.anchors import to_corners
 from leukokit.errors import WeightsError
 from leukokit.taxonomy import KINDS, kind_of
 from leukokit.weights.files import load_weights
@@ -122,15 +123,6 @@ class TorchNetwork:
         with torch.inference_mode():
             output = self.module(batch.float() / 255)
         return to_corners((output[0] if isinstance(output, tuple) else output).cpu().numpy())
-
-
-def to_corners(output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """YOLO's (B, 4 + K, A) with centre, width and height to (B, A, 4 + K) with xyxy."""
-    anchors = output.transpose(0, 2, 1).copy()
-    half = anchors[..., 2:4] / 2
-    anchors[..., 2:4] = anchors[..., :2] + half
-    anchors[..., :2] -= half
-    return anchors
 
 
 def _from_safetensors(path: Path, device: str) -> LoadedNetwork:

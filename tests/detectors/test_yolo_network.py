@@ -14,12 +14,9 @@ import torch
 
 from leukokit import weights
 from leukokit.cells import Cells
+from leukokit.detectors.anchors import to_corners
 from leukokit.detectors.yolo import YoloDetector, YoloParams
-from leukokit.detectors.yolo_network import (
-    build_network,
-    load_network,
-    to_corners,
-)
+from leukokit.detectors.yolo_network import build_network, load_network
 from leukokit.errors import WeightsError
 from leukokit.smear import Smear, read_image
 from leukokit.standardize import estimate
