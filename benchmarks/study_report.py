@@ -228,22 +228,22 @@ def known_table(kept: Kept) -> str:
     rows = []
     for method in (*METHODS, JOINT, *BOTH):
         found = [kept.get(method, "known", test) for test in KNOWN_TESTS]
-        rows.append([_named(method), *(_accuracy(answers) if answers else "-" for answers in found)])
+        if any(found):
+            rows.append([_named(method), *(_accuracy(answers) if answers else "-" for answers in found)])
     heads = [f"{test} (n {len(kept.tests('known')[test])})" for test in KNOWN_TESTS]
     return _markdown(["accuracy", *heads], rows)
 
 
 def paper_table(kept: Kept) -> str:
     """Measurement a."""
-    rows = []
+    rows, tests = [], ("TEST", "TEST_SIMPLE")
     for method in (*METHODS, JOINT, *BOTH):
-        row = [_named(method)]
-        for test in ("TEST", "TEST_SIMPLE"):
-            answers = kept.get(method, "known", test)
-            row += [_accuracy(answers), _photo_accuracy(answers)] if answers else ["-", "-"]
-        rows.append(row)
+        found = [kept.get(method, "known", test) for test in tests]
+        if any(found):
+            figures = [[_accuracy(a), _photo_accuracy(a)] if a else ["-", "-"] for a in found]
+            rows.append([_named(method), *figures[0], *figures[1]])
     heads = []
-    for test in ("TEST", "TEST_SIMPLE"):
+    for test in tests:
         cells = kept.tests("known")[test]
         photos = len({cell.field.source.photo for cell in cells})
         heads += [f"{test} ({len(cells)} files)", f"a photograph ({photos})"]
