@@ -119,7 +119,11 @@ def _of_argument(argument: str | Path, problems: list[str]) -> list[FoundImage]:
     if not stat.S_ISDIR(mode):
         return [FoundImage(path, path.parent)]
     known = len(problems)
-    found = [FoundImage(path.joinpath(*parts), path) for parts in sorted(_walk(path, problems, _everywhere))]
+    found = [
+        FoundImage(path.joinpath(*parts), path)
+        for parts in sorted(_walk(path, problems, _everywhere))
+        if _leads_somewhere(path.joinpath(*parts), problems)
+    ]
     if not found and len(problems) == known:
         problems.append(f"{shown(path)}: folder without images; those are named {_suffix_list()}")
     return found
@@ -133,7 +137,8 @@ def _of_pattern(pattern: Path, problems: list[str]) -> list[FoundImage]:
     if root.is_dir():
         for parts in sorted(_walk(root, problems, lambda parts: _may_match(parts, wanted))):
             # A folder that matches stands for all that is in it, as when the shell expands the pattern.
-            if any(_matches(parts[:length], wanted) for length in range(1, len(parts) + 1)):
+            matches = any(_matches(parts[:length], wanted) for length in range(1, len(parts) + 1))
+            if matches and _leads_somewhere(root.joinpath(*parts), problems):
                 found.append(FoundImage(root.joinpath(*parts), root))
     if not found and len(problems) == known:
         problems.append(f"{shown(pattern)}: pattern without an image ({_suffix_list()}); check it")
@@ -141,7 +146,10 @@ def _of_pattern(pattern: Path, problems: list[str]) -> list[FoundImage]:
 
 
 def _walk(root: Path, problems: list[str], enter: Callable[[_Parts], bool]) -> Iterator[_Parts]:
-    """Paths below ``root``, as their parts, of files with an image suffix; each real folder once."""
+    """Paths below ``root``, as their parts, of files with an image suffix; each real folder once.
+
+    Links that lead to nothing and may have led to images are among them.
+    """
     folders: list[_Parts] = [()]
     entered: set[str] = set()
     while folders:
@@ -166,11 +174,23 @@ def _walk(root: Path, problems: list[str], enter: Callable[[_Parts], bool]) -> I
             if _is(entry.is_dir):
                 if enter(below):
                     folders.append(below)
-            elif _is_image(entry.name):
-                if _is(entry.is_file):
+            elif _is(entry.is_file):
+                if _is_image(entry.name):
                     yield below
-                elif entry.is_symlink():
-                    problems.append(f"{shown(root.joinpath(*below))}: link that leads to no file; check it")
+            elif entry.is_symlink() and _may_be_image(entry.name):
+                yield below
+
+
+def _may_be_image(name: str) -> bool:
+    """Whether a link of that name was one to an image or, without a suffix, to a folder."""
+    return _is_image(name) or not Path(name).suffix
+
+
+def _leads_somewhere(path: Path, problems: list[str]) -> bool:
+    if path.exists():
+        return True
+    problems.append(f"{shown(path)}: link that leads to nothing; check it")
+    return False
 
 
 def _is_image(name: str) -> bool:

@@ -16,7 +16,14 @@ from leukokit.cells import Cells, Labelling
 from leukokit.classifiers.base import Classifier
 from leukokit.config import PipelineConfig
 from leukokit.detectors.base import Detector
-from leukokit.errors import ConfigError, DeviceMemoryError, LeukokitError, PluginError
+from leukokit.errors import (
+    ConfigError,
+    DeviceMemoryError,
+    LeukokitError,
+    OutputError,
+    PluginError,
+    WeightsError,
+)
 from leukokit.graph import CellGraph
 from leukokit.graph_builders.base import GraphBuilder
 from leukokit.registry import classifiers, detectors, graph_builders
@@ -110,6 +117,9 @@ class Pipeline:
                     continue
                 most = self._most_together = len(part) // 2
                 _log.warning("GPU memory does not hold %d images at once: from now on %d", len(part), most)
+            except (WeightsError, OutputError):
+                # No image's fault: the next would meet it, too.
+                raise
             except LeukokitError as error:
                 # One of several is to blame: each has a turn of its own.
                 found += [error] if len(part) == 1 else [_or_error(alone, item) for item in part]
@@ -125,6 +135,10 @@ class Pipeline:
         ):
             raise PluginError(f"{said} must return one Cells for each smear")
         return answers
+
+    def stop(self) -> None:
+        """From another thread: end what a plugin is at, for good; whoever asks gets ``KeyboardInterrupt``."""
+        self._limit.stop()
 
     def build(self, cells: Cells) -> CellGraph:
         """The graph of one smear's cells.
@@ -211,6 +225,9 @@ class Pipeline:
         """The linked and labelled cells of several prepared smears, which the networks are shown together.
 
         An error stands in the place of each smear that a plugin fails on.
+
+        Raises:
+            WeightsError: a plugin has no network to look with.
         """
         graphs = [
             found if isinstance(found, LeukokitError) else _or_error(self.build, found)
@@ -250,6 +267,8 @@ class Pipeline:
 def _or_error(ask: Callable[[S], T], item: S) -> T | LeukokitError:
     try:
         return ask(item)
+    except (WeightsError, OutputError):
+        raise
     except LeukokitError as error:
         return error
 

@@ -72,7 +72,17 @@ class Plugin:
         changes it more often than its version.
         """
         stored = {"name": self.name, "version": self.version, "params": self.params.model_dump(mode="json")}
-        source = getattr(sys.modules.get(type(self).__module__), "__file__", None)
-        if source and not type(self).__module__.startswith("leukokit."):
-            stored["source_sha256"] = hashlib.sha256(Path(source).read_bytes()).hexdigest()
-        return stored
+        source = self.source_sha256()
+        return stored | {"source_sha256": source} if source else stored
+
+    @classmethod
+    def source_sha256(cls) -> str | None:
+        """SHA-256 of its module's file; None of leukokit's own, and where there is no such file."""
+        source = getattr(sys.modules.get(cls.__module__), "__file__", None)
+        if source is None or cls.__module__.startswith("leukokit."):
+            return None
+        try:
+            return hashlib.sha256(Path(source).read_bytes()).hexdigest()
+        except OSError:
+            # Typed in, or out of an archive.
+            return None

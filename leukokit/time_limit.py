@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import threading
 import weakref
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, InvalidStateError
 from queue import SimpleQueue
 from typing import Any, Final, TypeVar
 
@@ -25,6 +26,8 @@ class TimeLimit:
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self._thread: _Thread | None = None
+        self._asked: Future[Any] | None = None
+        self._stopped = False
 
     def run(self, call: Callable[[], T], times: int = 1) -> T:
         """What ``call`` returns or raises, within ``times`` the limit.
@@ -33,12 +36,15 @@ class TimeLimit:
             TimeoutError: it takes longer. Python code is interrupted; native code that never returns keeps
                 its thread, and ends with the process.
         """
+        if self._stopped:
+            raise KeyboardInterrupt
         if not self.seconds:
             return call()
         if self._thread is None:
             self._thread = _Thread()
             weakref.finalize(self, self._thread.calls.put, None)
         future: Future[T] = Future()
+        self._asked = future
         self._thread.calls.put((call, future))
         limit = times * self.seconds
         try:
@@ -50,11 +56,21 @@ class TimeLimit:
             self._thread = None
             raise TimeoutError(f"took longer than {limit:g} s; 'time_limit' is the setting") from error
         except BaseException:
-            if not future.done():
+            if self._thread is not None and not future.done():
                 # The caller is to stop: the thread is of no more use.
                 self._thread.abandon()
                 self._thread = None
             raise
+
+    def stop(self) -> None:
+        """From another thread: interrupt what is at work; that and later calls raise KeyboardInterrupt."""
+        self._stopped = True
+        thread, asked = self._thread, self._asked
+        if thread is not None and asked is not None and not asked.done():
+            thread.abandon()
+            self._thread = None
+            with contextlib.suppress(InvalidStateError):
+                asked.set_exception(KeyboardInterrupt())
 
 
 def is_any_abandoned() -> bool:
@@ -70,16 +86,22 @@ class _Thread(threading.Thread):
         self.start()
 
     def run(self) -> None:
-        """Do what is asked, until None is."""
-        while (asked := self.calls.get()) is not None:
-            call, future = asked
-            del asked
+        """Do what is asked, until None is, or until the thread is abandoned."""
+        with contextlib.suppress(SystemExit):
+            while (asked := self.calls.get()) is not None:
+                self._do(*asked)
+                # What the call held on to, an image above all, is let go of before the next one comes.
+                del asked
+
+    def _do(self, call: Callable[[], Any], future: Future[Any]) -> None:
+        # A future that was settled by ``TimeLimit.stop`` is nobody's any more.
+        with contextlib.suppress(InvalidStateError):
             try:
-                future.set_result(call())
+                answer = call()
             except BaseException as error:
                 future.set_exception(error)
-            # What the call held on to, an image above all, is let go of before the next one comes.
-            del call, future
+            else:
+                future.set_result(answer)
 
     def abandon(self) -> None:
         """Raise ``SystemExit`` in the thread as soon as it runs Python code again."""

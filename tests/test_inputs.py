@@ -84,7 +84,21 @@ def test_links_to_folders_are_followed_once_and_circles_end(tmp_path: Path) -> N
     assert sorted(problem.partition(":")[0] for problem in found.problems) == [
         str(data / name) for name in ("broken.png", "loop.png")
     ]
-    assert all("link that leads to no file" in problem for problem in found.problems)
+    assert all("link that leads to nothing" in problem for problem in found.problems)
+
+
+def test_links_to_nothing_are_said_where_they_may_have_been_meant(tmp_path: Path) -> None:
+    make(tmp_path, "good.png", "notes.txt")
+    for name in ("broken.png", "slide-7", "old.txt"):
+        (tmp_path / name).symlink_to(tmp_path / "unmounted")
+    said = find_images([tmp_path]).problems
+    assert [problem.partition(":")[0] for problem in said] == [
+        str(tmp_path / "broken.png"),
+        str(tmp_path / "slide-7"),
+    ]
+    assert find_images([tmp_path / "goo*.png"]).problems == ()
+    (problem,) = find_images([tmp_path / "absent*.png"]).problems
+    assert "pattern without an image" in problem
 
 
 def test_nothing_is_found_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,12 @@ def test_provenance_is_json() -> None:
         "source_sha256": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
     }
     assert "source_sha256" not in detectors.get("yolo")().provenance()
+
+
+def test_a_plugin_without_a_file_has_no_hash(monkeypatch: pytest.MonkeyPatch) -> None:
+    # As of a script that is read from stdin, or a module in an archive.
+    monkeypatch.setattr(sys.modules[__name__], "__file__", "<stdin>")
+    assert "source_sha256" not in Sieve(SieveParams(least=0.25)).provenance()
 
 
 def test_what_json_cannot_hold_is_refused() -> None:

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from leukokit.time_limit import TimeLimit
+from leukokit.time_limit import TimeLimit, is_any_abandoned
 
 
 def test_what_is_in_time_is_returned_and_raised() -> None:
@@ -47,6 +47,28 @@ def test_a_call_that_computes_is_interrupted() -> None:
     with pytest.raises(TimeoutError):
         TimeLimit(0.1).run(compute)
     assert ended.wait(20)
+
+
+def test_a_call_is_stopped_from_another_thread() -> None:
+    limit, begun, freed = TimeLimit(60), threading.Event(), threading.Event()
+    ended: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            limit.run(lambda: (begun.set(), freed.wait(60)))
+        except BaseException as error:
+            ended.append(error)
+
+    asking = threading.Thread(target=ask)
+    asking.start()
+    assert begun.wait(20)
+    limit.stop()
+    asking.join(20)
+    assert [type(error) for error in ended] == [KeyboardInterrupt]
+    assert is_any_abandoned()
+    with pytest.raises(KeyboardInterrupt):
+        limit.run(lambda: 3)
+    freed.set()
 
 
 def test_a_thread_ends_with_its_limit() -> None:

@@ -78,8 +78,9 @@ def _to_know(totals: Totals, grouping: Grouping, hashes: Mapping[str, str]) -> l
         lines.append(f"{_images(totals.noted)} noted for something, e.g. pages not read: see counts.csv")
     if odd := totals.odd:
         name, diameter, usual = odd[0]
+        group = "group" if grouping.rule else "batch"
         lines.append(
-            f"{_images(len(odd))} of another magnification than most of the group, or out of focus: "
+            f"{_images(len(odd))} of another magnification than others of the {group}, or out of focus: "
             f"red cells of {diameter:.0f} px in {shown(name)}, {usual:.0f} px usually; see counts.csv"
         )
     first: dict[str, str] = {}

@@ -18,13 +18,13 @@ import numpy as np
 
 from leukokit.batch.manifest import Thumbnail, pack
 from leukokit.crops import cut_crops
-from leukokit.errors import LeukokitError, OutputError
+from leukokit.errors import LeukokitError, PluginError
 from leukokit.inputs import FoundImage
 from leukokit.pipeline import Pipeline
 from leukokit.results import SmearResult
-from leukokit.smear import Smear, shown
+from leukokit.smear import Smear
 from leukokit.taxonomy import LEUKOCYTE
-from leukokit.writers.base import Writer
+from leukokit.writers.base import Writer, write_with
 from leukokit.writers.labels import cell_labels
 
 TOGETHER: Final = 8
@@ -108,12 +108,9 @@ def finished(
         return Finished(image, str(result))
     try:
         for writer in writers:
-            writer.write(result)
-    except OutputError:
-        raise
-    except Exception as error:
-        cause = " ".join(f"{type(error).__name__}: {error}".split())
-        return Finished(image, f"{shown(image.path)}: writer '{writer.name}' failed ({cause})")
+            write_with(writer, result)
+    except PluginError as error:
+        return Finished(image, str(error))
     document = result.to_json()
     # The same for every image, and in run.json.
     del document["provenance"]

@@ -50,7 +50,7 @@ def merge(folders: Sequence[Path], out: Path, restart: bool) -> tuple[Manifest, 
             facts = manifest.absorb(folder)
             parts.append({"folder": shown(folder), "command": facts.get("command")})
             not_found += facts.get("not_found", [])
-        lacking = [*dict.fromkeys(not_found), *_lacking(shards)]
+        lacking = [*_lacking(shards), *dict.fromkeys(not_found)]
         manifest.remember({**facts, "not_found": list(dict.fromkeys(not_found)), "merged": parts})
         for folder in folders:
             _copy_files(folder, out)

@@ -69,6 +69,7 @@ class Told:
 
     provenance: dict[str, Any]
     classes: list[str]
+    limit: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +166,8 @@ class LookingProcess:
             try:
                 answer = self._receive()
             except EOFError:
+                if self._ended:
+                    return
                 how = self._death()
                 _log.warning("a process that looks at images %s; another goes on with its images", how)
                 if len(sent) == 1:
@@ -343,4 +346,7 @@ def _look(port: _Port, work: Work) -> None:
 
 def told_of(pipeline: Pipeline) -> Told:
     """What a pipeline says of itself."""
-    return Told(pipeline.provenance, list(pipeline.classifier.classes) if pipeline.classifier else [])
+    classifier = pipeline.classifier
+    if classifier is None:
+        return Told(pipeline.provenance, [], None)
+    return Told(pipeline.provenance, list(classifier.classes), classifier.limit)

@@ -29,6 +29,8 @@ MOST_GROUPS: Final = 1000
 """Most rows of the table of groups; all are in differential.csv."""
 MOST_FAILURES: Final = 500
 """Most rows of the table of failures; all are in failures.csv."""
+MOST_LINES: Final = 20
+"""Most lines of what one should know; all are in run.json."""
 _TOPS: Final = (20, 40, 60, 80, 100)
 _TICKS: Final = 4
 _NOTHING: Final = "\N{EN DASH}"
@@ -160,7 +162,8 @@ def _view(
         "done": whole.images - whole.failed - whole.waiting,
         "failed": whole.failed,
         "waiting": whole.waiting,
-        "attention": [inert(shown(line)) for line in run["attention"]],
+        "attention": [inert(shown(line)) for line in run["attention"][:MOST_LINES]],
+        "more_attention": max(len(run["attention"]) - MOST_LINES, 0),
         "kinds": [(kind, whole.kinds[kind]) for kind in KINDS],
         "classified": bool(whole.classes),
         "classifier": run["provenance"].get("classifier"),
@@ -180,7 +183,7 @@ def _view(
         "all_images": _row("all images", whole, labels, target),
         "shelves": _shelves(thumbnails, whole),
         "most_pictures": GALLERY,
-        "limit": _limit(run["provenance"].get("classifier")),
+        "limit": f"{100 * run['limit']:.4g}%" if run.get("limit") else None,
         "failures": [
             (inert(shown(entry.name.as_posix())), inert(shown(entry.error)))
             for entry in islice(failures, MOST_FAILURES)
@@ -188,12 +191,6 @@ def _view(
         "facts": _flat({**run_facts, **settings}),
         "plugins": [(shown(key), _flat(value)) for key, value in plugins.items()],
     }
-
-
-def _limit(classifier: Any) -> str | None:
-    """The limit of 'unclassified', of a classifier that tells it."""
-    limit = classifier.get("params", {}).get("limit") if isinstance(classifier, Mapping) else None
-    return f"{100 * limit:.4g}%" if isinstance(limit, int | float) else None
 
 
 def _bar(label: str, share: Share, top: int) -> Bar:

@@ -143,6 +143,9 @@ class Batch:
                     ended.result()
             except BaseException:
                 waiting.stop()
+                for looker in self.lookers:
+                    if isinstance(looker, Pipeline):
+                        looker.stop()
                 end([looker for looker in self.lookers if isinstance(looker, LookingProcess)])
                 raise
 

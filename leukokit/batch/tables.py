@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from statistics import median
+from statistics import median_low
 from typing import Any, Final
 
 from leukokit.batch.manifest import Entry
@@ -68,7 +68,7 @@ class Totals:
         """Images with red cells of another size than their group's: name, diameter, the median, in pixels."""
         found = []
         for diameters in self.diameters.values():
-            usual = median(diameters.values())
+            usual = median_low(diameters.values())
             for name, diameter in diameters.items():
                 if len(diameters) >= FEWEST_SIZES and not 1 / ODD_SIZE < diameter / usual < ODD_SIZE:
                     found.append((name, diameter, usual))

@@ -92,6 +92,7 @@ def main() -> None:
         if ended.__context__ is not None and isinstance(ended.__context__.__cause__, KeyboardInterrupt):
             # Typer's own answer to Ctrl-C is silence.
             typer.echo("stopped", err=True)
+            sys.exit(130)
         raise
     except KeyboardInterrupt:
         typer.echo("stopped", err=True)

@@ -89,7 +89,6 @@ def batch(
     from leukokit.batch.shard import Shard
     from leukokit.batch.tables import Grouping
     from leukokit.config import load_config
-    from leukokit.errors import ConfigError
     from leukokit.inputs import find_images
     from leukokit.pipeline import resolve_device
     from leukokit.registry import load_file
@@ -102,8 +101,7 @@ def batch(
         require_pyarrow()
     assignments = [*(assign or []), *(["detector.trust_pickle=true"] if trust_pickle else [])]
     settings = load_config(config, assignments, detector, graph=graph, classifier=classifier)
-    if target is not None and settings.classifier is None:
-        raise ConfigError(f"--target {target}: counts leukocytes with a class; --classifier none gives none")
+    _check_target(target, settings.classifier is not None)
     grouping, part = Grouping(group_by), None if shard is None else Shard.parse(shard)
     found = find_images(images)
     devices = list(dict.fromkeys(resolve_device(name.strip()) for name in device.split(",")))
@@ -141,6 +139,7 @@ def batch(
         manifest.remember(
             {
                 "classes": told.classes,
+                "limit": told.limit,
                 "provenance": told.provenance | {"device": ",".join(devices)},
                 "command": command,
                 "not_found": list(found.problems),
@@ -194,6 +193,7 @@ def merge(
     from rich.console import Console
 
     from leukokit.batch.finish import finish
+    from leukokit.batch.manifest import settings_of
     from leukokit.batch.merge import merge as join
     from leukokit.batch.parquet import require_pyarrow
     from leukokit.batch.tables import Grouping
@@ -201,6 +201,7 @@ def merge(
     console, grouping = Console(stderr=True, quiet=quiet, highlight=False), Grouping(group_by)
     if parquet:
         require_pyarrow()
+    _check_target(target, all(settings_of(shard).get("classifier") for shard in shards))
     manifest, lacking = join(shards, out, restart)
     with manifest:
         totals, known = finish(manifest, grouping, target, parquet, {"command": _command()}, lacking)
@@ -209,6 +210,13 @@ def merge(
     conclude(console, out, totals, known, target, quiet, parquet)
     if totals.whole.failed or totals.whole.waiting or lacking:
         raise typer.Exit(3)
+
+
+def _check_target(target: int | None, classified: bool) -> None:
+    from leukokit.errors import ConfigError
+
+    if target is not None and not classified:
+        raise ConfigError(f"--target {target}: counts leukocytes with a class; --classifier none gives none")
 
 
 def _pipelines(settings: PipelineConfig, devices: list[str], images: int) -> list[Pipeline]:
@@ -228,9 +236,13 @@ def _command() -> str:
 
 def _decisive(told: Told, writers: list[str], shard: Shard | None) -> dict[str, Any]:
     """What decides the results: another device, number of threads or of processes does not."""
+    from leukokit.registry import writers as known_writers
+
     known = told.provenance
+    sources = {name: known_writers.get(name).source_sha256() for name in writers}
     return {
         "save": sorted(writers),
+        **{f"writer {name}": source for name, source in sources.items() if source},
         "shard": None if shard is None else str(shard),
         **{key: known[key] for key in ("leukokit", "standardize", "detector", "graph", "classifier")},
     }

@@ -71,6 +71,7 @@ def detect(
     from leukokit.inputs import find_images
     from leukokit.pipeline import Pipeline
     from leukokit.registry import load_file
+    from leukokit.writers.base import write_with
 
     console = Console(stderr=json_lines, quiet=quiet, highlight=False)
     for path in plugin or []:
@@ -87,7 +88,7 @@ def detect(
     done = 0
     classes: Counter[str] = Counter()
     with (
-        _interruptible(lambda: f"{done} of {len(found.images)}"),
+        _interruptible(lambda: f"{done} of {len(found.images)} images are {'saved' if names else 'done'}"),
         _open_writers(names, out or DEFAULT_OUT) as writers,
     ):
         for result in _results(pipeline, found.images):
@@ -95,11 +96,11 @@ def detect(
                 failures.append(str(result))
                 typer.echo(f"error: {result}", err=True)
                 continue
+            for writer in writers:
+                write_with(writer, result)
             done += 1
             # Zeros stay: a class without a cell has its row, too.
             classes.update(result.cells.class_counts)
-            for writer in writers:
-                writer.write(result)
             if json_lines:
                 typer.echo(json.dumps(result.to_json(), allow_nan=False))
             elif not quiet:
@@ -123,7 +124,7 @@ def _interruptible(through: Callable[[], str]) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"stopped: {through()} images are done, and their results saved", err=True)
+        typer.echo(f"stopped: {through()}", err=True)
         raise typer.Exit(130) from None
 
 

@@ -31,7 +31,7 @@ LARGEST_CELL = 3.5
 OTHER_KIND_OVERLAP = 0.8
 """Largest intersection over union of two cells of different kinds."""
 AROUND = 0.8
-"""Share of a leukocyte's box within a larger one from which that one is around it."""
+"""Share of a leukocyte's box within another from which that one is around it."""
 SHAPES_WAITING = 4
 """Most pictures that wait for others of their shape, in batches."""
 SAME_SIZE = 1.3
@@ -83,7 +83,7 @@ class YoloDetector(Detector):
     """
 
     name = "yolo"
-    version = "1.0"
+    version = "1.1"
     summary = "YOLO detector for leukocytes, erythrocytes and platelets, at any magnification"
     Params: ClassVar[type[PluginParams]] = YoloParams
 

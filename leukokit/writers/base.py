@@ -9,9 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
-from leukokit.errors import OutputError
+from leukokit.errors import LeukokitError, OutputError, PluginError
 from leukokit.plugin import Plugin, PluginParams
 from leukokit.results import SmearResult
+from leukokit.smear import shown
 
 
 class Writer(Plugin, ABC):
@@ -70,6 +71,23 @@ class Writer(Plugin, ABC):
         """
         write_whole(path, content)
         self.files.append(path)
+
+
+def write_with(writer: Writer, result: SmearResult) -> None:
+    """Have a writer save a result.
+
+    Raises:
+        OutputError: it cannot be written.
+        PluginError: the writer failed on it, or would have ended the process.
+    """
+    try:
+        writer.write(result)
+    except LeukokitError:
+        raise
+    except (Exception, SystemExit) as error:
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        image = shown(result.smear.path or result.output_stem)
+        raise PluginError(f"{image}: writer '{writer.name}' failed ({cause})") from error
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

@@ -19,11 +19,12 @@ import pytest
 from batches import PLUGINS, arguments, files, folder_of, rows, run, save, with_told_plugins
 from PIL import Image
 
+from leukokit import weights
 from leukokit.batch.manifest import Manifest
 from leukokit.batch.tables import Grouping
 from leukokit.cells import Cells
 from leukokit.errors import ConfigError, OutputError
-from leukokit.registry import classifiers, detectors
+from leukokit.registry import classifiers, detectors, writers
 from leukokit.smear import Smear
 
 
@@ -138,6 +139,51 @@ def test_a_plugin_that_was_edited_is_noticed(
     assert "classifier.source_sha256" in said and "It was made by: leukokit batch" in said
 
 
+WRITER = """
+import sys
+from leukokit.registry import writers
+from leukokit.writers.base import Writer
+
+@writers.register
+class Odd(Writer):
+    name, version, summary = "odd", "1", "a file an image"
+
+    def write(self, result):
+        if len(result.cells) == 3:
+            sys.exit(0)
+        self.save(self.path_for(result, ".txt"), "one")
+"""
+
+
+def test_a_writer_that_ends_costs_its_image_and_one_that_was_edited_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out, own = folder_of(tmp_path / "in", 3), tmp_path / "out", tmp_path / "odd.py"
+    own.write_text(WRITER)
+    line = [*arguments(root, out), "--save", "odd", "--plugin", str(own)]
+    monkeypatch.setattr(writers, "_registered", {})
+    assert run(monkeypatch, line) == 3
+    (failure,) = rows(out / "failures.csv")
+    assert failure["image"] == "slide-0/f000.png"
+    assert "writer 'odd' failed (SystemExit: 0)" in failure["cause"]
+    assert len(list(out.rglob("*.txt"))) == 2
+    own.write_text(WRITER.replace('"one"', '"two"'))
+    monkeypatch.setattr(writers, "_registered", {})
+    assert run(monkeypatch, line) == 2
+    assert "writer odd: " in capsys.readouterr().err
+
+
+def test_weights_of_another_network_stop_a_batch_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, wrong = folder_of(tmp_path / "in", 9), weights.find("leukocyte-cnn")
+    line = ["batch", str(root), "--out", str(tmp_path / "out"), "--detector", "told", "--device", "cpu"]
+    line += ["--classifier", "altarawneh", "--set", f"classifier.weights={wrong}"]
+    assert run(monkeypatch, line) == 1
+    said = capsys.readouterr().err
+    assert said.count("error:") == 1 and "leukocyte-cnn" in said
+
+
 def test_what_one_should_know_of_the_counts_is_with_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,7 +198,7 @@ def test_what_one_should_know_of_the_counts_is_with_them(
     printed = capsys.readouterr().err
     attention = json.loads((out / "run.json").read_text())["attention"]
     expected = [
-        "gone.png: link that leads to no file",
+        "gone.png: link that leads to nothing",
         "typo.png: no such file",
         "2 images are in no group of --group-by slide-.",
         "1 image is noted for something",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import signal
 import subprocess
 import sys
 import threading
@@ -83,6 +84,23 @@ def test_a_plugin_that_hangs_on_one_image_costs_that_image(
     assert failure["image"] == "slow.png"
     assert "detector 'told'" in failure["cause"] and "longer than 0.3 s" in failure["cause"]
     assert sum(row["status"] == "done" for row in rows(out / "counts.csv")) == 4
+
+
+def test_ctrl_c_does_not_wait_for_plugins_that_hang(tmp_path: Path) -> None:
+    root, log = tmp_path / "in", tmp_path / "batch.log"
+    for number in range(3):
+        save(root / f"slow{number}.png", 1, blue=254)
+    save(root / "a.png", 1)
+    more = ("--plugin", str(PLUGINS), "--log", str(log))
+    line = [sys.executable, "-m", "leukokit", *arguments(root, tmp_path / "out", *more)]
+    with subprocess.Popen(line, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while "a.png: done" not in (log.read_text() if log.exists() else "") and time.monotonic() < deadline:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "stopped: 1 of 4 images are done" in said and "Traceback" not in said
 
 
 def test_several_devices_share_the_images(tmp_path: Path) -> None:

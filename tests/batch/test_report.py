@@ -106,12 +106,13 @@ def group(*counts: int, images: int = 4, failed: int = 0, unclassified: int = 0)
 
 
 def run_of(**more: Any) -> dict[str, Any]:
-    classifier = {"name": "cnn", "params": {"views": 4, "limit": 0.9095}, "sha256": "c0ffee"}
+    classifier = {"name": "cnn", "params": {"views": 4, "limit": None}, "sha256": "c0ffee"}
     return {
         "use": "Research use only; not a medical device.",
         "command": "leukokit batch slides --out out",
         "finished": "2026-03-04T05:06:07+00:00",
         "attention": [],
+        "limit": 0.9095,
         "seconds_of_last_run": 1.5,
         "seconds_over_images": 2.5,
         "provenance": {"leukokit": "0.1.0", "device": "cpu", "standardize": True, "classifier": classifier},
@@ -228,6 +229,13 @@ def test_a_batch_without_classes(tmp_path: Path, classifier: dict[str, str] | No
     assert said in page.text
     assert {"differential", "gallery"}.isdisjoint(page.rows)
     assert page.rows["groups"][0] == ["group", "images", "failed", "leukocytes"]
+
+
+def test_more_than_a_reader_takes_in_is_counted(tmp_path: Path) -> None:
+    lines = [f"gone-{number}.png: link that leads to nothing; check it" for number in range(500)]
+    page = Page(write_report(tmp_path, *example(), run_of(attention=lines)))
+    assert page.text.count("leads to nothing") == 20
+    assert "And 480 more, see attention in run.json" in page.text
 
 
 def test_few_leukocytes_are_a_warning(tmp_path: Path) -> None:

@@ -77,6 +77,15 @@ def test_a_shard_that_lacks_is_said(
     assert json.loads((tmp_path / "m" / "run.json").read_text())["attention"][0] == said
 
 
+def test_a_target_of_shards_wants_classes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    run(monkeypatch, [*arguments(folder_of(tmp_path / "in", 2), out), "--classifier", "none"])
+    assert run(monkeypatch, ["batch", "merge", str(out), "--out", str(tmp_path / "m"), "--target", "9"]) == 2
+    assert "--target 9" in capsys.readouterr().err and not (tmp_path / "m").exists()
+
+
 def test_images_that_wait_are_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _, outs = sharded(monkeypatch, tmp_path, 2)
     with closing(sqlite3.connect(outs[1] / "manifest.sqlite")) as base, base:

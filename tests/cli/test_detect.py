@@ -155,7 +155,7 @@ def test_ctrl_c_while_a_plugin_computes_is_said_and_ends_in_order(tmp_path: Path
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert said == "stopped: 0 of 1 images are done, and their results saved\n"
+    assert said == "stopped: 0 of 1 images are saved\n"
 
 
 def test_builder_and_classifier_are_chosen(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
