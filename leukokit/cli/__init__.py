@@ -65,8 +65,10 @@ def _options(
 
 def program() -> None:
     """``main`` as a process, which ends with it."""
-    # Threads that spin while they wait take the cores from whatever else runs. Before torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # Threads of torch that spin for long while they wait take the cores from whatever else runs. To be set
+    # before torch is imported.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     code = 0
     try:
         main()
