@@ -301,6 +301,19 @@ def settings_of(out: Path) -> dict[str, Any]:
     return settings
 
 
+def done_before(out: Path, images: Iterable[FoundImage]) -> int:
+    """Of how many images the batch in a folder has results; 0 where there is none that can be read."""
+    path = out / NAME
+    try:
+        if not path.is_file():
+            return 0
+        with closing(sqlite3.connect(path)) as base:
+            done = {name for (name,) in base.execute("SELECT name FROM images WHERE error = ''")}
+    except (sqlite3.Error, OSError):
+        return 0
+    return sum(_key(image.relative) in done for image in images)
+
+
 def changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Settings that differ, each as ``a.b: 1 is now 2``."""
     return sorted(_changes(dict(earlier), json.loads(json.dumps(now, default=str))))

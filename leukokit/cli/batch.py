@@ -82,7 +82,7 @@ def batch(
     from rich.console import Console
 
     from leukokit.batch.finish import finish
-    from leukokit.batch.manifest import Manifest
+    from leukokit.batch.manifest import Manifest, done_before
     from leukokit.batch.parquet import require_pyarrow
     from leukokit.batch.process import Work, looking_processes, told_of
     from leukokit.batch.run import Batch, cores, how_many_processes
@@ -121,7 +121,8 @@ def batch(
             raise typer.Exit(1)
         names = _writer_names(save)
         lookers: Sequence[Pipeline | LookingProcess]
-        if several := how_many_processes(processes, devices, len(planned)):
+        left = len(planned) - (0 if restart else done_before(out, (image for _, image in planned)))
+        if several := how_many_processes(processes, devices, left):
             make_folder(out)
             threads = max(1, cores() // several)
             shared = itertools.islice(itertools.cycle(devices), several)

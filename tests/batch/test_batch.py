@@ -20,10 +20,11 @@ from batches import PLUGINS, arguments, files, folder_of, rows, run, save, with_
 from PIL import Image
 
 from leukokit import weights
-from leukokit.batch.manifest import Manifest
+from leukokit.batch.manifest import Manifest, done_before
 from leukokit.batch.tables import Grouping
 from leukokit.cells import Cells
 from leukokit.errors import ConfigError, OutputError
+from leukokit.inputs import find_images
 from leukokit.registry import classifiers, detectors, writers
 from leukokit.smear import Smear
 
@@ -240,6 +241,18 @@ def test_a_target_wants_classes(
     line = [*arguments(folder_of(tmp_path / "in", 1), tmp_path / "out"), "--target", "50"]
     assert run(monkeypatch, [*line, "--classifier", "none"]) == 2
     assert "--target 50" in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_what_was_done_before_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, out = folder_of(tmp_path / "in", 5), tmp_path / "out"
+    save(root / "blue.png", 1, blue=255)
+    images = find_images([root]).images
+    assert done_before(out, images) == 0
+    assert run(monkeypatch, arguments(root, out)) == 3
+    assert done_before(out, images) == 5
+    assert done_before(out, find_images([save(tmp_path / "other.png", 1)]).images) == 0
+    (out / "manifest.sqlite").write_bytes(b"no manifest" * 100)
+    assert done_before(out, images) == 0
 
 
 def test_a_folder_is_worked_on_by_one_batch(tmp_path: Path) -> None:
