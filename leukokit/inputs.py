@@ -119,11 +119,7 @@ def _of_argument(argument: str | Path, problems: list[str]) -> list[FoundImage]:
     if not stat.S_ISDIR(mode):
         return [FoundImage(path, path.parent)]
     known = len(problems)
-    found = [
-        FoundImage(path.joinpath(*parts), path)
-        for parts in sorted(_walk(path, problems, _everywhere))
-        if _leads_somewhere(path.joinpath(*parts), problems)
-    ]
+    found = _images(path, sorted(_walk(path, problems, _everywhere)), problems)
     if not found and len(problems) == known:
         problems.append(f"{shown(path)}: folder without images; those are named {_suffix_list()}")
     return found
@@ -135,20 +131,33 @@ def _of_pattern(pattern: Path, problems: list[str]) -> list[FoundImage]:
     known = len(problems)
     found: list[FoundImage] = []
     if root.is_dir():
-        for parts in sorted(_walk(root, problems, lambda parts: _may_match(parts, wanted))):
-            # A folder that matches stands for all that is in it, as when the shell expands the pattern.
-            matches = any(_matches(parts[:length], wanted) for length in range(1, len(parts) + 1))
-            if matches and _leads_somewhere(root.joinpath(*parts), problems):
-                found.append(FoundImage(root.joinpath(*parts), root))
+        below = sorted(_walk(root, problems, lambda parts: _may_match(parts, wanted)))
+        # A folder that matches stands for all that is in it, as when the shell expands the pattern.
+        matching = [
+            (parts, there)
+            for parts, there in below
+            if any(_matches(parts[:length], wanted) for length in range(1, len(parts) + 1))
+        ]
+        found = _images(root, matching, problems)
     if not found and len(problems) == known:
         problems.append(f"{shown(pattern)}: pattern without an image ({_suffix_list()}); check it")
     return found
 
 
-def _walk(root: Path, problems: list[str], enter: Callable[[_Parts], bool]) -> Iterator[_Parts]:
+def _images(root: Path, below: Sequence[tuple[_Parts, bool]], problems: list[str]) -> list[FoundImage]:
+    """What ``_walk`` came upon: the images; of links to nothing it is said that they are."""
+    problems += [
+        f"{shown(root.joinpath(*parts))}: link that leads to nothing; check it"
+        for parts, there in below
+        if not there
+    ]
+    return [FoundImage(root.joinpath(*parts), root) for parts, there in below if there]
+
+
+def _walk(root: Path, problems: list[str], enter: Callable[[_Parts], bool]) -> Iterator[tuple[_Parts, bool]]:
     """Paths below ``root``, as their parts, of files with an image suffix; each real folder once.
 
-    Links that lead to nothing and may have led to images are among them.
+    Links to nothing that may have led to images are among them; the second of each says whether it is there.
     """
     folders: list[_Parts] = [()]
     entered: set[str] = set()
@@ -176,21 +185,14 @@ def _walk(root: Path, problems: list[str], enter: Callable[[_Parts], bool]) -> I
                     folders.append(below)
             elif _is(entry.is_file):
                 if _is_image(entry.name):
-                    yield below
+                    yield below, True
             elif entry.is_symlink() and _may_be_image(entry.name):
-                yield below
+                yield below, False
 
 
 def _may_be_image(name: str) -> bool:
     """Whether a link of that name was one to an image or, without a suffix, to a folder."""
     return _is_image(name) or not Path(name).suffix
-
-
-def _leads_somewhere(path: Path, problems: list[str]) -> bool:
-    if path.exists():
-        return True
-    problems.append(f"{shown(path)}: link that leads to nothing; check it")
-    return False
 
 
 def _is_image(name: str) -> bool:

@@ -20,7 +20,6 @@ from leukokit.errors import (
     ConfigError,
     DeviceMemoryError,
     LeukokitError,
-    OutputError,
     PluginError,
     WeightsError,
 )
@@ -117,7 +116,7 @@ class Pipeline:
                     continue
                 most = self._most_together = len(part) // 2
                 _log.warning("GPU memory does not hold %d images at once: from now on %d", len(part), most)
-            except (WeightsError, OutputError):
+            except WeightsError:
                 # No image's fault: the next would meet it, too.
                 raise
             except LeukokitError as error:
@@ -216,8 +215,9 @@ class Pipeline:
         """
         started, path = time.perf_counter(), Path(path)
         smear = self.read(path)
-        graph = self.build(self.detect(smear))
-        graph = replace(graph, cells=self.label(smear, graph))
+        (graph,) = self.look([smear])
+        if isinstance(graph, LeukokitError):
+            raise graph
         seconds = time.perf_counter() - started
         return self.result(smear, graph, output_stem or Path(path.stem), seconds)
 
@@ -267,7 +267,7 @@ class Pipeline:
 def _or_error(ask: Callable[[S], T], item: S) -> T | LeukokitError:
     try:
         return ask(item)
-    except (WeightsError, OutputError):
+    except WeightsError:
         raise
     except LeukokitError as error:
         return error

@@ -56,7 +56,7 @@ class TimeLimit:
             self._thread = None
             raise TimeoutError(f"took longer than {limit:g} s; 'time_limit' is the setting") from error
         except BaseException:
-            if self._thread is not None and not future.done():
+            if not future.done():
                 # The caller is to stop: the thread is of no more use.
                 self._thread.abandon()
                 self._thread = None
@@ -66,11 +66,10 @@ class TimeLimit:
         """From another thread: interrupt what is at work; that and later calls raise KeyboardInterrupt."""
         self._stopped = True
         thread, asked = self._thread, self._asked
-        if thread is not None and asked is not None and not asked.done():
-            thread.abandon()
-            self._thread = None
+        if thread is not None and asked is not None:
             with contextlib.suppress(InvalidStateError):
                 asked.set_exception(KeyboardInterrupt())
+                thread.abandon()
 
 
 def is_any_abandoned() -> bool:

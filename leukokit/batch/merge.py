@@ -50,8 +50,10 @@ def merge(folders: Sequence[Path], out: Path, restart: bool) -> tuple[Manifest, 
             facts = manifest.absorb(folder)
             parts.append({"folder": shown(folder), "command": facts.get("command")})
             not_found += facts.get("not_found", [])
-        lacking = [*_lacking(shards), *dict.fromkeys(not_found)]
-        manifest.remember({**facts, "not_found": list(dict.fromkeys(not_found)), "merged": parts})
+        # What shards of one folder did not find, each of them says.
+        not_found = list(dict.fromkeys(not_found))
+        lacking = [*_lacking(shards), *not_found]
+        manifest.remember({**facts, "not_found": not_found, "merged": parts})
         for folder in folders:
             _copy_files(folder, out)
     except BaseException:

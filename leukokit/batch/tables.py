@@ -25,7 +25,7 @@ FILES: Final = ("report.html", "counts.csv", "cells.csv", "differential.csv", "f
 """What a batch writes over all its images."""
 DONE, FAILED, WAITING = "done", "failed", "waiting"
 ODD_SIZE: Final = 1.4
-"""Ratio of red-cell diameters from which an image is unlike its group: fields of one slide hardly reach it"""
+"""Ratio of red-cell diameters from which an image is unlike its group: fields of one slide hardly do."""
 FEWEST_SIZES: Final = 5
 """Fewest images of a group that tell what is usual in it."""
 CELL_COLUMNS: Final = (
@@ -69,9 +69,12 @@ class Totals:
         found = []
         for diameters in self.diameters.values():
             usual = median_low(diameters.values())
-            for name, diameter in diameters.items():
-                if len(diameters) >= FEWEST_SIZES and not 1 / ODD_SIZE < diameter / usual < ODD_SIZE:
-                    found.append((name, diameter, usual))
+            if len(diameters) >= FEWEST_SIZES:
+                found += [
+                    (name, diameter, usual)
+                    for name, diameter in diameters.items()
+                    if not 1 / ODD_SIZE < diameter / usual < ODD_SIZE
+                ]
         return found
 
     @property

@@ -240,6 +240,7 @@ def _decisive(told: Told, writers: list[str], shard: Shard | None) -> dict[str, 
     from leukokit.registry import writers as known_writers
 
     known = told.provenance
+    # Of writers that are not leukokit's own: the files of all images are to be one version's.
     sources = {name: known_writers.get(name).source_sha256() for name in writers}
     return {
         "save": sorted(writers),

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
-from leukokit.errors import LeukokitError, OutputError, PluginError
+from leukokit.errors import OutputError, PluginError
 from leukokit.plugin import Plugin, PluginParams
 from leukokit.results import SmearResult
 from leukokit.smear import shown
@@ -82,7 +82,7 @@ def write_with(writer: Writer, result: SmearResult) -> None:
     """
     try:
         writer.write(result)
-    except LeukokitError:
+    except OutputError:
         raise
     except (Exception, SystemExit) as error:
         cause = " ".join(f"{type(error).__name__}: {error}".split())

@@ -142,6 +142,7 @@ def test_a_plugin_that_was_edited_is_noticed(
 
 WRITER = """
 import sys
+from leukokit.errors import DataError
 from leukokit.registry import writers
 from leukokit.writers.base import Writer
 
@@ -152,6 +153,8 @@ class Odd(Writer):
     def write(self, result):
         if len(result.cells) == 3:
             sys.exit(0)
+        if len(result.cells) == 4:
+            raise DataError("no cell of mine")
         self.save(self.path_for(result, ".txt"), "one")
 """
 
@@ -164,10 +167,11 @@ def test_a_writer_that_ends_costs_its_image_and_one_that_was_edited_is_noticed(
     line = [*arguments(root, out), "--save", "odd", "--plugin", str(own)]
     monkeypatch.setattr(writers, "_registered", {})
     assert run(monkeypatch, line) == 3
-    (failure,) = rows(out / "failures.csv")
+    failure, other = rows(out / "failures.csv")
     assert failure["image"] == "slide-0/f000.png"
     assert "writer 'odd' failed (SystemExit: 0)" in failure["cause"]
-    assert len(list(out.rglob("*.txt"))) == 2
+    assert "writer 'odd' failed (DataError: no cell of mine)" in other["cause"]
+    assert len(list(out.rglob("*.txt"))) == 1
     own.write_text(WRITER.replace('"one"', '"two"'))
     monkeypatch.setattr(writers, "_registered", {})
     assert run(monkeypatch, line) == 2
