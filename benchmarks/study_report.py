@@ -11,17 +11,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from study_folds import (
     BOTH,
+    BUILDERS,
     GROUP_NORM,
     JOINT,
     JOINT_CONTROLS,
+    KNOWN,
     LONGER,
     MEAN,
+    PAPER,
     Fold,
     Study,
     answers_of,
@@ -40,11 +42,9 @@ from leukokit.evaluation.statistics import (
     photo_codes,
     wilson,
 )
+from leukokit.training.labelled import LabelledCell
 
-if TYPE_CHECKING:
-    from leukokit.training.labelled import LabelledCell
-
-METHODS = ("altarawneh", "cnn", "hybrid knn", "hybrid delaunay", "hybrid radius")
+METHODS = ("altarawneh", "cnn", *(f"hybrid {name}" for name in BUILDERS))
 CONTROLS = ("picture alone", "without red cells", "without links", "lengths in pixels", "links shuffled")
 KNOWN_TESTS = ("pbc", "raabin", "chula", "bccd")
 Grouped = tuple["Answers", npt.NDArray[np.str_]]
@@ -219,7 +219,7 @@ def mcnemar_table(kept: Kept) -> str:
     """McNemar's test, first seed: cells that only one of the two names rightly."""
     first = kept.study.seeds[:1]
     rows = [[f"{lab}, never seen", *_mcnemar(kept, lab, lab, first)] for lab in kept.labs]
-    rows += [[f"{test}, known", *_mcnemar(kept, "known", test, first)] for test in KNOWN_TESTS]
+    rows += [[f"{test}, known", *_mcnemar(kept, KNOWN, test, first)] for test in KNOWN_TESTS]
     return _markdown(["cells of", "n", "only cnn", "only hybrid", "p"], rows)
 
 
@@ -227,24 +227,24 @@ def known_table(kept: Kept) -> str:
     """Measurement b."""
     rows = []
     for method in (*METHODS, JOINT, *BOTH):
-        found = [kept.get(method, "known", test) for test in KNOWN_TESTS]
+        found = [kept.get(method, KNOWN, test) for test in KNOWN_TESTS]
         if any(found):
             rows.append([_named(method), *(_accuracy(answers) if answers else "-" for answers in found)])
-    heads = [f"{test} (n {len(kept.tests('known')[test])})" for test in KNOWN_TESTS]
+    heads = [f"{test} (n {len(kept.tests(KNOWN)[test])})" for test in KNOWN_TESTS]
     return _markdown(["accuracy", *heads], rows)
 
 
 def paper_table(kept: Kept) -> str:
     """Measurement a."""
-    rows, tests = [], ("TEST", "TEST_SIMPLE")
+    rows = []
     for method in (*METHODS, JOINT, *BOTH):
-        found = [kept.get(method, "known", test) for test in tests]
+        found = [kept.get(method, KNOWN, test) for test in PAPER]
         if any(found):
             figures = [[_accuracy(a), _photo_accuracy(a)] if a else ["-", "-"] for a in found]
             rows.append([_named(method), *figures[0], *figures[1]])
     heads = []
-    for test in tests:
-        cells = kept.tests("known")[test]
+    for test in PAPER:
+        cells = kept.tests(KNOWN)[test]
         photos = len({cell.field.source.photo for cell in cells})
         heads += [f"{test} ({len(cells)} files)", f"a photograph ({photos})"]
     return _markdown(["accuracy", *heads], rows)
@@ -254,13 +254,8 @@ def shift_table(kept: Kept) -> str:
     """Scale and stain shifted, on laboratories never seen (pbc and raabin)."""
     from study_shifts import SHIFTS
 
-    names = (
-        "cnn",
-        "hybrid lengths in pixels",
-        "hybrid without red cells",
-        "hybrid without links",
-        "hybrid knn",
-    )
+    hybrids = ("lengths in pixels", "without red cells", "without links", "knn")
+    names = ("cnn", *(f"hybrid {name}" for name in hybrids))
     rows = []
     for shift in SHIFTS:
         row = [shift]
@@ -314,7 +309,7 @@ def _unseen_row(kept: Kept, method: str, seeds: Sequence[int] | None = None) -> 
 
 
 def _known(kept: Kept, method: str) -> Grouped | None:
-    found = [kept.get(method, "known", test) for test in KNOWN_TESTS]
+    found = [kept.get(method, KNOWN, test) for test in KNOWN_TESTS]
     parts = [part for part in found if part is not None]
     if len(parts) < len(KNOWN_TESTS):
         return None
