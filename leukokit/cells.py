@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import supervision as sv
 
 FEWEST_FOR_RULER = 3
-"""Fewest erythrocytes whose median diameter is taken for the field's ruler."""
+"""Fewest erythrocytes whose median diameter, or colour, is taken for the field's."""
 
 LEUKOCYTE_TO_ERYTHROCYTE = 1.95
 """Usual ratio of a leukocyte's to an erythrocyte's box side; the ruler of a field without erythrocytes."""
@@ -70,7 +70,7 @@ class Labelling:
         ]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Cells:
     """Detected cells; checked when made, so that whoever holds one may trust it. N may be 0.
 
@@ -132,12 +132,16 @@ class Cells:
             tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         )
 
-    def labelled(self, labelling: Labelling) -> Cells:
-        """The same cells with classes."""
-        return replace(self, labelling=labelling)
+    def labelled(self, labelling: Labelling, notes: tuple[str, ...] = ()) -> Cells:
+        """The same cells with classes, and what a user should be told of these."""
+        return replace(self, labelling=labelling, notes=self.notes + notes)
 
     def __len__(self) -> int:
         return len(self.boxes)
+
+    def __repr__(self) -> str:
+        counted = {name: count for name, count in (self.counts | self.class_counts).items() if count}
+        return f"<Cells: {', '.join(f'{count} {name}' for name, count in counted.items()) or 'none'}>"
 
     def __getitem__(self, index: npt.NDArray[np.bool_] | npt.NDArray[np.int64] | slice) -> Cells:
         """The cells at a boolean mask, an array of positions, or a slice."""

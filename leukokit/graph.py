@@ -38,7 +38,7 @@ EDGE_FEATURES: Final = ("length", "log_diameter_ratio")
 _SIDES: Final = ("x1", "y1", "x2", "y2")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class CellGraph:
     """All cells of a field, some of them linked; checked when made. N cells and E edges, both may be 0.
 
@@ -89,6 +89,9 @@ class CellGraph:
 
     def __len__(self) -> int:
         return len(self.cells)
+
+    def __repr__(self) -> str:
+        return f"<CellGraph of {self.cells!r}, {self.edges.shape[1]} links by {self.builder or 'nothing'}>"
 
     @property
     def lengths_px(self) -> npt.NDArray[np.float32]:

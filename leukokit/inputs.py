@@ -34,7 +34,7 @@ OWN_STEMS: Final = frozenset(
 """Stems of files over all images: an image of that name keeps its suffix, never ``run.json``."""
 
 OWN_PICTURES: Final = ".cells.png"
-"""How pictures end that the writer ``png`` makes: folders and patterns pass them over."""
+"""How pictures end that the writer ``png`` makes: folders pass them over, and patterns that do not end so."""
 
 _Parts = tuple[str, ...]
 
@@ -72,10 +72,20 @@ class FoundImages:
     Attributes:
         images: in the order of the arguments, within one sorted by path; no file twice.
         problems: one line for each argument, folder or link that gave nothing: what, where, what to do.
+        passed_over: how many files of folders are no images by their names, by how these end.
     """
 
     images: tuple[FoundImage, ...]
     problems: tuple[str, ...]
+    passed_over: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def note(self) -> str:
+        """What was passed over, for people; empty where nothing was."""
+        if not self.passed_over:
+            return ""
+        endings = ", ".join(f"{count} {ending}" for ending, count in self.passed_over)
+        return f"files passed over, being no images by their names: {endings}"
 
 
 def find_images(arguments: Sequence[str | Path]) -> FoundImages:
@@ -91,18 +101,20 @@ def find_images(arguments: Sequence[str | Path]) -> FoundImages:
     """
     images: list[FoundImage] = []
     problems: list[str] = []
+    passed: Counter[str] = Counter()
     seen: set[tuple[str, str]] = set()
     for argument in arguments:
-        for image in _of_argument(argument, problems):
+        for image in _of_argument(argument, problems, passed):
             identity = (os.path.realpath(image.path.parent), image.path.name)
             if identity not in seen:
                 seen.add(identity)
                 images.append(image)
     once = dict.fromkeys(problems)
-    return FoundImages(tuple(_with_own_stems(_with_common_root(images))), tuple(once))
+    endings = tuple(sorted(passed.items()))
+    return FoundImages(tuple(_with_own_stems(_with_common_root(images))), tuple(once), endings)
 
 
-def _of_argument(argument: str | Path, problems: list[str]) -> list[FoundImage]:
+def _of_argument(argument: str | Path, problems: list[str], passed: Counter[str]) -> list[FoundImage]:
     if not str(argument):
         problems.append("an empty name was given; name a file, a folder or a pattern")
         return []
@@ -119,7 +131,7 @@ def _of_argument(argument: str | Path, problems: list[str]) -> list[FoundImage]:
     if not stat.S_ISDIR(mode):
         return [FoundImage(path, path.parent)]
     known = len(problems)
-    found = _images(path, sorted(_walk(path, problems, _everywhere)), problems)
+    found = _images(path, sorted(_walk(path, problems, _everywhere, _is_photograph, passed)), problems)
     if not found and len(problems) == known:
         problems.append(f"{shown(path)}: folder without images; those are named {_suffix_list()}")
     return found
@@ -131,7 +143,9 @@ def _of_pattern(pattern: Path, problems: list[str]) -> list[FoundImage]:
     known = len(problems)
     found: list[FoundImage] = []
     if root.is_dir():
-        below = sorted(_walk(root, problems, lambda parts: _may_match(parts, wanted)))
+        accepts = _is_image if wanted[-1].casefold().endswith(OWN_PICTURES) else _is_photograph
+        # What a pattern leaves out is what whoever wrote it wanted to leave out.
+        below = sorted(_walk(root, problems, lambda parts: _may_match(parts, wanted), accepts, Counter()))
         # A folder that matches stands for all that is in it, as when the shell expands the pattern.
         matching = [
             (parts, there)
@@ -154,8 +168,14 @@ def _images(root: Path, below: Sequence[tuple[_Parts, bool]], problems: list[str
     return [FoundImage(root.joinpath(*parts), root) for parts, there in below if there]
 
 
-def _walk(root: Path, problems: list[str], enter: Callable[[_Parts], bool]) -> Iterator[tuple[_Parts, bool]]:
-    """Paths below ``root``, as their parts, of files with an image suffix; each real folder once.
+def _walk(
+    root: Path,
+    problems: list[str],
+    enter: Callable[[_Parts], bool],
+    accepts: Callable[[str], bool],
+    passed: Counter[str],
+) -> Iterator[tuple[_Parts, bool]]:
+    """Paths below ``root``, as their parts, of files whose name ``accepts`` takes; each real folder once.
 
     Links to nothing that may have led to images are among them; the second of each says whether it is there.
     """
@@ -184,8 +204,10 @@ def _walk(root: Path, problems: list[str], enter: Callable[[_Parts], bool]) -> I
                 if enter(below):
                     folders.append(below)
             elif _is(entry.is_file):
-                if _is_image(entry.name):
+                if accepts(entry.name):
                     yield below, True
+                else:
+                    passed[_ending(entry.name)] += 1
             elif entry.is_symlink() and _may_be_image(entry.name):
                 yield below, False
 
@@ -196,7 +218,15 @@ def _may_be_image(name: str) -> bool:
 
 
 def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES and not name.endswith(OWN_PICTURES)
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES
+
+
+def _is_photograph(name: str) -> bool:
+    return _is_image(name) and not name.casefold().endswith(OWN_PICTURES)
+
+
+def _ending(name: str) -> str:
+    return OWN_PICTURES if _is_image(name) else Path(name).suffix.lower() or "without an ending"
 
 
 def _is(test: Callable[[], bool]) -> bool:

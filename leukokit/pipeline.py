@@ -5,16 +5,16 @@ from __future__ import annotations
 import logging
 import platform
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from leukokit import __version__
 from leukokit.cells import Cells, Labelling
 from leukokit.classifiers.base import Classifier
-from leukokit.config import PipelineConfig
+from leukokit.config import PipelineConfig, PluginChoice
 from leukokit.detectors.base import Detector
 from leukokit.errors import (
     ConfigError,
@@ -25,7 +25,7 @@ from leukokit.errors import (
 )
 from leukokit.graph import CellGraph
 from leukokit.graph_builders.base import GraphBuilder
-from leukokit.registry import classifiers, detectors, graph_builders
+from leukokit.registry import Registry, classifiers, detectors, graph_builders
 from leukokit.results import SmearResult
 from leukokit.smear import Smear, read_smear, shown
 from leukokit.time_limit import TimeLimit
@@ -51,20 +51,14 @@ class Pipeline:
         self.device = resolve_device(device)
         if self.device != "cpu":
             _compute_fully()
-        plugin = detectors.get(self.config.detector.name)
-        self.detector: Detector = plugin(plugin.parse(self.config.detector.params), self.device)
-        builder = graph_builders.get(self.config.graph.name)
-        self.graph_builder: GraphBuilder = builder(builder.parse(self.config.graph.params))
-        self.classifier = self._classifier()
+        self.detector: Detector = _made(detectors, self.config.detector, self.device)
+        self.graph_builder: GraphBuilder = _made(graph_builders, self.config.graph)
+        choice = self.config.classifier
+        self.classifier: Classifier | None = (
+            None if choice is None else _made(classifiers, choice, self.device)
+        )
         self._limit = TimeLimit(self.config.time_limit)
         self._most_together: int | None = None
-
-    def _classifier(self) -> Classifier | None:
-        choice = self.config.classifier
-        if choice is None:
-            return None
-        plugin = classifiers.get(choice.name)
-        return plugin(plugin.parse(choice.params), self.device)
 
     def read(self, path: str | Path) -> Smear:
         """Read an image and measure its light and stain.
@@ -135,17 +129,34 @@ class Pipeline:
             raise PluginError(f"{said} must return one Cells for each smear")
         return answers
 
+    @cached_property
+    def _advice(self) -> tuple[str, ...]:
+        """What to say of classes from links of another kind than the classifier learnt on."""
+        builder = self.graph_builder
+        learnt = self.classifier.trained_graph if self.classifier else None
+        if self.classifier is None or learnt is None:
+            return ()
+        if learnt.name == builder.name and builder.parse(learnt.params) == builder.params:
+            return ()
+        given = " ".join(f"{key}={value}" for key, value in learnt.params.items())
+        return (
+            f"classifier '{self.classifier.name}' was trained on graphs of '{learnt.name}'"
+            f"{f' with {given}' if given else ''}: with other links its classes are less reliable",
+        )
+
     def stop(self) -> None:
         """From another thread: end what a plugin is at, for good; whoever asks gets ``KeyboardInterrupt``."""
         self._limit.stop()
 
-    def build(self, cells: Cells) -> CellGraph:
-        """The graph of one smear's cells.
+    def build(self, cells: Cells, smear: Smear | None = None) -> CellGraph:
+        """The graph of one smear's cells; errors name the smear where it is given.
 
         Raises:
             PluginError: the graph builder raised, took too long, or broke its contract.
         """
         said = f"graph builder '{self.graph_builder.name}'"
+        if smear is not None:
+            said = f"{shown(smear.path or 'image')}: {said}"
         graph = self._ask(said, lambda: self.graph_builder.build(cells))
         if not isinstance(graph, CellGraph) or len(graph) != len(cells):
             raise PluginError(f"{said} must return one CellGraph of all cells it is given")
@@ -175,7 +186,7 @@ class Pipeline:
             raise PluginError(f"{said} must return one array for each graph")
         try:
             return [
-                graph.cells.labelled(Labelling(answer, classes, limit))
+                graph.cells.labelled(Labelling(answer, classes, limit), self._advice)
                 for graph, answer in zip(graphs, answers, strict=True)
             ]
         except (ValueError, TypeError) as error:
@@ -195,8 +206,7 @@ class Pipeline:
                 raise DeviceMemoryError(
                     f"{said}: the GPU's memory is too small for this image; --device cpu"
                 ) from error
-            cause = " ".join(f"{type(error).__name__}: {error}".split())
-            raise PluginError(f"{said} failed ({cause})") from error
+            raise PluginError(f"{said} failed ({_cause(error)})") from error
 
     def _or_on_cpu(self, smear: Smear, ask: Callable[[Pipeline], T]) -> T:
         try:
@@ -230,8 +240,8 @@ class Pipeline:
             WeightsError: a plugin has no network to look with.
         """
         graphs = [
-            found if isinstance(found, LeukokitError) else _or_error(self.build, found)
-            for found in self.detect_all(smears)
+            found if isinstance(found, LeukokitError) else _or_error(partial(self.build, smear=smear), found)
+            for smear, found in zip(smears, self.detect_all(smears), strict=True)
         ]
         linked = [(number, graph) for number, graph in enumerate(graphs) if isinstance(graph, CellGraph)]
         labelled = self.label_all([(smears[number], graph) for number, graph in linked])
@@ -242,10 +252,6 @@ class Pipeline:
     def result(self, smear: Smear, graph: CellGraph, output_stem: Path, seconds: float) -> SmearResult:
         """What there is to say of a smear with its linked and labelled cells, ``seconds`` after its start."""
         return SmearResult(smear, graph.cells, output_stem, self.provenance, seconds, graph)
-
-    def run_all(self, paths: Iterable[str | Path]) -> Iterator[SmearResult]:
-        """``run`` for each path, lazily: only one image is in memory at a time."""
-        return (self.run(path) for path in paths)
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
@@ -271,6 +277,26 @@ def _or_error(ask: Callable[[S], T], item: S) -> T | LeukokitError:
         raise
     except LeukokitError as error:
         return error
+
+
+def _made(registry: Registry[Any], choice: PluginChoice, *device: str) -> Any:
+    """A plugin with its parameters, on its device if it has one.
+
+    Raises:
+        PluginError: there is none of that name, or it fails.  ConfigError: not with these parameters.
+    """
+    plugin = registry.get(choice.name)
+    params = plugin.parse(choice.params)
+    try:
+        return plugin(params, *device)
+    except LeukokitError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(f"{registry.kind} '{choice.name}' cannot be started ({_cause(error)})") from error
+
+
+def _cause(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _compute_fully() -> None:

@@ -59,6 +59,22 @@ def test_pictures_that_the_writer_png_made_are_passed_over_unless_named(tmp_path
     assert relatives(find_images([drawn])) == ["a.cells.png"]
 
 
+def test_pattern_for_pictures_that_the_writer_png_made_finds_them(tmp_path: Path) -> None:
+    make(tmp_path, "x/a.cells.png", "x/b.CELLS.png", "x/c.png")
+    assert relatives(find_images([tmp_path / "**" / "*.cells.png"])) == ["x/a.cells.png"]
+    assert relatives(find_images([tmp_path])) == ["x/c.png"]
+
+
+def test_what_a_folder_holds_beside_images_is_counted(tmp_path: Path) -> None:
+    make(tmp_path, "a.png", "a.cells.png", "b.DCM", "sub/c.dcm", "sub/slide.svs", "README", ".hidden.xyz")
+    found = find_images([tmp_path])
+    assert found.problems == ()
+    assert found.note == (
+        "files passed over, being no images by their names: 1 .cells.png, 2 .dcm, 1 .svs, 1 without an ending"
+    )
+    assert find_images([tmp_path / "*.png"]).note == "" == find_images([tmp_path / "a.png"]).note
+
+
 def test_hidden_folder_named_outright_is_searched(tmp_path: Path) -> None:
     make(tmp_path, ".scans/a.png")
     assert relatives(find_images([tmp_path / ".scans"])) == ["a.png"]

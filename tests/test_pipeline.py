@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-import shutil
+import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
@@ -18,9 +19,11 @@ from leukokit.cells import Cells
 from leukokit.config import PipelineConfig, PluginChoice
 from leukokit.data.synth import draw_smear, save_smear
 from leukokit.detectors.base import Detector
-from leukokit.errors import ConfigError, ImageError, PluginError
+from leukokit.errors import ConfigError, LeukokitError, PluginError
+from leukokit.graph import CellGraph
+from leukokit.graph_builders.base import GraphBuilder
 from leukokit.pipeline import Pipeline, resolve_device
-from leukokit.registry import detectors
+from leukokit.registry import detectors, graph_builders
 from leukokit.smear import Smear
 from leukokit.taxonomy import KINDS
 
@@ -63,19 +66,6 @@ def test_standardisation_can_be_left_out(image: Path) -> None:
     assert Pipeline(device="cpu").read(image).standardization is not None
 
 
-def test_images_are_read_one_by_one(pipeline: Pipeline, image: Path, tmp_path: Path) -> None:
-    later = tmp_path / "later.png"
-    results = pipeline.run_all([image, later, tmp_path / "none.png"])
-    assert isinstance(results, Iterator)
-    first = next(results)
-    shutil.copy(image, later)
-    second = next(results)
-    assert np.array_equal(first.cells.boxes, second.cells.boxes)
-    assert first.smear.sha256 == second.smear.sha256
-    with pytest.raises(ImageError, match=r"none\.png"):
-        next(results)
-
-
 class Wrong(Detector):
     """Breaks the contract as its parameter says."""
 
@@ -101,6 +91,60 @@ def test_a_plugin_that_would_end_the_process_is_named(monkeypatch: pytest.Monkey
     monkeypatch.setattr(Wrong, "detect", lambda self, smears: sys.exit(3))
     with pytest.raises(PluginError, match=r"'wrong' failed \(SystemExit: 3\)"):
         Pipeline(PipelineConfig(detector=PluginChoice(name="wrong")), "cpu").run(image)
+
+
+class Breaking(GraphBuilder):
+    """Links nothing: it fails."""
+
+    name, version, summary = "breaking", "1", "fails"
+
+    def build(self, cells: Cells) -> CellGraph:
+        raise ValueError("no links today")
+
+    def pairs(self, points: npt.NDArray[np.float64], unit: float) -> npt.NDArray[np.int64]:
+        raise NotImplementedError
+
+
+def test_a_graph_builder_that_fails_is_named_with_the_image(
+    monkeypatch: pytest.MonkeyPatch, image: Path
+) -> None:
+    monkeypatch.setattr(graph_builders, "_registered", {"breaking": Breaking})
+    pipeline = Pipeline(PipelineConfig(graph=PluginChoice(name="breaking")), "cpu")
+    (answer,) = pipeline.look([pipeline.read(image)])
+    assert isinstance(answer, LeukokitError)
+    assert re.search(
+        r"field\.png: graph builder 'breaking' failed \(ValueError: no links today\)", str(answer)
+    )
+
+
+def test_a_plugin_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Detector, params: object, device: str) -> None:
+        raise ImportError("no module named 'somewhere'")
+
+    monkeypatch.setattr(detectors, "_registered", {"wrong": Wrong})
+    monkeypatch.setattr(Wrong, "__init__", broken)
+    with pytest.raises(PluginError, match=r"detector 'wrong' cannot be started .*no module named"):
+        Pipeline(PipelineConfig(detector=PluginChoice(name="wrong")), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("classifier", "graph", "told"),
+    [
+        ("hybrid", {"name": "knn"}, False),
+        ("hybrid", {"name": "knn", "params": {"k": 6}}, False),
+        ("hybrid", {"name": "knn", "params": {"k": 3}}, True),
+        ("hybrid", {"name": "radius"}, True),
+        ("altarawneh", {"name": "delaunay"}, True),
+        ("cnn", {"name": "radius"}, False),
+    ],
+)
+def test_links_that_a_classifier_did_not_learn_on_are_told(
+    image: Path, classifier: str, graph: dict[str, Any], told: bool
+) -> None:
+    choice = PluginChoice(name=classifier)
+    config = PipelineConfig(graph=PluginChoice.model_validate(graph), classifier=choice)
+    notes = Pipeline(config, "cpu").run(image).notes
+    assert any("was trained on graphs of 'knn'" in note for note in notes) == told
 
 
 def test_faults_of_a_configuration_show_before_the_first_image() -> None:

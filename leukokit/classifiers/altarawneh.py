@@ -14,6 +14,7 @@ from leukokit.appearance import appearance
 from leukokit.classifiers.context import context_features, descriptors
 from leukokit.classifiers.loaded import CropClassifier, LoadedParams, Scene, in_views
 from leukokit.classifiers.networks import ALTARAWNEH_PX, AltarawnehNetwork
+from leukokit.config import PluginChoice
 
 
 class AltarawnehParams(LoadedParams):
@@ -45,6 +46,11 @@ class AltarawnehClassifier(CropClassifier):
         """Tell the network the scale of the descriptors."""
         network.mean.copy_(torch.from_numpy(descriptors.mean(axis=0)))
         network.deviation.copy_(torch.from_numpy(descriptors.std(axis=0) + 1e-3))
+
+    @property
+    def trained_graph(self) -> PluginChoice | None:
+        """The card's graph builder."""
+        return self.card_graph
 
     def logits(self, scenes: Sequence[Scene]) -> torch.Tensor:
         """Logits (M, C), the mean over the views."""

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from leukokit.config import PluginChoice
 from leukokit.graph import CellGraph
 from leukokit.plugin import Plugin, PluginParams
 from leukokit.smear import Smear
@@ -34,6 +35,11 @@ class Classifier(Plugin, ABC):
     def limit(self) -> float:
         """Least probability of a class; a leukocyte below it is ``unclassified`` and wants review."""
         return 0.0
+
+    @property
+    def trained_graph(self) -> PluginChoice | None:
+        """The graph builder whose graphs it learnt on; None where it looks at no links."""
+        return None
 
     @abstractmethod
     def classify(self, smears: Sequence[Smear], graphs: Sequence[CellGraph]) -> list[npt.NDArray[np.float32]]:

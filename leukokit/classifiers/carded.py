@@ -9,6 +9,7 @@ from pydantic import Field
 
 from leukokit import weights
 from leukokit.classifiers.base import Classifier
+from leukokit.config import PluginChoice
 from leukokit.plugin import PluginParams
 from leukokit.weights import ClassifierCard
 
@@ -48,6 +49,11 @@ class CardedClassifier(Classifier):
     def limit(self) -> float:
         """Least probability of a class, as the user or else the card says."""
         return self.card.limit if self.params.limit is None else float(self.params.limit)
+
+    @property
+    def card_graph(self) -> PluginChoice | None:
+        """The graph builder that the card names: ``trained_graph`` of those that look at links."""
+        return PluginChoice.model_validate(self.card.graph) if self.card.graph else None
 
     @property
     def weight_files(self) -> tuple[Path, ...]:

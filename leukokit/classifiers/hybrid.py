@@ -15,6 +15,7 @@ from leukokit.appearance import appearance
 from leukokit.classifiers.context import context_tensors, side_by_side
 from leukokit.classifiers.loaded import LoadedClassifier, LoadedParams, Scene, in_views, ready
 from leukokit.classifiers.networks import ContextNetwork, CropNetwork
+from leukokit.config import PluginChoice
 from leukokit.errors import WeightsError
 from leukokit.plugin import PluginParams
 
@@ -48,6 +49,11 @@ class HybridClassifier(LoadedClassifier):
     def weight_files(self) -> tuple[Path, ...]:
         """The graph network's file and the CNN's."""
         return (self.path, self.cnn_path)
+
+    @property
+    def trained_graph(self) -> PluginChoice | None:
+        """The card's graph builder."""
+        return self.card_graph
 
     def build(self) -> ContextNetwork:
         """The graph network, with random weights."""

@@ -16,6 +16,7 @@ from pydantic import Field
 from torch import nn
 
 from leukokit.appearance import appearance
+from leukokit.cells import FEWEST_FOR_RULER
 from leukokit.classifiers.backbone import EfficientNetLite0
 from leukokit.classifiers.carded import CardedClassifier, CardedParams
 from leukokit.crops import crop_sides, cut_crops
@@ -27,8 +28,6 @@ from leukokit.taxonomy import ERYTHROCYTE, LEUKOCYTE
 from leukokit.weights.files import load_weights
 
 N = TypeVar("N", bound=nn.Module)
-FEWEST_ERYTHROCYTES = 3
-"""Fewest erythrocytes whose median colour is taken for the field's."""
 DEFAULT_VIEWS = 4
 """Views that are averaged, also where temperature and limit are set."""
 
@@ -105,7 +104,7 @@ class LoadedClassifier(CardedClassifier):
         if card.nucleus:
             looks = appearance(scene.smear, cells) if looks is None else looks
             found = looks[cells.kinds == ERYTHROCYTE, :3]
-            red = np.median(found, axis=0) if len(found) >= FEWEST_ERYTHROCYTES else None
+            red = np.median(found, axis=0) if len(found) >= FEWEST_FOR_RULER else None
             longest = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
             for number, crop in enumerate(crops):
                 size = float(card.crop_px * longest[number] / sides[number])

@@ -67,7 +67,7 @@ def detect(
 
     from leukokit.config import load_config
     from leukokit.differential import differential
-    from leukokit.errors import LeukokitError
+    from leukokit.errors import LeukokitError, PluginError
     from leukokit.inputs import find_images
     from leukokit.pipeline import Pipeline
     from leukokit.registry import load_file
@@ -84,7 +84,10 @@ def detect(
     failures = list(found.problems)
     for problem in failures:
         typer.echo(f"error: {problem}", err=True)
+    if found.note:
+        console.print(found.note, style="dim", markup=False)
 
+    earlier = set((out or DEFAULT_OUT).glob("*"))
     done = 0
     classes: Counter[str] = Counter()
     with (
@@ -96,8 +99,13 @@ def detect(
                 failures.append(str(result))
                 typer.echo(f"error: {result}", err=True)
                 continue
-            for writer in writers:
-                write_with(writer, result)
+            try:
+                for writer in writers:
+                    write_with(writer, result)
+            except PluginError as error:
+                failures.append(str(error))
+                typer.echo(f"error: {error}", err=True)
+                continue
             done += 1
             # Zeros stay: a class without a cell has its row, too.
             classes.update(result.cells.class_counts)
@@ -113,7 +121,7 @@ def detect(
     if classes:
         _print_differential(console, differential(classes), done)
     if done and not quiet:
-        _print_files(console, writers)
+        _print_files(console, writers, earlier)
     if failures:
         raise typer.Exit(3 if done else 1)
 
@@ -227,9 +235,17 @@ def _print_differential(console: Console, count: Differential, images: int) -> N
         console.print(f"erythroblasts {count.erythroblasts}{ratio}; not counted as leukocytes")
 
 
-def _print_files(console: Console, writers: list[Writer]) -> None:
+def _print_files(console: Console, writers: list[Writer], earlier: set[Path]) -> None:
+    """What was written, and which tables over all images those of an ``earlier`` run had to give way to."""
     from rich.text import Text
 
+    replaced = [
+        path.name
+        for writer in writers
+        if not writer.file_an_image
+        for path in writer.files
+        if path in earlier
+    ]
     for writer in writers:
         if len(writer.files) <= 2:
             for path in writer.files:
@@ -238,4 +254,7 @@ def _print_files(console: Console, writers: list[Writer]) -> None:
             console.print(
                 Text(f"wrote {len(writer.files)} {writer.name} files under {writer.out}"), soft_wrap=True
             )
+    if replaced:
+        said = f"{', '.join(sorted(replaced))} of an earlier run replaced; --out keeps runs apart"
+        console.print(said, style="yellow", markup=False)
     console.print("Research use only; not a medical device.", style="dim")

@@ -26,6 +26,9 @@ def graph(
         str | None, typer.Option("--graph", help="Graph builder: knn, delaunay, radius. Default: knn.")
     ] = None,
     detector: Annotated[str | None, typer.Option(help="Detector plugin. Default: yolo.")] = None,
+    classifier: Annotated[
+        str | None, typer.Option(help="Classifier plugin that names the leukocytes. Default: none.")
+    ] = None,
     config: Annotated[Path | None, typer.Option(help="Pipeline as a YAML file.")] = None,
     assign: Annotated[
         list[str] | None, typer.Option("--set", help="Setting, e.g. graph.k=4; repeatable.")
@@ -43,7 +46,7 @@ def graph(
     .png shows the smear with cells and links drawn in.
     """
     from leukokit.config import NO_CLASSIFIER, load_config
-    from leukokit.errors import ConfigError
+    from leukokit.errors import ConfigError, LeukokitError
     from leukokit.pipeline import Pipeline
     from leukokit.registry import load_file
     from leukokit.smear import shown
@@ -56,9 +59,13 @@ def graph(
     for path in plugin or []:
         load_file(path)
     assignments = [*(assign or []), *(["detector.trust_pickle=true"] if trust_pickle else [])]
-    pipeline = Pipeline(load_config(config, assignments, detector, builder, NO_CLASSIFIER), device)
+    pipeline = Pipeline(
+        load_config(config, assignments, detector, builder, classifier or NO_CLASSIFIER), device
+    )
     smear = pipeline.read(image)
-    found = pipeline.build(pipeline.detect(smear))
+    (found,) = pipeline.look([smear])
+    if isinstance(found, LeukokitError):
+        raise found
     _save(out, _png(found, smear.image) if suffix == ".png" else _FORMATS[suffix](found))
     if not quiet:
         _report(found, smear.notes + found.cells.notes, out)

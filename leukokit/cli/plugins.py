@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
@@ -161,6 +161,8 @@ def _show_params(console: Console, plugin: Any) -> None:
     for key, field in plugin.Params.model_fields.items():
         kind = getattr(field.annotation, "__name__", None) or str(field.annotation)
         kind = str(field.annotation) if "|" in str(field.annotation) else kind
+        if get_origin(field.annotation) is Literal:
+            kind = " | ".join(map(str, get_args(field.annotation)))
         default = "required" if field.is_required() else str(field.get_default(call_default_factory=True))
         table.add_row(key, escape(kind), escape(default), escape(field.description or ""))
     if table.row_count:
@@ -198,6 +200,8 @@ def _told(card: Card, size: int) -> Iterator[tuple[str, str]]:
     names = getattr(card, "classes", None) or getattr(card, "kinds", None)
     if names:
         yield "classes", ", ".join(names)
+    if graph := getattr(card, "graph", None):
+        yield "graph in training", " ".join(str(value) for value in graph.values())
     for key, entries in (("trained on", card.data), ("result", card.metrics)):
         for entry in entries:
             told = {word: value for word, value in entry.items() if not isinstance(value, dict | list)}

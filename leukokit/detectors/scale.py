@@ -12,15 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from leukokit.cells import Cells
+from leukokit.cells import FEWEST_FOR_RULER, LEUKOCYTE_TO_ERYTHROCYTE, Cells
 from leukokit.taxonomy import ERYTHROCYTE, LEUKOCYTE
 
 GLIMPSE_SIDE = 640
 """Longest side, in pixels, of what is shown to the detector to estimate a scale."""
 ENOUGH = 8
 """Erythrocytes whose median settles the scale."""
-LEUKOCYTE_TO_ERYTHROCYTE = 1.95
-"""Usual ratio of box sides, for a field that shows leukocytes alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +53,7 @@ def diameter_of(cells: Cells, smallest: float, largest: float) -> tuple[float, i
     diameters = cells.diameters
     usable = (diameters >= smallest) & (diameters <= largest)
     erythrocytes = diameters[usable & (cells.kinds == ERYTHROCYTE)]
-    if len(erythrocytes) >= 3:
+    if len(erythrocytes) >= FEWEST_FOR_RULER:
         return float(np.median(erythrocytes)), len(erythrocytes)
     leukocytes = diameters[(cells.kinds == LEUKOCYTE) & (cells.scores >= 0.5)]
     if len(leukocytes):

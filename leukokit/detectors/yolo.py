@@ -147,7 +147,7 @@ class YoloDetector(Detector):
         for glimpse in self._glimpses(smear):
             if glimpse != first:
                 cells = next(self._run([_as_look(smear, glimpse)]))
-            confident = cells[cells.scores >= max(self.confidence, 0.25)]
+            confident = cells[cells.scores >= max(self.loaded.confidence, 0.25)]
             answer = diameter_of(confident, low / glimpse.scale, high / glimpse.scale)
             if answer is not None:
                 diameter, support = answer

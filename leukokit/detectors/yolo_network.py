@@ -1,12 +1,13 @@
 """The YOLO network, whatever file it comes from, behind one call: pictures in, boxes and scores out.
 
-Four kinds of file are read: safetensors with a card (ours), ONNX (run by onnxruntime), and, only where
+Three kinds of file are read: safetensors with a card (ours), ONNX (run by onnxruntime), and, only where
 the user trusts its origin, an ultralytics ``.pt``, which is a pickle and may run any code.
 """
 
 from __future__ import annotations
 
 import os
+import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
+import yaml
 
 from leukokit import weights
 from leukokit.detectors.anchors import to_corners
@@ -84,19 +86,40 @@ def load_network(path: Path, device: str, trust_pickle: bool) -> LoadedNetwork:
     raise WeightsError(f"{path}: weights must be .safetensors with a card, .onnx or .pt")
 
 
+def layout_of(architecture: str) -> dict[str, Any]:
+    """The layers of an ultralytics architecture, e.g. ``yolo11n``, as its own package describes them.
+
+    Asked by name, ultralytics takes a file of that name from the working directory first, and evaluates what
+    is written in it.
+
+    Raises:
+        WeightsError: ultralytics knows no such architecture.
+    """
+    quiet_ultralytics()
+    from ultralytics.nn.tasks import guess_model_scale
+    from ultralytics.utils import ROOT
+
+    # One file describes all sizes: yolo11.yaml those of yolo11n and of yolo11x.
+    family = re.sub(r"(\d)[nslmx](?=-|$)", r"\1", architecture)
+    known = {path.stem: path for path in (ROOT / "cfg" / "models").rglob("*.yaml")}
+    path = known.get(architecture) or known.get(family)
+    if path is None:
+        raise WeightsError(f"'{architecture}': no such ultralytics detection architecture")
+    layout: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    scale = guess_model_scale(architecture)  # type: ignore[no-untyped-call]  # ultralytics is untyped
+    return layout | {"scale": scale, "yaml_file": f"{architecture}.yaml"}
+
+
 def build_network(architecture: str, kinds: int = len(KINDS)) -> Any:
     """An untrained ultralytics ``DetectionModel`` of that name, e.g. ``yolo11n``.
 
     Raises:
         WeightsError: ultralytics knows no such architecture.
     """
-    quiet_ultralytics()
+    layout = layout_of(architecture)
     from ultralytics.nn.tasks import DetectionModel
 
-    try:
-        return DetectionModel(f"{architecture}.yaml", nc=kinds, verbose=False)  # type: ignore[no-untyped-call]
-    except (FileNotFoundError, KeyError) as error:
-        raise WeightsError(f"'{architecture}': no such ultralytics detection architecture") from error
+    return DetectionModel(layout, nc=kinds, verbose=False)  # type: ignore[no-untyped-call]
 
 
 class TorchNetwork:

@@ -7,73 +7,64 @@ from pathlib import Path
 from leukokit.errors import OutputError
 from leukokit.plugin import PluginParams
 from leukokit.results import SmearResult
-from leukokit.taxonomy import ERYTHROBLAST, IMMATURE_GRANULOCYTE, KINDS, LEUKOCYTE_CLASSES, UNCLASSIFIED
+from leukokit.taxonomy import LEUKOCYTE_CLASSES, UNCLASSIFIED
 from leukokit.writers.base import Writer
-from leukokit.writers.labels import CellLabel, cell_labels
-from leukokit.writers.tables import Table
-
-CLASSES: tuple[str, ...] = (*LEUKOCYTE_CLASSES, IMMATURE_GRANULOCYTE, ERYTHROBLAST, UNCLASSIFIED)
-"""Classes that have a column in every table of counts."""
+from leukokit.writers.tables import Table, cell_columns, cell_row, count_columns, count_row
 
 
 class CsvWriter(Writer):
     """``cells.csv``, a row a cell, and ``counts.csv``, a row an image, those without a cell included.
 
-    A cell's ``probability`` is that of its most probable class. Columns are the same in every run: what is
-    not known is blank. Only classes that the taxonomy does not know add columns to the counts, at their end.
+    Their columns are those of a batch's tables. The classes are the first image's, or else the five of a
+    differential count, so that they are the same whether a classifier has looked or not; what is not known is
+    blank.
     """
 
     name = "csv"
-    version = "1.1"
+    version = "1.2"
     summary = "cells.csv with a row a cell, counts.csv with a row an image"
     file_an_image = False
 
     def __init__(self, out: Path, params: PluginParams | None = None) -> None:
         super().__init__(out, params)
-        columns = ["id", "kind", "score", "x1", "y1", "x2", "y2", "label", "probability", "review"]
-        self._cells = Table(out / "cells.csv", ["image", *columns])
-        self._counts: Table | None = None
-        self._classes = CLASSES
+        self._classes: tuple[str, ...] = ()
+        self._tables: tuple[Table, Table] | None = None
 
     def write(self, result: SmearResult) -> None:
         """Save one result.
 
         Raises:
-            OutputError: the disk is full, ...; or a class was not known when the table of counts was begun.
+            OutputError: the disk is full, ...; or a class was not known when the tables were begun.
         """
-        cells, image = result.cells, str(result.smear.path or result.output_stem)
-        rows = zip(cells.kinds, cells.scores, cells.boxes, cell_labels(cells), strict=True)
-        for number, (kind, score, box, label) in enumerate(rows):
-            sides = [round(float(side), 2) for side in box]
-            self._cells.row([image, number, KINDS[kind], f"{score:.4f}", *sides, *_told(label)])
-        classes = cells.class_counts
-        if self._counts is None:
-            self._classes = (*CLASSES, *(name for name in classes if name not in CLASSES))
-            self._counts = self._begin_counts()
-        if added := [name for name in classes if name not in self._classes]:
+        labelling = result.cells.labelling
+        if self._tables is None:
+            others = (
+                [name for name in labelling.classes if name not in LEUKOCYTE_CLASSES] if labelling else []
+            )
+            self._tables = self._begin(others)
+        cells, counts = self._tables
+        known = {*self._classes, UNCLASSIFIED}
+        if added := [name for name in result.cells.class_counts if name not in known]:
             raise OutputError(
-                f"{self._counts.path}: has no column for class '{added[0]}'; "
+                f"{counts.path}: has no column for class '{added[0]}'; "
                 "save the results of each classifier to an --out of their own"
             )
-        diameter = cells.cell_diameter_px
-        size = [result.smear.width, result.smear.height, f"{result.seconds:.3f}"]
-        ruler = "" if diameter is None else f"{diameter:.2f}"
-        by_class = [classes.get(name, "") for name in self._classes]
-        self._counts.row([image, *cells.counts.values(), ruler, *size, *by_class])
+        document, image = result.to_json(), str(result.smear.path or result.output_stem)
+        for cell in document["cells"]:
+            cells.row(cell_row(image, cell, self._classes))
+        counts.row(count_row(image, document, self._classes))
 
     def close(self) -> None:
         """Give the two tables their names."""
+        cells, counts = self._tables or self._begin([])
         try:
-            self.files.append((self._counts or self._begin_counts()).finish())
+            self.files.append(counts.finish())
         finally:
-            self.files.append(self._cells.finish())
+            self.files.append(cells.finish())
 
-    def _begin_counts(self) -> Table:
-        header = ["image", *KINDS, "cell_diameter_px", "width", "height", "seconds", *self._classes]
-        return Table(self.out / "counts.csv", header)
-
-
-def _told(label: CellLabel | None) -> list[str]:
-    if label is None:
-        return ["", "", ""]
-    return [label.name, f"{label.probability:.4f}", "true" if label.review else "false"]
+    def _begin(self, others: list[str]) -> tuple[Table, Table]:
+        self._classes = (*LEUKOCYTE_CLASSES, *others)
+        return (
+            Table(self.out / "cells.csv", cell_columns(self._classes)),
+            Table(self.out / "counts.csv", count_columns(self._classes)),
+        )

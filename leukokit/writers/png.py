@@ -35,12 +35,12 @@ class PngParams(PluginParams):
 class PngWriter(Writer):
     """``STEM.cells.png`` for every image: boxes coloured by kind, leukocytes labelled, counts in a legend.
 
-    Leukocytes of a known class have its colour, name and probability; of the unclassified, the most probable
-    class is named with a question mark.
+    Leukocytes have the number that they have in tables, those of a known class its colour, name and
+    probability; of the unclassified, the most probable class is named with a question mark.
     """
 
     name = "png"
-    version = "1.1"
+    version = "1.2"
     summary = "the smear with its cells boxed, leukocytes labelled, and a legend with the counts"
     Params = PngParams
 
@@ -81,9 +81,12 @@ def draw(image: RGBImage, cells: Cells, longest_side: int = 4096) -> RGBImage:
         smart_position=True,
         color_lookup=sv.ColorLookup.CLASS,
     )
+    numbers = np.flatnonzero(cells.kinds == LEUKOCYTE).tolist()
     texts = [
-        _text(label, score)
-        for label, score in zip(cell_labels(leukocytes), leukocytes.scores.tolist(), strict=True)
+        f"{number} {_text(label, score)}"
+        for number, label, score in zip(
+            numbers, cell_labels(leukocytes), leukocytes.scores.tolist(), strict=True
+        )
     ]
     scene = labels.annotate(scene, _detections(leukocytes, names), labels=texts)
     legends = [_legend(counts, size[0], thickness) for counts in (cells.counts, cells.class_counts) if counts]

@@ -1,15 +1,16 @@
-"""Rows written one by one to a file that takes its name only when it is complete."""
+"""Tables of cells and of counts: their columns, and rows written to a file named only when it is complete."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from leukokit.errors import OutputError
+from leukokit.taxonomy import ERYTHROBLAST, KINDS, UNCLASSIFIED
 from leukokit.writers.base import cannot_write
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -67,11 +68,56 @@ class Table(GrowingFile):
         self.row(header)
 
     def row(self, values: Sequence[object]) -> None:
-        """Append a row."""
+        """Append a row; None is blank, and truth is written as JSON writes it."""
         try:
-            self._rows.writerow([inert(value) if isinstance(value, str) else value for value in values])
+            self._rows.writerow([_as_text(value) for value in values])
         except OSError as error:
             raise self._failed(error) from error
+
+
+def cell_columns(classes: Sequence[str]) -> list[str]:
+    """Columns of a table of cells; the last are the classes' probabilities."""
+    return [
+        *("image", "id", "kind", "score", "x1", "y1", "x2", "y2", "label", "probability", "review"),
+        *(f"p_{name}" for name in classes),
+    ]
+
+
+def cell_row(image: str, cell: Mapping[str, Any], classes: Sequence[str]) -> list[object]:
+    """A cell of an image's JSON document; ``probability`` is that of its most probable class."""
+    chances = cell.get("probabilities", {})
+    return [
+        *(image, cell["id"], cell["kind"], cell["score"], *cell["box"]),
+        *(cell.get("label"), max(chances.values(), default=None), cell.get("review")),
+        *(chances.get(name) for name in classes),
+    ]
+
+
+def count_columns(classes: Sequence[str]) -> list[str]:
+    """Columns of a table of images; without ``classes`` there is none of the unclassified either."""
+    named = [*classes, UNCLASSIFIED] if classes else []
+    return ["image", *KINDS, *named, "cell_diameter_px", "width", "height", "seconds", "notes"]
+
+
+def count_row(image: str, document: Mapping[str, Any], classes: Sequence[str]) -> list[object]:
+    """An image's JSON document, counted; a class that its classifier does not know is blank."""
+    named = [*classes, UNCLASSIFIED] if classes else []
+    count, size = document["differential"], document["image"]
+    known: dict[str, int] = {}
+    if count is not None:
+        known = {name: share["count"] for name, share in count["classes"].items()}
+        known |= {UNCLASSIFIED: count["unclassified"], ERYTHROBLAST: count["erythroblasts"]}
+    return [
+        *(image, *document["counts"].values(), *map(known.get, named)),
+        *(document["cell_diameter_px"], size["width"], size["height"], document["seconds"]),
+        "; ".join(document["notes"]),
+    ]
+
+
+def _as_text(value: object) -> object:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else inert(value) if isinstance(value, str) else value
 
 
 def inert(text: str) -> str:

@@ -20,7 +20,9 @@ from leukokit.batch.manifest import Manifest
 from leukokit.cells import Cells, Labelling
 from leukokit.cli import main
 from leukokit.cli.detect import _print_classes, _print_differential, _print_row
+from leukokit.data.synth import draw_smear, save_smear
 from leukokit.differential import differential
+from leukokit.registry import ALL as ALL_REGISTRIES
 from leukokit.results import SmearResult
 from leukokit.smear import Smear
 from leukokit.taxonomy import ERYTHROBLAST, IMMATURE_GRANULOCYTE, LEUKOCYTE_CLASSES, UNCLASSIFIED
@@ -173,3 +175,63 @@ def test_builder_and_classifier_are_chosen(capfd: pytest.CaptureFixture[str], tm
     found = nx.read_graphml(tmp_path / "smear.graphml")
     assert found.number_of_nodes() == len(document["cells"]) > 0
     assert found.number_of_edges() == len(document["graph"]["edges"]) > 0
+
+
+def run(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str
+) -> tuple[int, str, str]:
+    """Exit code and what is printed of ``leukokit detect`` with no classifier."""
+    options = ["--classifier", "none", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["leukokit", "detect", *arguments, *options])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    out, err = capfd.readouterr()
+    return int(stop.value.code or 0), out, err
+
+
+@pytest.fixture
+def fields(tmp_path: Path) -> Path:
+    """A folder of two small fields."""
+    folder = tmp_path / "fields"
+    folder.mkdir()
+    for number in (1, 2):
+        save_smear(draw_smear(number, 200, 160, 1, 40.0), folder / f"{number}.png")
+    return folder
+
+
+def test_tables_of_an_earlier_run_that_are_replaced_are_told(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fields: Path, tmp_path: Path
+) -> None:
+    there = ["--out", str(tmp_path / "out")]
+    code, said, _ = run(capfd, monkeypatch, str(fields / "1.png"), *there)
+    assert (code, "earlier run" in said) == (0, False)
+    code, said, _ = run(capfd, monkeypatch, str(fields / "2.png"), *there)
+    assert (code, "cells.csv, counts.csv of an earlier run replaced" in said) == (0, True)
+
+
+FICKLE = """
+from leukokit.registry import writers
+from leukokit.writers.base import Writer
+
+@writers.register
+class Fickle(Writer):
+    name, version, summary = "fickle", "1", "fails on one image"
+
+    def write(self, result):
+        if result.smear.path.stem == "1":
+            raise ValueError("not this one")
+        self.files.append(self.out / "2.txt")
+"""
+
+
+def test_a_writer_that_fails_on_one_image_costs_that_image(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fields: Path, tmp_path: Path
+) -> None:
+    for registry in ALL_REGISTRIES:
+        monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    (tmp_path / "fickle.py").write_text(FICKLE)
+    options = ["--plugin", str(tmp_path / "fickle.py"), "--save", "fickle", "--out", str(tmp_path / "out")]
+    code, said, err = run(capfd, monkeypatch, str(fields), *options)
+    assert code == 3
+    assert re.search(r"1\.png: writer 'fickle' failed \(ValueError: not this one\)", err)
+    assert "2.txt" in said

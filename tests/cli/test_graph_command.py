@@ -14,6 +14,7 @@ from PIL import Image
 from leukokit.cli import main
 from leukokit.graph import CellGraph
 from leukokit.registry import detectors, graph_builders
+from leukokit.taxonomy import LEUKOCYTE_CLASSES
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "smear.png"
 
@@ -153,7 +154,7 @@ def test_builder_from_a_file(capfd: pytest.CaptureFixture[str], small: Path, tmp
     assert len(document["edges"]) == len(document["nodes"]) - 1
     code, _, err = run(capfd, small, "--plugin", plugin, "--graph", "broken", "--out", tmp_path / "b.json")
     assert code == 1
-    assert err.startswith("error: graph builder 'broken' failed") and len(err.splitlines()) == 1
+    assert "small.png: graph builder 'broken' failed" in err and len(err.splitlines()) == 1
     assert not (tmp_path / "b.json").exists()
 
 
@@ -206,3 +207,12 @@ def test_a_blank_field_is_an_empty_graph(capfd: pytest.CaptureFixture[str], tmp_
         assert code == 0 and "0 links" in said
     assert len(CellGraph.from_networkx(nx.read_graphml(tmp_path / "g.graphml"))) == 0
     assert len(CellGraph.from_networkx(nx.read_gexf(tmp_path / "g.gexf"))) == 0
+
+
+def test_leukocytes_are_named_where_a_classifier_is_asked(
+    capfd: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = tmp_path / "g.gexf"
+    assert run(capfd, EXAMPLE, "--classifier", "cnn", "--out", out)[0] == 0
+    nodes = [node for _, node in nx.read_gexf(out).nodes(data=True)]
+    assert {node["kind"] for node in nodes if node.get("label") in LEUKOCYTE_CLASSES} == {"leukocyte"}

@@ -16,7 +16,7 @@ from leukokit import weights
 from leukokit.cells import Cells
 from leukokit.detectors.anchors import to_corners
 from leukokit.detectors.yolo import YoloDetector, YoloParams
-from leukokit.detectors.yolo_network import build_network, load_network
+from leukokit.detectors.yolo_network import build_network, layout_of, load_network
 from leukokit.errors import WeightsError
 from leukokit.smear import Smear, read_image
 from leukokit.standardize import estimate
@@ -268,3 +268,36 @@ def test_file_that_is_no_onnx(tmp_path: Path) -> None:
     path = tmp_path / "text.onnx"
     path.write_text("not a network")
     assert "ONNX" in refusal(path)
+
+
+HOSTILE = "activation: \"__import__('pathlib').Path({path!r}).touch() or __import__('torch').nn.SiLU()\"\n"
+
+
+def test_layout_in_the_working_directory_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran = tmp_path / "ran"
+    (tmp_path / "yolo11n.yaml").write_text(HOSTILE.format(path=str(ran)))
+    monkeypatch.chdir(tmp_path)
+    assert load_network(SHIPPED, "cpu", trust_pickle=False).cell_diameter_px
+    assert not ran.exists()
+
+
+def test_card_that_names_a_file_as_architecture_is_refused(tmp_path: Path) -> None:
+    ran, path = tmp_path / "ran", tmp_path / "mine.safetensors"
+    (tmp_path / "yolo11n.yaml").write_text(HOSTILE.format(path=str(ran)))
+    shutil.copy(SHIPPED, path)
+    card = json.loads(SHIPPED.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(card | {"architecture": str(tmp_path / "yolo11n")}))
+    with pytest.raises(WeightsError, match="no such ultralytics detection architecture"):
+        load_network(path, "cpu", trust_pickle=False)
+    assert not ran.exists()
+
+
+@pytest.mark.parametrize("name", ["yolov8s", "yolov8n-p2", "yolo11x", "yolo26n"])
+def test_architectures_of_ultralytics_are_known_in_every_size(name: str) -> None:
+    assert layout_of(name)["scale"] == name.split("-")[0][-1]
+
+
+@pytest.mark.parametrize("name", ["yolo99n", "", "../yolo11n", "yolo11n.yaml"])
+def test_other_names_are_no_architectures(name: str) -> None:
+    with pytest.raises(WeightsError, match="no such ultralytics detection architecture"):
+        layout_of(name)

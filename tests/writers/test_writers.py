@@ -22,9 +22,16 @@ from leukokit.errors import ConfigError, OutputError
 from leukokit.registry import writers
 from leukokit.results import SmearResult
 from leukokit.smear import Smear
-from leukokit.taxonomy import COLOURS, ERYTHROCYTE, KINDS, LEUKOCYTE, PLATELET
+from leukokit.taxonomy import (
+    COLOURS,
+    ERYTHROCYTE,
+    KINDS,
+    LEUKOCYTE,
+    LEUKOCYTE_CLASSES,
+    PLATELET,
+    UNCLASSIFIED,
+)
 from leukokit.writers.base import Writer, write_whole
-from leukokit.writers.csv import CLASSES
 from leukokit.writers.png import PngParams, draw
 from leukokit.writers.tables import FORMULA_STARTS, GrowingFile, inert
 
@@ -107,7 +114,7 @@ def test_csv_has_a_row_a_cell_and_a_row_an_image(tmp_path: Path) -> None:
     np.testing.assert_allclose(boxes, CELLS.boxes, atol=0.0051)
     np.testing.assert_allclose([float(row["score"]) for row in cells], CELLS.scores, atol=5.1e-5)
     assert {row["label"] + row["probability"] + row["review"] for row in cells} == {""}
-    unknown = dict.fromkeys(CLASSES, "")
+    unknown = dict.fromkeys((*LEUKOCYTE_CLASSES, UNCLASSIFIED), "")
     assert counts == [
         unknown
         | {
@@ -115,11 +122,11 @@ def test_csv_has_a_row_a_cell_and_a_row_an_image(tmp_path: Path) -> None:
             "leukocyte": "1",
             "erythrocyte": "3",
             "platelet": "1",
-            "cell_diameter_px": "42.00",
+            "cell_diameter_px": "42.0",
             "width": "200",
             "height": "150",
-            "seconds": "0.500",
-            **dict.fromkeys(CLASSES, ""),
+            "seconds": "0.5",
+            "notes": "",
         },
         unknown
         | {
@@ -130,8 +137,8 @@ def test_csv_has_a_row_a_cell_and_a_row_an_image(tmp_path: Path) -> None:
             "cell_diameter_px": "",
             "width": "200",
             "height": "150",
-            "seconds": "0.500",
-            **dict.fromkeys(CLASSES, ""),
+            "seconds": "0.5",
+            "notes": "",
         },
     ]
 
@@ -312,7 +319,7 @@ def test_a_hostile_name_breaks_no_format(tmp_path: Path, name: str, stem: str) -
         assert image.removeprefix("'") == text
         assert not image.startswith(FORMULA_STARTS)
         assert plain == "plain.png"
-        assert {len(row) for row in rows_of(tmp_path / "cells.csv")} == {11}
+        assert {len(row) for row in rows_of(tmp_path / "cells.csv")} == {16}
 
 
 @given(st.text())

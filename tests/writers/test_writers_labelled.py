@@ -19,8 +19,15 @@ from leukokit.graph import CellGraph
 from leukokit.registry import writers
 from leukokit.results import SmearResult
 from leukokit.smear import Smear
-from leukokit.taxonomy import ERYTHROCYTE, KINDS, LEUKOCYTE, PLATELET, UNCLASSIFIED, colour_of
-from leukokit.writers.csv import CLASSES
+from leukokit.taxonomy import (
+    ERYTHROCYTE,
+    KINDS,
+    LEUKOCYTE,
+    LEUKOCYTE_CLASSES,
+    PLATELET,
+    UNCLASSIFIED,
+    colour_of,
+)
 from leukokit.writers.labels import CellLabel, cell_labels
 from leukokit.writers.png import draw
 
@@ -79,15 +86,19 @@ def test_csv_has_a_column_a_class(tmp_path: Path) -> None:
     saved("csv", tmp_path, made(), made(blank, "blank"), made(BARE, "bare"))
     cells = rows_of(tmp_path / "cells.csv")
     assert [row["label"] for row in cells] == LABELS + [""] * 5
-    assert [row["probability"] for row in cells] == ["0.9000", "0.5500", "0.8750", *[""] * 7]
+    assert [row["probability"] for row in cells] == ["0.9", "0.55", "0.875", *[""] * 7]
+    assert [row["p_blast"] for row in cells][2:4] == ["0.875", ""]
+    assert {row["p_monocyte"] for row in cells} == {""}
     assert [row["review"] for row in cells] == ["false", "true", "false", *[""] * 7]
     full, empty, bare = rows_of(tmp_path / "counts.csv")
-    assert list(full)[-9:] == [*CLASSES, "blast"]
+    assert list(full)[4:11] == [*LEUKOCYTE_CLASSES, "blast", UNCLASSIFIED]
     # A class that the classifier does not know is blank, not 0.
     found = {"neutrophil": "0", "basophil": "1", UNCLASSIFIED: "1", "blast": "1"}
-    assert {name: full[name] for name in (*CLASSES, "blast")} == dict.fromkeys(CLASSES, "") | found
+    assert {name: full[name] for name in LEUKOCYTE_CLASSES} | found == (
+        dict.fromkeys(LEUKOCYTE_CLASSES, "") | found
+    )
     assert {name: empty[name] for name in found} == dict.fromkeys(found, "0")
-    assert {bare[name] for name in (*CLASSES, "blast")} == {""}
+    assert {bare[name] for name in (*LEUKOCYTE_CLASSES, "blast", UNCLASSIFIED)} == {""}
     assert bare["leukocyte"] == "3"
 
 

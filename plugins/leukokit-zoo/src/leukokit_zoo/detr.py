@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from leukokit import weights
 from leukokit.detectors.yolo import DEFAULT_WEIGHTS, YoloDetector, YoloParams
-from leukokit.detectors.yolo_network import LoadedNetwork, quiet_ultralytics
+from leukokit.detectors.yolo_network import LoadedNetwork, layout_of
 from leukokit.errors import WeightsError
 from leukokit.taxonomy import KINDS
 from pydantic import Field
@@ -87,11 +87,10 @@ class DetrNetwork:
 
 def build() -> Any:
     """The network, its maps those of the shipped ``smear-yolo11n``, its decoder with random weights."""
-    quiet_ultralytics()
+    layout = layout_of(BACKBONE)
     from safetensors.torch import load_file
-    from ultralytics.nn.tasks import RTDETRDetectionModel, yaml_model_load
+    from ultralytics.nn.tasks import RTDETRDetectionModel
 
-    layout = yaml_model_load(f"{BACKBONE}.yaml")  # type: ignore[no-untyped-call]  # ultralytics is untyped
     maps = layout["head"][-1][0]
     decoder = ["nc", HIDDEN, QUERIES, POINTS, HEADS, LAYERS, FEED_FORWARD]
     layout["head"][-1] = [maps, 1, "RTDETRDecoder", decoder]
