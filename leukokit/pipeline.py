@@ -217,19 +217,23 @@ class Pipeline:
             _log.warning("%s: GPU memory is too small for it: done on the CPU", shown(smear.path or "image"))
             return ask(self.on_cpu)
 
-    def run(self, path: str | Path, output_stem: Path | None = None) -> SmearResult:
+    def run(self, image: str | Path | Smear, output_stem: Path | None = None) -> SmearResult:
         """Read one image, find its cells, link them and tell the leukocytes' classes.
+
+        Args:
+            image: a file, or pixels in memory as a ``Smear``.
+            output_stem: relative path that files of this image are named by; by default the file's stem.
 
         Raises:
             ImageError: it cannot be read.  PluginError: a plugin broke its contract.
         """
-        started, path = time.perf_counter(), Path(path)
-        smear = self.read(path)
+        started = time.perf_counter()
+        smear = self.prepare(image) if isinstance(image, Smear) else self.read(image)
         (graph,) = self.look([smear])
         if isinstance(graph, LeukokitError):
             raise graph
         seconds = time.perf_counter() - started
-        return self.result(smear, graph, output_stem or Path(path.stem), seconds)
+        return self.result(smear, graph, output_stem or Path((smear.path or Path("image")).stem), seconds)
 
     def look(self, smears: Sequence[Smear]) -> list[CellGraph | LeukokitError]:
         """The linked and labelled cells of several prepared smears, which the networks are shown together.

@@ -35,7 +35,7 @@ REDUCED_SIDE = 128
 """Longer side, in pixels, of the copy that everything is estimated on."""
 ENVELOPE = 0.97
 """Expectile of the log intensities of all pixels that the background is first taken for."""
-BACKGROUND = 0.8
+BACKGROUND = 0.9
 """Expectile of the log intensities of what may be background that it is taken for in the end."""
 FOREGROUND_DENSITIES = (0.4, 0.2, 0.15, 0.15)
 """Optical density (natural log) in the green from which a pixel is a cell's, one fit after another."""

@@ -36,6 +36,9 @@ class TimeLimit:
             TimeoutError: it takes longer. Python code is interrupted; native code that never returns keeps
                 its thread, and ends with the process.
         """
+        future: Future[T] = Future()
+        # Before all else: either ``stop`` finds this call, or the call finds that it is stopped.
+        self._asked = future
         if self._stopped:
             raise KeyboardInterrupt
         if not self.seconds:
@@ -43,15 +46,14 @@ class TimeLimit:
         if self._thread is None:
             self._thread = _Thread()
             weakref.finalize(self, self._thread.calls.put, None)
-        future: Future[T] = Future()
-        self._asked = future
         self._thread.calls.put((call, future))
         limit = times * self.seconds
         try:
             return future.result(limit)
         except TimeoutError as error:
             if future.done():
-                raise
+                # Its own error, or it ended just as the time was up.
+                return future.result()
             self._thread.abandon()
             self._thread = None
             raise TimeoutError(f"took longer than {limit:g} s; 'time_limit' is the setting") from error
@@ -65,10 +67,12 @@ class TimeLimit:
     def stop(self) -> None:
         """From another thread: interrupt what is at work; that and later calls raise KeyboardInterrupt."""
         self._stopped = True
-        thread, asked = self._thread, self._asked
-        if thread is not None and asked is not None:
-            with contextlib.suppress(InvalidStateError):
-                asked.set_exception(KeyboardInterrupt())
+        if (asked := self._asked) is None:
+            return
+        with contextlib.suppress(InvalidStateError):
+            asked.set_exception(KeyboardInterrupt())
+            # Looked for only now: one that is made later finds the call settled, and does not begin it.
+            if (thread := self._thread) is not None:
                 thread.abandon()
 
 
@@ -94,6 +98,8 @@ class _Thread(threading.Thread):
 
     def _do(self, call: Callable[[], Any], future: Future[Any]) -> None:
         # A future that was settled by ``TimeLimit.stop`` is nobody's any more.
+        if future.done():
+            return
         with contextlib.suppress(InvalidStateError):
             try:
                 answer = call()

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from concurrent.futures import Future
+from typing import Any
 
 import pytest
 
+from leukokit import time_limit
 from leukokit.time_limit import TimeLimit, is_any_abandoned
 
 
@@ -69,6 +72,35 @@ def test_a_call_is_stopped_from_another_thread() -> None:
     with pytest.raises(KeyboardInterrupt):
         limit.run(lambda: 3)
     freed.set()
+
+
+def test_a_stop_while_the_first_call_is_handed_over_is_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    limit, called = TimeLimit(60), list[int]()
+
+    class Late(time_limit._Thread):
+        def __init__(self) -> None:
+            limit.stop()
+            super().__init__()
+
+    monkeypatch.setattr(time_limit, "_Thread", Late)
+    with pytest.raises(KeyboardInterrupt):
+        limit.run(lambda: called.append(1))
+    assert limit._thread is not None
+    limit._thread.calls.put(None)
+    limit._thread.join(20)
+    assert not called
+
+
+def test_a_call_that_ends_as_its_time_is_up_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    class JustInTime(Future[Any]):
+        def result(self, timeout: float | None = None) -> Any:
+            answer = super().result()
+            if timeout is not None:
+                raise TimeoutError
+            return answer
+
+    monkeypatch.setattr(time_limit, "Future", JustInTime)
+    assert TimeLimit(60).run(lambda: 3) == 3
 
 
 def test_a_thread_ends_with_its_limit() -> None:

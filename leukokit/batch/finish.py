@@ -4,13 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
-from leukokit.batch.manifest import Entry, Manifest
+from leukokit.batch.look import GALLERY
+from leukokit.batch.manifest import NAME, Entry, Manifest
 from leukokit.batch.report import MOST_FAILURES, write_report
-from leukokit.batch.run import GALLERY
-from leukokit.batch.tables import Grouping, Totals, write_run, write_tables
+from leukokit.batch.tables import FILES, Grouping, Totals, write_run, write_tables
+from leukokit.errors import ConfigError
 from leukokit.smear import shown
+
+SOME: Final = 3
+"""Names of images that one line tells."""
+
+
+def spare_tables(out: Path, restart: bool) -> None:
+    """See that no tables are written over but those of a batch that goes on.
+
+    Raises:
+        ConfigError: the folder holds others, and ``restart`` does not say that they may go.
+    """
+    found = [name for name in FILES if (out / name).exists()]
+    if found and not restart and not (out / NAME).exists():
+        raise ConfigError(
+            f"{shown(out)}: holds {', '.join(found)} and no batch that they belong to; "
+            "choose another --out, or write over them with --restart"
+        )
 
 
 def finish(
@@ -76,6 +95,9 @@ def _to_know(totals: Totals, grouping: Grouping, hashes: Mapping[str, str]) -> l
         lines.append(f"{_images(totals.ungrouped)} in no group of --group-by {grouping.rule}")
     if totals.noted:
         lines.append(f"{_images(totals.noted)} noted for something, e.g. pages not read: see counts.csv")
+    if empty := totals.empty:
+        names = ", ".join(map(shown, empty[:SOME])) + (", ..." if len(empty) > SOME else "")
+        lines.append(f"{_images(len(empty))} without any cell: {names}")
     if odd := totals.odd:
         name, diameter, usual = odd[0]
         group = "group" if grouping.rule else "batch"

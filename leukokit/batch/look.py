@@ -9,14 +9,14 @@ from __future__ import annotations
 import io
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 import numpy as np
 
-from leukokit.batch.manifest import Thumbnail, pack
+from leukokit.batch.manifest import Stamp, Thumbnail, pack, stamp_of
 from leukokit.crops import cut_crops
 from leukokit.errors import LeukokitError, PluginError
 from leukokit.inputs import FoundImage
@@ -24,17 +24,20 @@ from leukokit.pipeline import Pipeline
 from leukokit.results import SmearResult
 from leukokit.smear import Smear
 from leukokit.taxonomy import LEUKOCYTE
-from leukokit.writers.base import Writer, write_with
+from leukokit.writers.base import Writer, close_with, write_with
 from leukokit.writers.labels import cell_labels
 
 TOGETHER: Final = 8
 """Images shown to a GPU at once; on a CPU more than one only costs memory."""
+GALLERY: Final = 24
+"""Most leukocytes of one label in the report's gallery, and so of one image in the manifest."""
 THUMBNAIL_PX: Final = 72
 THUMBNAIL_REACH: Final = 1.6
 """Side of a thumbnail in longer sides of the cell's box."""
 
 Answer = SmearResult | LeukokitError
-Keep = Callable[[FoundImage, Answer], "Future[None]"]
+Keep = Callable[[FoundImage, Stamp, Answer], "Future[None]"]
+_Read = tuple[Stamp, Smear, float]
 
 
 class Supply(Protocol):
@@ -46,9 +49,13 @@ class Supply(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Finished:
-    """An image that is through: what is to be kept of it, packed, or why there is nothing."""
+    """An image that is through: what is to be kept of it, packed, or why there is nothing.
+
+    ``stamp`` is the file's before it was read: one that is written anew since then has another.
+    """
 
     image: FoundImage
+    stamp: Stamp = None
     error: str = ""
     packed: bytes | None = None
     thumbnails: Sequence[Thumbnail] = ()
@@ -61,7 +68,7 @@ def look(pipeline: Pipeline, supply: Supply, workers: int, keep: Keep) -> None:
         pipeline: what is done to them.
         supply: the images.
         workers: threads that read.
-        keep: takes an image and its result, to be kept by some other thread.
+        keep: takes an image, its stamp and its result, to be kept by some other thread.
 
     Raises:
         OutputError: results cannot be kept (a full disk, ...): nothing more is tried.
@@ -70,9 +77,9 @@ def look(pipeline: Pipeline, supply: Supply, workers: int, keep: Keep) -> None:
     behind: deque[Future[None]] = deque()
     readers = ThreadPoolExecutor(workers, "read")
     try:
-        for image, result in _results(pipeline, together, workers, supply, readers):
-            behind.append(keep(image, result))
-            del result
+        for found in _results(pipeline, together, workers, supply, readers):
+            behind.append(keep(*found))
+            del found
             while len(behind) > 2 * together:
                 behind.popleft().result()
         for kept in behind:
@@ -90,37 +97,46 @@ def together_on(device: str) -> int:
     return TOGETHER if device.startswith("cuda") else 1
 
 
-def finished(
-    image: FoundImage, result: Answer, writers: Sequence[Writer], full: Mapping[str, float]
-) -> Finished:
+def finished(image: FoundImage, stamp: Stamp, result: Answer, writers: Sequence[Writer]) -> Finished:
     """Write an image's own files, and gather what the manifest keeps of it.
 
     Args:
         image: the image.
+        stamp: its file's, before it was read.
         result: what became of it.
         writers: those that write a file an image.
-        full: the probability from which a gallery that is full has no place for a leukocyte of a label.
 
     Raises:
         OutputError: a file cannot be written.
     """
     if isinstance(result, LeukokitError):
-        return Finished(image, str(result))
+        return Finished(image, error=str(result))
     try:
         for writer in writers:
             write_with(writer, result)
     except PluginError as error:
-        return Finished(image, str(error))
+        return Finished(image, error=str(error))
     document = result.to_json()
     # The same for every image, and in run.json.
     del document["provenance"]
-    return Finished(image, "", pack(document), _thumbnails(image, result, full))
+    return Finished(image, stamp, packed=pack(document), thumbnails=_thumbnails(image, result))
+
+
+def close_all(writers: Sequence[Writer]) -> list[LeukokitError]:
+    """Have writers finish, each whatever another raises; returns what they raised."""
+    errors = []
+    for writer in writers:
+        try:
+            close_with(writer)
+        except LeukokitError as error:
+            errors.append(error)
+    return errors
 
 
 def _results(
     pipeline: Pipeline, together: int, workers: int, supply: Supply, readers: ThreadPoolExecutor
-) -> Iterator[tuple[FoundImage, Answer]]:
-    ahead: deque[tuple[FoundImage, Future[tuple[Smear, float] | LeukokitError]]] = deque()
+) -> Iterator[tuple[FoundImage, Stamp, Answer]]:
+    ahead: deque[tuple[FoundImage, Future[_Read | LeukokitError]]] = deque()
     while True:
         while len(ahead) < together + workers and (image := supply.next(wait=not ahead)) is not None:
             ahead.append((image, readers.submit(_read, pipeline, image)))
@@ -130,39 +146,39 @@ def _results(
         yield from _answers(pipeline, [(image, future.result()) for image, future in read])
 
 
-def _read(pipeline: Pipeline, image: FoundImage) -> tuple[Smear, float] | LeukokitError:
-    started = time.perf_counter()
+def _read(pipeline: Pipeline, image: FoundImage) -> _Read | LeukokitError:
+    started, stamp = time.perf_counter(), stamp_of(image.path)
     try:
-        return pipeline.read(image.path), time.perf_counter() - started
+        return stamp, pipeline.read(image.path), time.perf_counter() - started
     except LeukokitError as error:
         return error
 
 
 def _answers(
-    pipeline: Pipeline, read: list[tuple[FoundImage, tuple[Smear, float] | LeukokitError]]
-) -> Iterator[tuple[FoundImage, Answer]]:
-    yield from ((image, found) for image, found in read if isinstance(found, LeukokitError))
+    pipeline: Pipeline, read: list[tuple[FoundImage, _Read | LeukokitError]]
+) -> Iterator[tuple[FoundImage, Stamp, Answer]]:
+    yield from ((image, None, found) for image, found in read if isinstance(found, LeukokitError))
     smears = [(image, *found) for image, found in read if not isinstance(found, LeukokitError)]
     started = time.perf_counter()
-    seen = pipeline.look([smear for _, smear, _ in smears])
+    seen = pipeline.look([smear for _, _, smear, _ in smears])
     share = (time.perf_counter() - started) / max(len(smears), 1)
-    for (image, smear, reading), graph in zip(smears, seen, strict=True):
+    for (image, stamp, smear, reading), graph in zip(smears, seen, strict=True):
         if isinstance(graph, LeukokitError):
-            yield image, graph
+            yield image, stamp, graph
         else:
-            yield image, pipeline.result(smear, graph, image.stem_path, reading + share)
+            yield image, stamp, pipeline.result(smear, graph, image.stem_path, reading + share)
 
 
-def _thumbnails(image: FoundImage, result: SmearResult, full: Mapping[str, float]) -> list[Thumbnail]:
-    """Crops of the leukocytes that may be among the least certain of their label."""
+def _thumbnails(image: FoundImage, result: SmearResult) -> list[Thumbnail]:
+    """Crops of the leukocytes that may be in the gallery: the image's least certain of each label."""
     from PIL import Image
 
     cells, labels = result.cells, cell_labels(result.cells)
-    chosen = [
-        number
-        for number in np.flatnonzero(cells.kinds == LEUKOCYTE).tolist()
-        if (label := labels[number]) is not None and label.probability <= full.get(label.name, np.inf)
-    ]
+    by_label: dict[str, list[tuple[float, int]]] = {}
+    for number in np.flatnonzero(cells.kinds == LEUKOCYTE).tolist():
+        if (label := labels[number]) is not None:
+            by_label.setdefault(label.name, []).append((label.probability, number))
+    chosen = sorted(number for found in by_label.values() for _, number in sorted(found)[:GALLERY])
     if not chosen:
         return []
     boxes = cells.boxes[chosen]

@@ -37,6 +37,10 @@ CREATE TABLE IF NOT EXISTS thumbnails (
 """
 
 
+Stamp = tuple[int, int] | None
+"""Size and time of change by which a file is known again; None for one that is not there."""
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """What became of an image: its JSON document (``SmearResult.to_json``), or why there is none."""
@@ -77,7 +81,7 @@ class Manifest:
         restart: forget what an earlier run left.
 
     Raises:
-        OutputError: another process works on the folder, or it cannot be written to.
+        OutputError: another process works on the folder, it cannot be written to, or the manifest is damaged.
         ConfigError: an earlier run had other settings; says which.
     """
 
@@ -85,10 +89,11 @@ class Manifest:
         self.out = out
         make_folder(out)
         self._lock = _lock_of(out)
+        self._forgotten: set[bytes] = set()
         try:
             if restart:
-                for path in out.glob(f"{NAME}*"):
-                    path.unlink()
+                self._forgotten = {name for (name,) in _peek(out, "SELECT name FROM plan")}
+                self._remove()
             with self._reported():
                 # Used by one thread at a time: the one that writes, and after it the one that reads.
                 self._base = sqlite3.connect(out / NAME, check_same_thread=False, isolation_level=None)
@@ -115,20 +120,33 @@ class Manifest:
             self._base.close()
         self._lock.close()
 
+    def discard(self) -> None:
+        """Remove it from the folder, and let go of that."""
+        with closing(self._lock):
+            self._base.close()
+            self._remove()
+
     def is_done(self, image: FoundImage) -> bool:
         """Whether the image has its results, and has not changed since. Failed ones are tried again."""
-        row = self._base.execute(
-            "SELECT size, changed FROM images WHERE name = ? AND error = ''", (_key(image.relative),)
-        ).fetchone()
-        return row is not None and row == _stamp(image.path)
+        with self._reported():
+            row = self._base.execute(
+                "SELECT size, changed FROM images WHERE name = ? AND error = ''", (_key(image.relative),)
+            ).fetchone()
+        return row is not None and row == stamp_of(image.path)
 
-    def record(self, image: FoundImage, packed: bytes, thumbnails: Sequence[Thumbnail]) -> None:
+    def record(self, image: FoundImage, stamp: Stamp, packed: bytes, thumbnails: Sequence[Thumbnail]) -> None:
         """Keep the results of an image, as ``pack`` makes them, in place of earlier ones.
+
+        Args:
+            image: the image.
+            stamp: its file's, before it was read.
+            packed: its document.
+            thumbnails: of its leukocytes.
 
         Raises:
             OutputError: the disk is full, ...; the manifest is as it was before.
         """
-        size, changed = _stamp(image.path) or (None, None)
+        size, changed = stamp or (None, None)
         self._replace(image.relative, (size, changed, "", packed), thumbnails)
 
     def record_failure(self, image: FoundImage, error: str) -> None:
@@ -140,24 +158,25 @@ class Manifest:
         """Set which images the batch is about, each with its place in the tables; others are left out.
 
         Returns:
-            How many images of an earlier plan are in it no more.
+            How many images of an earlier plan, be it forgotten, are in it no more.
         """
         rows = [(_key(image.relative), place) for place, image in images]
-        before = {name for (name,) in self._base.execute("SELECT name FROM plan")}
         with self._transaction():
+            before = {name for (name,) in self._base.execute("SELECT name FROM plan")}
             self._base.execute("DELETE FROM plan")
             self._base.executemany("INSERT INTO plan VALUES (?, ?)", rows)
-        return len(before - {name for name, _ in rows})
+        return len((before | self._forgotten) - {name for name, _ in rows})
 
     def entries(self) -> Iterator[Entry]:
         """What became of every planned image, in order; nothing of those that wait for their turn."""
-        rows = self._base.execute(
-            "SELECT plan.name, images.error, images.document FROM plan LEFT JOIN images USING (name) "
-            "ORDER BY plan.place, plan.name"
-        )
-        for name, error, packed in rows:
-            document = None if packed is None else unpack(packed)
-            yield Entry(Path(os.fsdecode(name)), document, error or "")
+        with self._reported():
+            rows = self._base.execute(
+                "SELECT plan.name, images.error, images.document FROM plan LEFT JOIN images USING (name) "
+                "ORDER BY plan.place, plan.name"
+            )
+            for name, error, packed in rows:
+                document = None if packed is None else unpack(packed)
+                yield Entry(Path(os.fsdecode(name)), document, error or "")
 
     def remember(self, facts: Mapping[str, Any]) -> None:
         """Keep facts of the run that do not decide its results, in place of earlier ones."""
@@ -167,7 +186,9 @@ class Manifest:
 
     def facts(self) -> dict[str, Any]:
         """What was remembered."""
-        return {key: json.loads(value) for key, value in self._base.execute("SELECT key, value FROM facts")}
+        with self._reported():
+            rows = self._base.execute("SELECT key, value FROM facts")
+            return {key: json.loads(value) for key, value in rows}
 
     def absorb(self, folder: Path) -> dict[str, Any]:
         """Take over what another batch of the same settings has done.
@@ -181,7 +202,7 @@ class Manifest:
         Raises:
             ConfigError: both have done the same image.  OutputError: it cannot be kept, or is in use.
         """
-        with self._reported(), closing(_lock_of(folder)):
+        with self._reported(folder), closing(_lock_of(folder)):
             self._base.execute("ATTACH DATABASE ? AS other", (os.fspath(folder / NAME),))
             try:
                 twice = self._base.execute(
@@ -193,7 +214,7 @@ class Manifest:
                         f"{shown(folder)}: {shown(os.fsdecode(twice[0]))} is in another of the batches, too; "
                         "merge shards of one folder, each once"
                     )
-                with self._transaction():
+                with self._transaction(folder):
                     for table in ("plan", "images", "thumbnails"):
                         self._base.execute(
                             f"INSERT INTO main.{table} SELECT * FROM other.{table} "
@@ -206,30 +227,18 @@ class Manifest:
 
     def thumbnails(self, most: int) -> Iterator[Thumbnail]:
         """The least certain leukocytes of each label, at most ``most`` of one, by label and certainty."""
-        rows = self._base.execute(
-            "SELECT name, cell, label, probability, jpeg FROM (SELECT *, row_number() OVER ("
-            "PARTITION BY label ORDER BY probability, name, cell) AS place FROM thumbnails "
-            "WHERE name IN (SELECT name FROM plan)) WHERE place <= ? ORDER BY label, place",
-            (most,),
-        )
-        for name, *rest in rows:
-            yield Thumbnail(Path(os.fsdecode(name)), *rest)
-
-    def prune_thumbnails(self, most: int) -> dict[str, float]:
-        """Drop what no gallery will show; the largest probability that still counts, of full labels."""
-        with self._transaction():
-            self._base.execute(
-                "DELETE FROM thumbnails WHERE rowid IN (SELECT rowid FROM (SELECT rowid, row_number() OVER ("
+        with self._reported():
+            # Ranked without their pictures, which would all be sorted, too.
+            rows = self._base.execute(
+                "SELECT name, cell, label, probability, jpeg FROM thumbnails JOIN ("
+                "SELECT rowid AS chosen, row_number() OVER ("
                 "PARTITION BY label ORDER BY probability, name, cell) AS place FROM thumbnails "
-                "WHERE name IN (SELECT name FROM plan)) WHERE place > ?)",
+                "WHERE name IN (SELECT name FROM plan)) ON thumbnails.rowid = chosen "
+                "WHERE place <= ? ORDER BY label, place",
                 (most,),
             )
-        rows = self._base.execute(
-            "SELECT label, max(probability) FROM thumbnails WHERE name IN (SELECT name FROM plan) "
-            "GROUP BY label HAVING count(*) >= ?",
-            (most,),
-        )
-        return dict(rows.fetchall())
+            for name, *rest in rows:
+                yield Thumbnail(Path(os.fsdecode(name)), *rest)
 
     def _replace(self, name: Path, values: tuple[Any, ...], thumbnails: Sequence[Thumbnail]) -> None:
         key = _key(name)
@@ -241,9 +250,14 @@ class Manifest:
                 [(key, t.cell, shown(t.label), t.probability, t.jpeg) for t in thumbnails],
             )
 
+    def _remove(self) -> None:
+        for path in self.out.glob(f"{NAME}*"):
+            path.unlink()
+
     def _compare(self, settings: Mapping[str, Any]) -> None:
-        rows = self._base.execute("SELECT key, value FROM run").fetchall()
-        earlier = {key: json.loads(value) for key, value in rows}
+        with self._reported():
+            rows = self._base.execute("SELECT key, value FROM run").fetchall()
+            earlier = {key: json.loads(value) for key, value in rows}
         if not earlier:
             with self._transaction():
                 self._base.executemany(
@@ -261,8 +275,8 @@ class Manifest:
             )
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        with self._reported():
+    def _transaction(self, read: Path | None = None) -> Iterator[None]:
+        with self._reported(read):
             self._base.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -273,12 +287,17 @@ class Manifest:
                 raise
 
     @contextmanager
-    def _reported(self) -> Iterator[None]:
+    def _reported(self, read: Path | None = None) -> Iterator[None]:
+        """Errors of the manifest, or of that in the folder that is ``read``, as a user is to see them."""
         try:
             yield
-        except sqlite3.Error as error:
+        except sqlite3.OperationalError as error:
             raise OutputError(
                 f"{self.out / NAME}: cannot be written ({error}); free space, then run the same command again"
+            ) from error
+        except (sqlite3.DatabaseError, zlib.error, ValueError) as error:
+            raise OutputError(
+                f"{(read or self.out) / NAME}: is damaged ({error}); do that batch again with --restart"
             ) from error
 
 
@@ -303,15 +322,21 @@ def settings_of(out: Path) -> dict[str, Any]:
 
 def done_before(out: Path, images: Iterable[FoundImage]) -> int:
     """Of how many images the batch in a folder has results; 0 where there is none that can be read."""
+    rows = _peek(out, "SELECT name, size, changed FROM images WHERE error = ''")
+    done = {name: stamp for name, *stamp in rows}
+    return sum(done.get(_key(image.relative)) == [*(stamp_of(image.path) or ())] for image in images)
+
+
+def _peek(out: Path, query: str) -> list[tuple[Any, ...]]:
+    """What the manifest in a folder answers; nothing where there is none that can be read."""
     path = out / NAME
     try:
         if not path.is_file():
-            return 0
+            return []
         with closing(sqlite3.connect(path)) as base:
-            done = {name for (name,) in base.execute("SELECT name FROM images WHERE error = ''")}
+            return base.execute(query).fetchall()
     except (sqlite3.Error, OSError):
-        return 0
-    return sum(_key(image.relative) in done for image in images)
+        return []
 
 
 def changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -330,6 +355,10 @@ def _lock_of(folder: Path) -> sqlite3.Connection:
                 f"{folder}: another batch works on this folder; wait for it or choose another --out"
             ) from error
         raise OutputError(f"{folder}: cannot be written to ({error}); choose another --out") from error
+    except sqlite3.DatabaseError as error:
+        raise OutputError(
+            f"{folder / LOCK}: is damaged ({error}); delete it, then run the same command again"
+        ) from error
     return lock
 
 
@@ -338,7 +367,8 @@ def _key(name: Path) -> bytes:
     return os.fsencode(name.as_posix())
 
 
-def _stamp(path: Path) -> tuple[int, int] | None:
+def stamp_of(path: Path) -> Stamp:
+    """The stamp of a file as it is now."""
     try:
         found = path.stat()
     except OSError:

@@ -57,7 +57,8 @@ def merge(folders: Sequence[Path], out: Path, restart: bool) -> tuple[Manifest, 
         for folder in folders:
             _copy_files(folder, out)
     except BaseException:
-        manifest.close()
+        # It would stand in the way of the merge that puts right what was wrong.
+        manifest.discard()
         raise
     return manifest, lacking
 

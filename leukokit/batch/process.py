@@ -15,9 +15,9 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from multiprocessing import get_context, resource_tracker
 from multiprocessing.connection import Connection
@@ -27,7 +27,8 @@ from threading import Lock, Thread
 from typing import Any, Final
 
 from leukokit import errors
-from leukokit.batch.look import Answer, Finished, Supply, finished, look, together_on
+from leukokit.batch.look import Answer, Finished, Supply, close_all, finished, look, together_on
+from leukokit.batch.manifest import Stamp
 from leukokit.config import PipelineConfig
 from leukokit.errors import LeukokitError, PluginError
 from leukokit.inputs import FoundImage
@@ -90,16 +91,21 @@ class _Failed:
 
 @contextmanager
 def looking_processes(work: Sequence[Work]) -> Iterator[list[LookingProcess]]:
-    """Processes, started at once; ended when they are through, and at once where something went wrong."""
+    """Processes, started at once, and ended with what is done with them."""
     processes: list[LookingProcess] = []
     try:
         processes += [LookingProcess(each) for each in work]
         yield processes
-        deadline = time.monotonic() + PATIENCE
-        for process in processes:
-            process.join(deadline)
     finally:
         end(processes)
+
+
+def hear_out(processes: Sequence[LookingProcess]) -> list[LeukokitError]:
+    """Let processes finish, for which there are no more images; returns what they fail at."""
+    for process in processes:
+        process.release()
+    deadline = time.monotonic() + PATIENCE
+    return [error for process in processes for error in process.last_errors(deadline)]
 
 
 def end(processes: Sequence[LookingProcess]) -> None:
@@ -134,12 +140,8 @@ class LookingProcess:
                 ) from None
         return self._told
 
-    def finished(self, supply: Supply, full: Callable[[], Mapping[str, float]]) -> Iterator[Finished]:
+    def finished(self, supply: Supply) -> Iterator[Finished]:
         """Have all images of a supply done; each as it is through.
-
-        Args:
-            supply: the images.
-            full: labels whose gallery is full, see ``look.finished``.
 
         Raises:
             LeukokitError: results cannot be kept, or the process does not even start.
@@ -159,9 +161,8 @@ class LookingProcess:
                 sent[image] = None
                 # Where it died, the next answer that is waited for will not come, and says so.
                 with suppress(OSError):
-                    self._connection.send((image, dict(full())))
+                    self._connection.send(image)
             if not sent:
-                self._release()
                 return
             try:
                 answer = self._receive()
@@ -172,7 +173,7 @@ class LookingProcess:
                 _log.warning("a process that looks at images %s; another goes on with its images", how)
                 if len(sent) == 1:
                     (image,) = sent
-                    yield Finished(image, f"{shown(image.path)}: the process that looked at it {how}")
+                    yield Finished(image, error=f"{shown(image.path)}: the process that looked at it {how}")
                 else:
                     suspects.extendleft(reversed(sent))
                 sent.clear()
@@ -181,6 +182,28 @@ class LookingProcess:
             if answer is not None:
                 del sent[answer.image]
                 yield answer
+
+    def release(self) -> None:
+        """Let it end: there are no more images."""
+        with suppress(OSError):
+            self._connection.send(None)
+
+    def last_errors(self, deadline: float) -> Iterator[LeukokitError]:
+        """What it fails at until it has ended, ``deadline`` (time.monotonic) at most."""
+        if self._ended:
+            return
+        try:
+            while self._connection.poll(max(0.0, deadline - time.monotonic())):
+                try:
+                    self._receive()
+                except LeukokitError as error:
+                    yield error
+            how = f"took longer than {PATIENCE:g} s"
+        except (EOFError, OSError):
+            how = self._death()
+            if not self._process.exitcode:
+                return
+        yield PluginError(f"a process whose writers were to finish {how}: their files may not be complete")
 
     def join(self, deadline: float) -> None:
         """Wait until it has ended, until ``deadline`` (time.monotonic) at most."""
@@ -204,11 +227,6 @@ class LookingProcess:
                 self._process.start()
             # The process's end is its own: when it dies, this one is told.
             other.close()
-
-    def _release(self) -> None:
-        """Let the process end: there are no more images."""
-        with suppress(OSError):
-            self._connection.send(None)
 
     def _death(self) -> str:
         """How the process died."""
@@ -244,13 +262,13 @@ class LookingProcess:
 
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
-    """What is started within is not interrupted by Ctrl-C, which is for the batch: it ends its processes."""
+    """What is started within is not stopped by Ctrl-C or SIGTERM: the batch is, and ends its processes."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
     # Started with the first process, it would lift the mask.
     resource_tracker.ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
@@ -264,14 +282,12 @@ class _Port(logging.Handler):
         super().__init__()
         self._connection, self._sending = connection, Lock()
         self._images: SimpleQueue[FoundImage | None] = SimpleQueue()
-        self.full: Mapping[str, float] = {}
         # Taken from the pipe at once: the batch, which sends them, must not wait while this process does.
         Thread(target=self._take, name="images", daemon=True).start()
 
     def _take(self) -> None:
         try:
-            while (message := self._connection.recv()) is not None:
-                image, self.full = message
+            while (image := self._connection.recv()) is not None:
                 self._images.put(image)
         except (EOFError, OSError):
             # The batch is gone. Whatever still runs here is of no use.
@@ -305,21 +321,25 @@ class _Port(logging.Handler):
 def _work(connection: Connection, work: Work) -> None:
     """What the process does, until there are no more images."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     port = _Port(connection)
     _log.addHandler(port)
     try:
-        _look(port, work)
-        # At once: a plugin's thread that hangs does not end with the interpreter.
-        os._exit(0)
+        failures = _look(port, work)
     except LeukokitError as error:
-        kind = next(base for base in type(error).__mro__ if hasattr(errors, base.__name__))
-        port.send(_Failed(kind.__name__, str(error)))
+        failures = [error]
     except Exception as error:
         cause = " ".join(f"{type(error).__name__}: {error}".split())
-        port.send(_Failed("LeukokitError", f"a process that looks at images failed ({cause}); --processes 1"))
+        failures = [LeukokitError(f"a process that looks at images failed ({cause}); --processes 1")]
+    for failure in failures:
+        kind = next(base for base in type(failure).__mro__ if hasattr(errors, base.__name__))
+        port.send(_Failed(kind.__name__, str(failure)))
+    # At once: a plugin's thread that hangs does not end with the interpreter.
+    os._exit(0)
 
 
-def _look(port: _Port, work: Work) -> None:
+def _look(port: _Port, work: Work) -> list[LeukokitError]:
+    """Look at images until there are no more; returns what the writers fail at when they finish."""
     import cv2
     import torch
 
@@ -328,20 +348,18 @@ def _look(port: _Port, work: Work) -> None:
     for path in work.plugin_files:
         load_file(path)
     pipeline = Pipeline(work.config, work.device)
-    with ExitStack() as stack:
-        own = [writers.get(name)(work.out) for name in work.writers]
-        for writer in own:
-            stack.callback(writer.close)
-        keeper = stack.enter_context(ThreadPoolExecutor(1, "write"))
+    own = [writers.get(name)(work.out) for name in work.writers]
 
-        def keep(image: FoundImage, result: Answer) -> None:
-            port.send(finished(image, result, own, port.full))
+    def keep(image: FoundImage, stamp: Stamp, result: Answer) -> None:
+        port.send(finished(image, stamp, result, own))
 
-        def later(image: FoundImage, result: Answer) -> Future[None]:
-            return keeper.submit(keep, image, result)
-
-        port.send(told_of(pipeline))
-        look(pipeline, port, work.workers, later)
+    try:
+        with ThreadPoolExecutor(1, "write") as keeper:
+            port.send(told_of(pipeline))
+            look(pipeline, port, work.workers, lambda *found: keeper.submit(keep, *found))
+    finally:
+        failures = close_all(own)
+    return failures
 
 
 def told_of(pipeline: Pipeline) -> Told:

@@ -15,8 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
+from leukokit.batch.look import GALLERY
 from leukokit.batch.manifest import Entry, Thumbnail
-from leukokit.batch.run import GALLERY
 from leukokit.batch.tables import Group, Totals, images_needed, still_needed
 from leukokit.differential import FEWEST, Differential, Share
 from leukokit.smear import shown

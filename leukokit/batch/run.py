@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from threading import Lock
 from typing import Final
 
-from leukokit.batch.look import Answer, Finished, finished, look
-from leukokit.batch.manifest import Manifest
-from leukokit.batch.process import LookingProcess, end
+from leukokit.batch.look import Answer, Finished, close_all, finished, look
+from leukokit.batch.manifest import Manifest, Stamp
+from leukokit.batch.process import LookingProcess, end, hear_out
+from leukokit.errors import LeukokitError
 from leukokit.inputs import FoundImage
 from leukokit.pipeline import Pipeline
 from leukokit.writers.base import Writer
 
-GALLERY: Final = 24
-"""Most leukocytes of one class in the report's gallery."""
-PRUNE_EVERY: Final = 500
-"""Images between two looks at which thumbnails no gallery will show."""
 WORTH_A_PROCESS: Final = 50
 """Images that make up for the start of another process."""
 MOST_PROCESSES: Final = 16
@@ -51,8 +48,10 @@ def how_many_processes(asked: int | None, devices: Sequence[str], images: int) -
     Args:
         asked: what the user wants; None for one a core on GPUs, as far as their memory holds them.
         devices: where the networks run.
-        images: how many there are.
+        images: how many there are to look at.
     """
+    if not images:
+        return 0
     if asked is None:
         # As many on every device as the one of the least memory holds.
         held = len(devices) * min(_free_memory(device) // GPU_MEMORY for device in devices)
@@ -119,8 +118,6 @@ class Batch:
     writers: Sequence[Writer] = ()
     workers: int = 2
     note: Callable[[FoundImage, str], None] = lambda image, error: None
-    _full: Mapping[str, float] = field(default_factory=dict)
-    _recorded: int = 0
 
     def run(self, images: Sequence[FoundImage]) -> None:
         """Do the images that are not done; results are kept as they come.
@@ -128,7 +125,6 @@ class Batch:
         Raises:
             OutputError: results cannot be kept (a full disk, ...): nothing more is tried.
         """
-        self._full = self.manifest.prune_thumbnails(GALLERY)
         waiting = _Waiting([image for image in images if not self.manifest.is_done(image)])
         with (
             ThreadPoolExecutor(1, "write") as writer,
@@ -149,28 +145,35 @@ class Batch:
                 end([looker for looker in self.lookers if isinstance(looker, LookingProcess)])
                 raise
 
+    def close(self) -> list[LeukokitError]:
+        """Have the writers finish, here and in processes; returns what went wrong.
+
+        Called once, also after a failure.
+        """
+        return [
+            *close_all(self.writers),
+            *hear_out([looker for looker in self.lookers if isinstance(looker, LookingProcess)]),
+        ]
+
     def _work(self, looker: Pipeline | LookingProcess, waiting: _Waiting, writer: ThreadPoolExecutor) -> None:
         if isinstance(looker, Pipeline):
             workers = max(1, self.workers // len(self.lookers))
             look(looker, waiting, workers, lambda *found: writer.submit(self._keep, *found))
             return
         behind: list[Future[None]] = []
-        for one in looker.finished(waiting, lambda: self._full):
+        for one in looker.finished(waiting):
             behind.append(writer.submit(self._record, one))
             if len(behind) > 2:
                 behind.pop(0).result()
         for kept in behind:
             kept.result()
 
-    def _keep(self, image: FoundImage, result: Answer) -> None:
-        self._record(finished(image, result, self.writers, self._full))
+    def _keep(self, image: FoundImage, stamp: Stamp, result: Answer) -> None:
+        self._record(finished(image, stamp, result, self.writers))
 
     def _record(self, one: Finished) -> None:
         if one.packed is None:
             self.manifest.record_failure(one.image, one.error)
         else:
-            self.manifest.record(one.image, one.packed, one.thumbnails)
-            self._recorded += 1
-            if self._recorded % PRUNE_EVERY == 0:
-                self._full = self.manifest.prune_thumbnails(GALLERY)
+            self.manifest.record(one.image, one.stamp, one.packed, one.thumbnails)
         self.note(one.image, one.error)

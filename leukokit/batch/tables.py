@@ -15,9 +15,9 @@ from leukokit.batch.manifest import Entry
 from leukokit.batch.parquet import ParquetTable
 from leukokit.differential import Differential, differential
 from leukokit.errors import ConfigError
-from leukokit.taxonomy import KINDS, UNCLASSIFIED
+from leukokit.taxonomy import UNCLASSIFIED
 from leukokit.writers.base import cannot_write, write_whole
-from leukokit.writers.tables import Table
+from leukokit.writers.tables import Table, cell_columns, cell_row, count_columns, count_row
 
 BY_FOLDER: Final = "folder"
 NO_GROUP: Final = ""
@@ -28,10 +28,6 @@ ODD_SIZE: Final = 1.4
 """Ratio of red-cell diameters from which an image is unlike its group: fields of one slide hardly do."""
 FEWEST_SIZES: Final = 5
 """Fewest images of a group that tell what is usual in it."""
-CELL_COLUMNS: Final = (
-    *("image", "id", "kind", "score", "x1", "y1", "x2", "y2"),
-    *("label", "probability", "review"),
-)
 
 
 @dataclass(slots=True)
@@ -54,13 +50,15 @@ class Group:
 class Totals:
     """Everything over all images that report and terminal show; a few numbers a group and one an image.
 
-    ``noted`` is how many images have notes, ``diameters`` the red-cell diameters of a group's images by name.
+    ``noted`` is how many images have notes, ``empty`` which ones have no cell, ``diameters`` the red-cell
+    diameters of a group's images by name.
     """
 
     whole: Group = field(default_factory=Group)
     groups: dict[str, Group] = field(default_factory=dict)
     seconds: float = 0.0
     noted: int = 0
+    empty: list[str] = field(default_factory=list)
     diameters: dict[str, dict[str, float]] = field(default_factory=dict)
 
     @property
@@ -136,14 +134,9 @@ def write_tables(
     """
     named = [*classes, UNCLASSIFIED] if classes else []
     totals = Totals()
-    counts = Table(
-        out / "counts.csv",
-        [
-            *("image", "group", "status", *KINDS, *named),
-            *("cell_diameter_px", "width", "height", "seconds", "notes"),
-        ],
-    )
-    columns = [*CELL_COLUMNS, *(f"p_{name}" for name in classes)]
+    figures = count_columns(classes)
+    counts = Table(out / "counts.csv", [*figures, "group", "status"])
+    columns = cell_columns(classes)
     cells = Table(out / "cells.csv", columns)
     columnar = _columnar(out / "cells.parquet", columns, parquet)
     failures = Table(out / "failures.csv", ["image", "cause"])
@@ -165,7 +158,7 @@ def write_tables(
             member.waiting += entry.document is None and not entry.error
         if entry.document is None:
             status = FAILED if entry.error else WAITING
-            counts.row([name, group, status, *[""] * (len(KINDS) + len(named) + 5)])
+            counts.row([name, *[None] * (len(figures) - 1), group, status])
             if entry.error:
                 failures.row([name, entry.error])
             continue
@@ -177,19 +170,14 @@ def write_tables(
             member.kinds.update(document["counts"])
         totals.seconds += document["seconds"]
         totals.noted += bool(document["notes"])
+        if not document["cells"]:
+            totals.empty.append(name)
         if diameter := document["cell_diameter_px"]:
             totals.diameters.setdefault(group, {})[name] = diameter
-        size = document["image"]
-        counts.row(
-            [
-                *(name, group, DONE, *document["counts"].values(), *by_class.values()),
-                document["cell_diameter_px"] or "",
-                *(size["width"], size["height"], document["seconds"], "; ".join(document["notes"])),
-            ]
-        )
+        counts.row([*count_row(name, document, classes), group, DONE])
         for cell in document["cells"]:
-            values = _cell_row(name, cell, classes)
-            cells.row([_as_text(value) for value in values])
+            values = cell_row(name, cell, classes)
+            cells.row(values)
             if columnar is not None:
                 columnar.row(values)
         if named:
@@ -235,19 +223,6 @@ def write_run(out: Path, document: dict[str, Any]) -> None:
 
     text = json.dumps(document, indent=1, ensure_ascii=False, default=str)
     write_whole(out / "run.json", text + "\n")
-
-
-def _cell_row(name: str, cell: dict[str, Any], classes: Sequence[str]) -> list[object]:
-    chances = cell.get("probabilities", {})
-    return [
-        *(name, cell["id"], cell["kind"], cell["score"], *cell["box"]),
-        *(cell.get("label"), max(chances.values(), default=None), cell.get("review")),
-        *(chances.get(label) for label in classes),
-    ]
-
-
-def _as_text(value: object) -> object:
-    return str(value).lower() if isinstance(value, bool) else "" if value is None else value
 
 
 def _share_rows(table: Table, scope: str, name: str, count: Differential, target: int | None) -> None:

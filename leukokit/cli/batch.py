@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import itertools
 import shlex
+import signal
 import sys
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -18,6 +19,7 @@ from leukokit.cli.batch_progress import Journal, Progress, conclude
 if TYPE_CHECKING:
     from leukokit.batch.process import LookingProcess, Told
     from leukokit.batch.shard import Shard
+    from leukokit.batch.tables import Totals
     from leukokit.config import PipelineConfig
     from leukokit.pipeline import Pipeline
     from leukokit.writers.base import Writer
@@ -29,7 +31,7 @@ def batch(
     ],
     out: Annotated[Path, typer.Option(help="Folder for the results; the same one goes on with a batch.")],
     restart: Annotated[
-        bool, typer.Option("--restart", help="Forget what an earlier batch left in --out.")
+        bool, typer.Option("--restart", help="Forget the batch in --out, and write over tables there.")
     ] = False,
     group_by: Annotated[
         str | None,
@@ -81,7 +83,7 @@ def batch(
     """
     from rich.console import Console
 
-    from leukokit.batch.finish import finish
+    from leukokit.batch.finish import finish, spare_tables
     from leukokit.batch.manifest import Manifest, done_before
     from leukokit.batch.parquet import require_pyarrow
     from leukokit.batch.process import Work, looking_processes, told_of
@@ -95,6 +97,7 @@ def batch(
     from leukokit.writers.base import make_folder
 
     console = Console(stderr=True, quiet=quiet, highlight=False)
+    results = Console(quiet=quiet, highlight=False)
     for path in plugin or []:
         load_file(path)
     if parquet:
@@ -103,6 +106,7 @@ def batch(
     settings = load_config(config, assignments, detector, graph=graph, classifier=classifier)
     _check_target(target, settings.classifier is not None)
     grouping, part = Grouping(group_by), None if shard is None else Shard.parse(shard)
+    spare_tables(out, restart)
     found = find_images(images)
     devices = list(dict.fromkeys(resolve_device(name.strip()) for name in device.split(",")))
     planned = [
@@ -112,13 +116,23 @@ def batch(
     ]
     started, command = datetime.now(UTC), _command()
     with ExitStack() as stack:
+        # A scheduler's way to say Ctrl-C.
+        before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+        stack.callback(signal.signal, signal.SIGTERM, before)
+        if log is not None:
+            # What is wrong with it, the journal says.
+            with suppress(OSError):
+                log.parent.mkdir(parents=True, exist_ok=True)
         journal = stack.enter_context(Journal(log))
         for problem in found.problems:
             journal.error(problem)
-        if not planned:
-            if found.images:
-                journal.error(f"--shard {shard}: none of the {len(found.images)} images is in it")
+        if found.note:
+            console.print(found.note, style="dim", markup=False)
+        if not found.images:
             raise typer.Exit(1)
+        if not planned:
+            # A shard all the same, without which the others are not the whole.
+            console.print(f"--shard {shard}: none of the {len(found.images)} images is in it", style="yellow")
         names = _writer_names(save)
         lookers: Sequence[Pipeline | LookingProcess]
         left = len(planned) - (0 if restart else done_before(out, (image for _, image in planned)))
@@ -133,7 +147,7 @@ def batch(
             started_processes = stack.enter_context(looking_processes(work))
             lookers, told = started_processes, started_processes[0].wait()
         else:
-            pipelines = _pipelines(settings, devices, len(planned))
+            pipelines = _pipelines(settings, devices, left)
             lookers, told = pipelines, told_of(pipelines[0])
         manifest = stack.enter_context(Manifest(out, _decisive(told, names, part), restart))
         gone = manifest.plan(planned)
@@ -148,7 +162,8 @@ def batch(
         )
         if gone:
             console.print(
-                f"{gone} images of the earlier batch in {out} are not among these, by name: left out",
+                f"{gone} images of the earlier batch in {out} are not among these, by name: left out; "
+                "files that were saved of them stay",
                 style="yellow",
             )
         chosen = [image for _, image in planned]
@@ -156,22 +171,26 @@ def batch(
         writers = [] if several else _open_writers(names, out)
         with Progress(console, journal, len(chosen)) as progress:
             progress.begin(sum(manifest.is_done(image) for image in chosen))
+            looking = Batch(lookers, manifest, writers, workers, progress.note)
             try:
-                Batch(lookers, manifest, writers, workers, progress.note).run(chosen)
+                looking.run(chosen)
             except KeyboardInterrupt:
                 done = sum(manifest.is_done(image) for image in chosen)
                 journal.error(f"stopped: {done} of {len(chosen)} images are done; the same command goes on")
                 raise typer.Exit(130) from None
             finally:
-                for writer in writers:
-                    writer.close()
+                unfinished = list(dict.fromkeys(map(str, looking.close())))
+                for failure in unfinished:
+                    journal.error(failure)
         seconds = round((datetime.now(UTC) - started).total_seconds(), 1)
         facts = {"shard": shard, "seconds_of_last_run": seconds}
-        totals, known = finish(manifest, grouping, target, parquet, facts, found.problems)
+        lacking = [*found.problems, *unfinished]
+        totals, known = finish(manifest, grouping, target, parquet, facts, lacking)
         journal.info(f"done: {totals.whole.images} images, {totals.whole.failed} failed")
-    conclude(console, out, totals, known, target, quiet, parquet)
-    if totals.whole.failed or found.problems:
-        raise typer.Exit(3 if totals.whole.failed < totals.whole.images else 1)
+    conclude(results, out, totals, known, target, quiet, parquet)
+    if unfinished:
+        raise typer.Exit(1)
+    _end(totals, found.problems)
 
 
 def merge(
@@ -193,23 +212,32 @@ def merge(
     """Join the shards of a batch: tables, report and files as one run over all images writes them."""
     from rich.console import Console
 
-    from leukokit.batch.finish import finish
+    from leukokit.batch.finish import finish, spare_tables
     from leukokit.batch.manifest import settings_of
     from leukokit.batch.merge import merge as join
     from leukokit.batch.parquet import require_pyarrow
     from leukokit.batch.tables import Grouping
 
-    console, grouping = Console(stderr=True, quiet=quiet, highlight=False), Grouping(group_by)
+    results, grouping = Console(quiet=quiet, highlight=False), Grouping(group_by)
     if parquet:
         require_pyarrow()
     _check_target(target, all(settings_of(shard).get("classifier") for shard in shards))
+    spare_tables(out, restart)
     manifest, lacking = join(shards, out, restart)
     with manifest:
         totals, known = finish(manifest, grouping, target, parquet, {"command": _command()}, lacking)
     for line in lacking:
         typer.echo(f"error: {line}", err=True)
-    conclude(console, out, totals, known, target, quiet, parquet)
-    if totals.whole.failed or totals.whole.waiting or lacking:
+    conclude(results, out, totals, known, target, quiet, parquet)
+    _end(totals, lacking)
+
+
+def _end(totals: Totals, lacking: Sequence[str]) -> None:
+    """End with the exit code of what could not be done."""
+    whole = totals.whole
+    if whole.images and whole.failed == whole.images:
+        raise typer.Exit(1)
+    if whole.failed or whole.waiting or lacking:
         raise typer.Exit(3)
 
 
@@ -225,7 +253,8 @@ def _pipelines(settings: PipelineConfig, devices: list[str], images: int) -> lis
     from leukokit.batch.run import share_cores
     from leukokit.pipeline import Pipeline
 
-    pipelines = [Pipeline(settings, name) for name in devices]
+    # One there must be: it says what decides the results.
+    pipelines = [Pipeline(settings, name) for name in devices[: max(images, 1)]]
     if devices == ["cpu"]:
         pipelines += [Pipeline(settings, "cpu") for _ in range(share_cores(images) - 1)]
     return pipelines
@@ -259,7 +288,8 @@ def _writer_names(save: str) -> list[str]:
     from leukokit.errors import ConfigError
     from leukokit.registry import writers
 
-    names = list(dict.fromkeys(name.strip() for name in save.split(",") if name.strip()))
+    given = dict.fromkeys(name.strip() for name in save.split(","))
+    names = [name for name in given if name not in ("", "none")]
     for name in names:
         if not writers.get(name).file_an_image:
             raise ConfigError(

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
-from leukokit.errors import OutputError, PluginError
+from leukokit.errors import LeukokitError, OutputError, PluginError
 from leukokit.plugin import Plugin, PluginParams
 from leukokit.results import SmearResult
 from leukokit.smear import shown
@@ -88,6 +88,22 @@ def write_with(writer: Writer, result: SmearResult) -> None:
         cause = " ".join(f"{type(error).__name__}: {error}".split())
         image = shown(result.smear.path or result.output_stem)
         raise PluginError(f"{image}: writer '{writer.name}' failed ({cause})") from error
+
+
+def close_with(writer: Writer) -> None:
+    """Have a writer finish.
+
+    Raises:
+        LeukokitError: as the writer raises it, e.g. ``OutputError``.
+        PluginError: the writer failed, or would have ended the process.
+    """
+    try:
+        writer.close()
+    except LeukokitError:
+        raise
+    except (Exception, SystemExit) as error:
+        cause = " ".join(f"{type(error).__name__}: {error}".split())
+        raise PluginError(f"writer '{writer.name}' failed at its end ({cause})") from error
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

@@ -59,6 +59,13 @@ def run(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> int:
     return int(stopped.value.code or 0)
 
 
+def damage(out: Path, pages: int = 1) -> None:
+    """Spoil the manifest behind its first pages, as a failing disk does."""
+    path, kept = out / "manifest.sqlite", pages * 4096
+    content = path.read_bytes()
+    path.write_bytes(content[:kept] + b"\xa5" * (len(content) - kept))
+
+
 def rows(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as stream:
         return list(csv.DictReader(stream))

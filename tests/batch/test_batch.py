@@ -93,11 +93,16 @@ def test_what_contradicts_the_tables_goes_and_what_is_left_out_is_said(
     stale.touch()
     (root / "slide-0" / "f000.png").unlink()
     assert run(monkeypatch, arguments(root, out, "--group-by", "slide-[12]")) == 0
-    said = capfd.readouterr().err
-    assert (
-        "1 images of the earlier batch" in said and "1 image is in no group of --group-by slide-[12]" in said
-    )
-    assert "slide-1 " in said and not stale.exists()
+    said = capfd.readouterr()
+    assert "1 images of the earlier batch" in said.err
+    assert "1 image is in no group of --group-by slide-[12]" in said.out and "slide-1 " in said.out
+    assert not stale.exists()
+    # Its file stays, and that is said where the earlier batch is forgotten, too.
+    (root / "slide-1" / "f001.png").unlink()
+    assert run(monkeypatch, arguments(root, out, "--restart")) == 0
+    said = capfd.readouterr()
+    assert "1 images of the earlier batch" in said.err and "files that were saved of them stay" in said.err
+    assert (out / "slide-1" / "f001.json").exists()
 
 
 def test_an_image_that_failed_is_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -200,7 +205,8 @@ def test_what_one_should_know_of_the_counts_is_with_them(
     (root / "gone.png").symlink_to(root / "nowhere")
     more = ("--group-by", "slide-.", str(root / "typo.png"))
     assert run(monkeypatch, arguments(root, out, *more)) == 3
-    printed = capsys.readouterr().err
+    streams = capsys.readouterr()
+    printed = streams.out + streams.err
     attention = json.loads((out / "run.json").read_text())["attention"]
     expected = [
         "gone.png: link that leads to nothing",

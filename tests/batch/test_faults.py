@@ -86,7 +86,8 @@ def test_a_plugin_that_hangs_on_one_image_costs_that_image(
     assert sum(row["status"] == "done" for row in rows(out / "counts.csv")) == 4
 
 
-def test_ctrl_c_does_not_wait_for_plugins_that_hang(tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_does_not_wait_for_plugins_that_hang(tmp_path: Path, how: signal.Signals) -> None:
     root, log = tmp_path / "in", tmp_path / "batch.log"
     for number in range(3):
         save(root / f"slow{number}.png", 1, blue=254)
@@ -97,7 +98,7 @@ def test_ctrl_c_does_not_wait_for_plugins_that_hang(tmp_path: Path) -> None:
         deadline = time.monotonic() + 60
         while "a.png: done" not in (log.read_text() if log.exists() else "") and time.monotonic() < deadline:
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(how)
         _, said = process.communicate(timeout=30)
     assert process.returncode == 130
     assert "stopped: 1 of 4 images are done" in said and "Traceback" not in said

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing import Pipe
 from pathlib import Path
+from types import SimpleNamespace
 
 import batches
 import pytest
 from batches import PLUGINS, arguments, files, folder_of, rows, save
 
+from leukokit.batch.process import LookingProcess, _Failed, _Said, _without_interrupts, hear_out
 from leukokit.batch.run import how_many_processes
+from leukokit.errors import OutputError, PluginError
 from leukokit.registry import ALL
 
 TOLD = ("--plugin", str(PLUGINS))
@@ -148,6 +153,44 @@ def test_more_images_than_a_pipe_holds_wait_in_no_deadlock(
     assert sum(int(row["leukocyte"]) for row in rows(tmp_path / "out" / "counts.csv")) == 2400
 
 
+def test_what_a_process_says_at_its_end_is_heard(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    here, there = Pipe()
+    process = object.__new__(LookingProcess)
+    monkeypatch.setattr(process, "_ended", False, raising=False)
+    monkeypatch.setattr(process, "_connection", here, raising=False)
+    ended = SimpleNamespace(join=lambda: None, exitcode=0)
+    monkeypatch.setattr(process, "_process", ended, raising=False)
+    there.send(_Said(logging.WARNING, "half as many from now on"))
+    there.send(_Failed("OutputError", "the disk is full"))
+    there.send(_Failed("PluginError", "writer 'w' failed at its end (ValueError: no)"))
+    there.close()
+    said = hear_out([process])
+    assert [type(error) for error in said] == [OutputError, PluginError] and "writer 'w'" in str(said[1])
+    assert "half as many from now on" in caplog.text
+    ended.exitcode = -signal.SIGKILL
+    (error,) = hear_out([process])
+    assert "whose writers were to finish was killed (SIGKILL)" in str(error)
+
+
+def test_a_process_that_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    here, _there = Pipe()
+    process = object.__new__(LookingProcess)
+    monkeypatch.setattr(process, "_ended", False, raising=False)
+    monkeypatch.setattr(process, "_connection", here, raising=False)
+    monkeypatch.setattr("leukokit.batch.process.PATIENCE", 0.05)
+    (error,) = hear_out([process])
+    assert "took longer than 0.05 s" in str(error)
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals as POSIX has them")
+def test_processes_leave_signals_to_the_batch() -> None:
+    with _without_interrupts():
+        assert {signal.SIGINT, signal.SIGTERM} <= signal.pthread_sigmask(signal.SIG_BLOCK, ())
+    assert not {signal.SIGINT, signal.SIGTERM} & signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
 def test_how_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("leukokit.batch.run.cores", lambda: 16)
     memory = {"cpu": 0, "cuda:0": 24 << 30, "cuda:1": 8 << 30, "cuda:2": 8 << 30}
@@ -162,6 +205,7 @@ def test_how_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
     assert how_many_processes(None, gpu, 120) == 2
     assert how_many_processes(None, gpu, 60) == 0
     assert how_many_processes(1, gpu, 9000) == 0
+    assert how_many_processes(3, ["cpu"], 0) == 0
     assert how_many_processes(3, ["cpu"], 9000) == 3
     assert how_many_processes(2, [*two, "cuda:2"], 9000) == 3
     monkeypatch.setattr("leukokit.batch.run._memory", lambda: 16 << 30)

@@ -17,9 +17,9 @@ import pytest
 from browser import PROGRAMS, Browser, column, open_quietly
 from PIL import Image
 
+from leukokit.batch.look import GALLERY
 from leukokit.batch.manifest import Entry, Thumbnail
 from leukokit.batch.report import MOST_FAILURES, MOST_GROUPS, write_report
-from leukokit.batch.run import GALLERY
 from leukokit.batch.tables import Group, Totals
 from leukokit.taxonomy import LEUKOCYTE_CLASSES, UNCLASSIFIED
 

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from batches import arguments, files, folder_of, rows, run, save, with_told_plugins
+from batches import arguments, damage, files, folder_of, rows, run, save, with_told_plugins
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -111,20 +111,56 @@ def test_what_does_not_belong_together_is_refused(
         ([outs[0], other], "detector.params.size: 9.0 is now 7.0"),
         ([outs[0], outs[0]], "is in another of the batches"),
         ([outs[0], tmp_path / "in"], "holds no batch"),
-        ([outs[0], merged], "is one of the batches to merge"),
     ]
     for folders, said in cases:
-        code = run(monkeypatch, ["batch", "merge", *map(str, folders), "--out", str(merged), "--restart"])
-        assert code == 2 and said in capsys.readouterr().err
+        assert run(monkeypatch, ["batch", "merge", *map(str, folders), "--out", str(merged)]) == 2
+        assert said in capsys.readouterr().err
+    assert run(monkeypatch, ["batch", "merge", *map(str, outs), "--out", str(outs[1]), "--restart"]) == 2
+    assert "is one of the batches to merge" in capsys.readouterr().err
+    # What was refused does not stand in the way of what is right.
+    assert run(monkeypatch, ["batch", "merge", *map(str, outs), "--out", str(merged)]) == 3
+    assert len(rows(merged / "counts.csv")) == 21
 
 
-def test_a_shard_without_an_image_says_so(
+def test_a_damaged_shard_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root = folder_of(tmp_path / "in", 1)
+    _, outs = sharded(monkeypatch, tmp_path, 2)
+    # Its settings can still be read.
+    damage(outs[1], pages=3)
+    capsys.readouterr()
+    assert run(monkeypatch, ["batch", "merge", *map(str, outs), "--out", str(tmp_path / "m")]) == 1
+    said = capsys.readouterr().err
+    assert f"{outs[1]}/manifest.sqlite: is damaged" in said and "--restart" in said
+
+
+def test_shards_of_which_every_image_failed_are_a_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "torn.png").write_bytes(b"no image")
+    outs = [tmp_path / f"part-{number}" for number in (1, 2)]
     codes = [
-        run(monkeypatch, arguments(root, tmp_path / f"{number}", "--shard", f"{number}/2"))
-        for number in (1, 2)
+        run(monkeypatch, arguments(tmp_path / "in", out, "--shard", f"{number}/2"))
+        for number, out in enumerate(outs, 1)
     ]
     assert sorted(codes) == [0, 1]
-    assert "none of the 1 images is in it" in capsys.readouterr().err
+    assert run(monkeypatch, ["batch", "merge", *map(str, outs), "--out", str(tmp_path / "m")]) == 1
+
+
+def test_a_shard_without_an_image_is_one_of_the_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = folder_of(tmp_path / "in", 2)
+    outs = [tmp_path / f"part-{number}" for number in range(1, 5)]
+    for number, out in enumerate(outs, 1):
+        assert run(monkeypatch, arguments(root, out, "--shard", f"{number}/4")) == 0
+    assert "none of the 2 images is in it" in capsys.readouterr().err
+    assert sum(rows(out / "counts.csv") == [] for out in outs) >= 2
+    assert run(monkeypatch, ["batch", "merge", *map(str, outs), "--out", str(tmp_path / "m")]) == 0
+    assert len(rows(tmp_path / "m" / "counts.csv")) == 2
+    assert json.loads((tmp_path / "m" / "run.json").read_text())["attention"] == []
+    # Where nothing at all is found, there is nothing to share out.
+    (tmp_path / "empty").mkdir()
+    assert run(monkeypatch, arguments(tmp_path / "empty", tmp_path / "e", "--shard", "1/4")) == 1
+    assert not (tmp_path / "e").exists()

@@ -1,0 +1,146 @@
+"""Where a batch writes to and what it says there: streams, logs, tables of others, writers at their end."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from batches import arguments, folder_of, rows, run, save, with_told_plugins
+
+from leukokit.batch import run as run_module
+from leukokit.registry import load_file, writers
+
+
+@pytest.fixture(scope="module", autouse=True)
+def plugins() -> Iterator[None]:
+    with with_told_plugins():
+        yield
+
+
+WRITERS = """
+from leukokit.errors import OutputError
+from leukokit.registry import writers
+from leukokit.writers.base import Writer
+
+class Closing(Writer):
+    version, summary = "1", "fails when it is closed"
+
+    def write(self, result):
+        pass
+
+@writers.register
+class Bad(Closing):
+    name = "bad"
+
+    def close(self):
+        raise ValueError("cannot be closed")
+
+@writers.register
+class Full(Closing):
+    name = "full"
+
+    def close(self):
+        raise OutputError("full.txt: cannot be written")
+
+@writers.register
+class Good(Closing):
+    name = "good"
+
+    def close(self):
+        self.save(self.out / "good.txt", "closed")
+"""
+
+
+def test_a_writer_that_fails_at_its_end_costs_neither_tables_nor_other_writers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out, own = folder_of(tmp_path / "in", 2), tmp_path / "out", tmp_path / "own.py"
+    own.write_text(WRITERS)
+    monkeypatch.setattr(writers, "_registered", dict(writers._registered))
+    load_file(own)
+    assert run(monkeypatch, [*arguments(root, out), "--save", "bad,full,good"]) == 1
+    said = "writer 'bad' failed at its end (ValueError: cannot be closed)"
+    errors = capsys.readouterr().err
+    assert f"error: {said}" in errors and "error: full.txt: cannot be written" in errors
+    assert (out / "good.txt").exists() and len(rows(out / "counts.csv")) == 2
+    assert json.loads((out / "run.json").read_text())["attention"] == [said, "full.txt: cannot be written"]
+
+
+def test_the_counts_go_where_those_of_detect_go(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = folder_of(tmp_path / "in", 3), tmp_path / "out"
+    assert run(monkeypatch, arguments(root, out)) == 0
+    counts = "images  failed  leuko."
+    said = capsys.readouterr()
+    assert counts in said.out and "wrote " in said.out and counts not in said.err
+    assert run(monkeypatch, arguments(root, out)) == 0
+    assert "going on: 3 images" in capsys.readouterr().err
+    assert run(monkeypatch, ["batch", "merge", str(out), "--out", str(tmp_path / "m")]) == 0
+    assert counts in capsys.readouterr().out
+    assert run(monkeypatch, arguments(root, out, "--quiet")) == 0
+    said = capsys.readouterr()
+    assert not said.out and not said.err.strip()
+
+
+def test_a_log_may_be_in_a_folder_that_is_not_there_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = folder_of(tmp_path / "in", 1), tmp_path / "out"
+    assert run(monkeypatch, arguments(root, out, "--log", str(out / "logs" / "batch.log"))) == 0
+    assert "f000.png: done" in (out / "logs" / "batch.log").read_text()
+    (tmp_path / "file").touch()
+    assert run(monkeypatch, arguments(root, out, "--log", str(tmp_path / "file" / "batch.log"))) == 1
+    assert "choose another file" in capsys.readouterr().err
+
+
+def test_images_without_a_cell_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, out = tmp_path / "in", tmp_path / "out"
+    save(root / "cells.png", 1)
+    for number in range(4):
+        save(root / f"empty{number}.png", 0, 0, blue=number)
+    assert run(monkeypatch, arguments(root, out)) == 0
+    (said,) = json.loads((out / "run.json").read_text())["attention"]
+    assert said == "4 images are without any cell: empty0.png, empty1.png, empty2.png, ..."
+    assert said in (out / "report.html").read_text()
+
+
+@pytest.mark.parametrize("merged", [False, True])
+def test_tables_of_something_else_are_not_written_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], merged: bool
+) -> None:
+    root, out, part = folder_of(tmp_path / "in", 1), tmp_path / "out", tmp_path / "part"
+    out.mkdir()
+    (out / "counts.csv").write_text("of detect")
+    line = arguments(root, out)
+    if merged:
+        assert run(monkeypatch, arguments(root, part)) == 0
+        line = ["batch", "merge", str(part), "--out", str(out)]
+    assert run(monkeypatch, line) == 2
+    said = capsys.readouterr().err
+    assert "holds counts.csv and no batch" in said and "--restart" in said
+    assert [path.name for path in out.iterdir()] == ["counts.csv"]
+    assert run(monkeypatch, [*line, "--restart"]) == 0
+    assert len(rows(out / "counts.csv")) == 1
+
+
+def test_for_what_is_not_left_nothing_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root, out, asked = folder_of(tmp_path / "in", 3), tmp_path / "out", list[int]()
+    share_cores = run_module.share_cores
+
+    def counting(images: int) -> Any:
+        asked.append(images)
+        return share_cores(images)
+
+    monkeypatch.setattr(run_module, "share_cores", counting)
+    assert run(monkeypatch, arguments(root, out)) == 0
+    assert run(monkeypatch, arguments(root, out)) == 0
+    # Of an image that has changed since, it is not the name that counts.
+    save(root / "slide-0" / "f000.png", 5)
+    assert run(monkeypatch, arguments(root, out)) == 0
+    assert asked == [3, 0, 1]
+    monkeypatch.setattr("leukokit.batch.process.looking_processes", lambda work: pytest.fail("started"))
+    assert run(monkeypatch, arguments(root, out, "--processes", "2")) == 0

@@ -1,0 +1,28 @@
+"""docs/python.md: its code runs, one block after another."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
+
+
+def test_the_code_of_the_page_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "examples").mkdir()
+    shutil.copy(ROOT / "examples" / "smear.png", tmp_path / "examples")
+    monkeypatch.chdir(tmp_path)
+    known: dict[str, Any] = {}
+    blocks = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
+    for block in blocks:
+        exec(block, known)
+    assert len(blocks) == 5
+    assert repr(known["result"].cells).startswith("<Cells: 10 leukocyte, 193 erythrocyte, ")
+    assert set(known["table"]["kind"]) == {"leukocyte"}
+    assert known["linked"].number_of_nodes() == len(known["other"].cells)
+    assert {path.name for path in Path("results").iterdir()} == {"cells.csv", "counts.csv", "smear.cells.png"}
