@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -113,12 +114,31 @@ def _validate(
         where = ".".join(str(part) for part in first["loc"])
         said = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
-            known = [name for name in model.model_fields if name != "root"]
-            said = "no such setting" + (
-                f"; there are: {', '.join(known)}" if known and "." not in where else ""
-            )
+            said = "no such setting" + _there_is(model, first["loc"])
         parts = [str(path) if path else "", where, said[:1].lower() + said[1:]]
         raise ConfigError(_one_line(": ".join(part for part in parts if part))) from error
+
+
+def _there_is(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
+    """The settings that there are where a wrong one stands, and the nearest to it."""
+    types: list[Any] = _models(model)
+    for part in place[:-1]:
+        fields = (one.model_fields[part].annotation for one in types if part in one.model_fields)
+        # The number or name of an entry of a list or mapping says nothing of its type.
+        types = [found for annotation in fields for found in _models(annotation)] or types
+    shared = [name for name in types[0].model_fields if all(name in one.model_fields for one in types)]
+    nearest = difflib.get_close_matches(
+        str(place[-1]), {name for one in types for name in one.model_fields}, 1
+    )
+    return f"; there are: {', '.join(shared)}" + (f"; did you mean '{nearest[0]}'?" if nearest else "")
+
+
+def _models(annotation: Any) -> list[type[BaseModel]]:
+    """The pydantic models in a type: in a list, a mapping, a union, or one that stands for another."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        root = annotation.model_fields.get("root")
+        return _models(root.annotation) if root else [annotation]
+    return [found for part in get_args(annotation) for found in _models(part)]
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -177,6 +177,28 @@ def test_no_assignment_raises_anything_else(assignments: list[str]) -> None:
         assert isinstance(config, PipelineConfig)
 
 
+def test_an_unknown_setting_is_told_what_there_is_where_it_stands(tmp_path: Path) -> None:
+    class Entry(BaseModel, extra="forbid"):
+        splits: list[str] = []
+        labs: list[str] = []
+
+    class Tests(BaseModel, extra="forbid"):
+        tests: dict[str, list[Entry]] = {}
+        only: Entry | None = None
+
+    path = written(tmp_path, "tests: {labs: [{splits: [a]}, {split: [a]}]}")
+    with pytest.raises(ConfigError) as caught:
+        load_settings(Tests, path)
+    said = "no such setting; there are: splits, labs; did you mean 'splits'?"
+    assert str(caught.value) == f"{path}: tests.labs.1.split: {said}"
+    with pytest.raises(ConfigError, match=r"only\.x: no such setting; there are: splits, labs$"):
+        load_settings(Tests, written(tmp_path, "only: {x: 1}"))
+    with pytest.raises(
+        ConfigError, match="test: no such setting; there are: tests, only; did you mean 'tests'"
+    ):
+        load_settings(Tests, written(tmp_path, "test: {}"))
+
+
 class Recipe(BaseModel):
     epochs: int = Field(10, ge=1)
     rates: list[float] = []

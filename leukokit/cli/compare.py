@@ -19,20 +19,27 @@ def compare(
     restart: Annotated[bool, typer.Option("--restart", help="Forget the answers that --out holds.")] = False,
 ) -> None:
     """Compare methods: accuracy, tests against a baseline, time and size; stopped, it goes on."""
+    from collections import Counter
+
     from rich.console import Console
     from rich.progress import Progress
 
+    from leukokit.cli.evaluate import console_of
     from leukokit.config import load_settings
     from leukokit.evaluation.compare import Comparison, answer_all, fields_of, methods_of, steps_of
-    from leukokit.evaluation.compare_report import rows_of, table_of, write_all
+    from leukokit.evaluation.compare_report import note_of, rows_of, table_of, write_all
     from leukokit.registry import load_file
     from leukokit.writers.base import make_folder
 
     for path in plugin or []:
         load_file(path)
     comparison = load_settings(Comparison, config, assign or [])
-    console = Console(highlight=False)
+    console = console_of()
     methods, tests = methods_of(comparison), fields_of(comparison)
+    for name, chosen in tests.items():
+        splits = Counter(one.split for one in chosen)
+        told = ", ".join(f"{count} of {split or 'no split'}" for split, count in sorted(splits.items()))
+        typer.echo(f"test {name}: {len(chosen)} fields, {told}")
     make_folder(out)
     failed = 0
     with Progress(console=Console(stderr=True), transient=True) as bar:
@@ -50,6 +57,8 @@ def compare(
     rows = rows_of(methods, tests, answers, pipelines, comparison.baseline)
     for test in tests:
         console.print(table_of(rows, test))
+        if note_of(rows, test):
+            console.print(note_of(rows, test), markup=False)
         console.print()
     provenance = {method.name: pipelines[method.name].provenance for method in methods}
     for path in write_all(out, rows, comparison.baseline, provenance):

@@ -8,7 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
     from leukokit.training.fields import AnnotatedField
+
+WIDE = 1000
+"""Columns of what is no terminal: no table needs as many."""
 
 app = typer.Typer(help="Measure on annotated fields.", no_args_is_help=True)
 
@@ -30,7 +36,7 @@ def detector(
         list[str] | None, typer.Option("--set", help="Setting, e.g. detector.weights=FILE; repeatable.")
     ] = None,
     plugin: Annotated[list[Path] | None, typer.Option(help="Python file with plugins; repeatable.")] = None,
-    detector: Annotated[str | None, typer.Option(help="Detector plugin. [default: yolo]")] = None,
+    detector: Annotated[str | None, typer.Option(help="Detector plugin (yolo if left out).")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file.")] = None,
     card: Annotated[
@@ -42,9 +48,7 @@ def detector(
     """Average precision, precision and recall, and count errors, each with n and 95% limits."""
     import json
 
-    from rich.console import Console
-
-    from leukokit.config import load_config
+    from leukokit.config import NO_CLASSIFIER, load_config
     from leukokit.evaluation.detection import evaluate_detector, table_of
     from leukokit.pipeline import Pipeline
     from leukokit.registry import load_file
@@ -54,9 +58,9 @@ def detector(
     for path in plugin or []:
         load_file(path)
     chosen = _chosen(fields, dataset, lab, split, slide)
-    console = Console(stderr=as_json, highlight=False)
-    pipeline = Pipeline(load_config(config, assign or [], detector), device)
-    figures = evaluate_detector(pipeline, chosen, console)
+    console = console_of(stderr=as_json)
+    settings = load_config(config, assign or [], detector, classifier=NO_CLASSIFIER)
+    figures = evaluate_detector(Pipeline(settings, device), chosen, console)
     document = json.dumps(figures, indent=1) + "\n"
     if out:
         write_whole(out, document)
@@ -66,6 +70,7 @@ def detector(
         typer.echo(document, nl=False)
     else:
         console.print(table_of(figures))
+    _end(figures["failures"])
 
 
 @app.command()
@@ -76,8 +81,8 @@ def classifier(
     split: Annotated[list[str] | None, typer.Option(help="Only these splits; repeatable.")] = None,
     slide: Annotated[list[str] | None, typer.Option(help="Only these slides; repeatable.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="Only cells of these classes; repeatable.")] = None,
-    classifier: Annotated[str | None, typer.Option(help="Classifier plugin. [default: cnn]")] = None,
-    graph: Annotated[str | None, typer.Option(help="Graph builder. [default: knn]")] = None,
+    classifier: Annotated[str | None, typer.Option(help="Classifier plugin (hybrid if left out).")] = None,
+    graph: Annotated[str | None, typer.Option(help="Graph builder (knn if left out).")] = None,
     config: Annotated[Path | None, typer.Option(help="Pipeline as a YAML file.")] = None,
     assign: Annotated[
         list[str] | None, typer.Option("--set", help="Setting, e.g. classifier.weights=FILE; repeatable.")
@@ -93,10 +98,10 @@ def classifier(
     import json
     from dataclasses import replace
 
-    from rich.console import Console
-
     from leukokit.config import load_config
-    from leukokit.evaluation.classification import confusion_of, evaluate, table_of
+    from leukokit.data.photographs import there_is
+    from leukokit.errors import DataError
+    from leukokit.evaluation.classification import confusion_of, evaluate, note_of, table_of
     from leukokit.evaluation.confusion import confusion_table, save_confusion
     from leukokit.evaluation.labelled import predict_seen
     from leukokit.pipeline import Pipeline
@@ -106,16 +111,19 @@ def classifier(
 
     for path in plugin or []:
         load_file(path)
+    seen = [field for folder in cells for field in load_seen(folder).fields]
     chosen = [
         field if not label else replace(field, labels=tuple(n if n in label else "" for n in field.labels))
-        for folder in cells
-        for field in load_seen(folder).fields
+        for field in seen
         if (not dataset or field.source.dataset in dataset)
         and (not lab or field.source.lab in lab)
         and (not split or field.source.split in split)
         and (not slide or field.source.slide in slide)
     ]
-    console = Console(stderr=as_json, highlight=False)
+    if not chosen:
+        known = there_is(field.source for field in seen)
+        raise DataError(f"no labelled cell is of that data set, laboratory, split and slide; {known}")
+    console = console_of(stderr=as_json)
     settings = load_config(config, assign or [], graph=graph, classifier=classifier)
     found = predict_seen(Pipeline(settings, device), chosen, console.print)
     report = evaluate(found)
@@ -129,8 +137,7 @@ def classifier(
     if as_json:
         typer.echo(document, nl=False)
     else:
-        console.print(table_of(report))
-        console.print(confusion_table(confusion_of(found)))
+        _print(console, table_of(report), note_of(report), confusion_table(confusion_of(found)))
 
 
 @app.command()
@@ -145,9 +152,9 @@ def pipeline(
         list[str] | None, typer.Option("--set", help="Setting, e.g. classifier.weights=FILE; repeatable.")
     ] = None,
     plugin: Annotated[list[Path] | None, typer.Option(help="Python file with plugins; repeatable.")] = None,
-    detector: Annotated[str | None, typer.Option(help="Detector plugin. [default: yolo]")] = None,
-    graph: Annotated[str | None, typer.Option(help="Graph builder. [default: knn]")] = None,
-    classifier: Annotated[str | None, typer.Option(help="Classifier plugin. [default: cnn]")] = None,
+    detector: Annotated[str | None, typer.Option(help="Detector plugin (yolo if left out).")] = None,
+    graph: Annotated[str | None, typer.Option(help="Graph builder (knn if left out).")] = None,
+    classifier: Annotated[str | None, typer.Option(help="Classifier plugin (hybrid if left out).")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw the confusion matrix to this PNG file.")] = None,
@@ -156,11 +163,9 @@ def pipeline(
     """Leukocytes found and given their class, against annotated boxes: misses and false cells count."""
     import json
 
-    from rich.console import Console
-
     from leukokit.config import load_config
     from leukokit.evaluation.confusion import ConfusionMatrix, confusion_table, save_confusion
-    from leukokit.evaluation.end_to_end import evaluate_pipeline, tables_of
+    from leukokit.evaluation.end_to_end import evaluate_pipeline, note_of, tables_of
     from leukokit.pipeline import Pipeline
     from leukokit.registry import load_file
     from leukokit.writers.base import write_whole
@@ -168,7 +173,7 @@ def pipeline(
     for path in plugin or []:
         load_file(path)
     chosen = _chosen(fields, dataset, lab, split, slide)
-    console = Console(stderr=as_json, highlight=False)
+    console = console_of(stderr=as_json)
     settings = load_config(config, assign or [], detector, graph, classifier)
     figures = evaluate_pipeline(Pipeline(settings, device), chosen, console)
     confusion = ConfusionMatrix.model_validate(figures["confusion"])
@@ -180,8 +185,32 @@ def pipeline(
     if as_json:
         typer.echo(document, nl=False)
     else:
-        for table in (*tables_of(figures), confusion_table(confusion)):
-            console.print(table)
+        _print(console, *tables_of(figures), note_of(figures), confusion_table(confusion))
+    _end(figures["failures"])
+
+
+def console_of(stderr: bool = False) -> Console:
+    """Where tables are printed; as wide as they are in a file or a pipe, where nothing says how wide."""
+    from rich.console import Console
+
+    console = Console(stderr=stderr, highlight=False)
+    if not console.is_terminal:
+        console.width = WIDE
+    return console
+
+
+def _print(console: Console, *parts: Table | str) -> None:
+    """Tables and the notes under them; an empty one is none."""
+    for part in filter(None, parts):
+        console.print(part, markup=False)
+
+
+def _end(failures: list[str]) -> None:
+    """Say what failed; exit code 3 where something did, as for images."""
+    for failure in failures:
+        typer.echo(f"error: {failure}", err=True)
+    if failures:
+        raise typer.Exit(3)
 
 
 def _chosen(
@@ -192,17 +221,21 @@ def _chosen(
     slide: list[str] | None,
 ) -> list[AnnotatedField]:
     """The fields of the data sets, laboratories, splits and slides asked for."""
+    from leukokit.data.photographs import there_is
     from leukokit.errors import DataError
     from leukokit.training.fields import read_fields
 
+    known = list(read_fields(fields))
     chosen = [
         field
-        for field in read_fields(fields)
+        for field in known
         if (not dataset or field.dataset in dataset)
         and (not lab or field.lab in lab)
         and (not split or field.split in split)
         and (not slide or field.slide in slide)
     ]
     if not chosen:
-        raise DataError(f"{fields}: no field is of that data set, laboratory, split and slide")
+        raise DataError(
+            f"{fields}: no field is of that data set, laboratory, split and slide; {there_is(known)}"
+        )
     return chosen

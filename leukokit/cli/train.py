@@ -64,7 +64,9 @@ def classifier(
     from leukokit.registry import load_file
     from leukokit.training.classifier import train_classifier
     from leukokit.training.hybrid import HybridRecipe, train_hybrid
+    from leukokit.training.labelled import UNCALIBRATED
     from leukokit.training.recipes import AnyClassifierRecipe
+    from leukokit.weights import ClassifierCard, read_card
 
     for path in plugin or []:
         load_file(path)
@@ -76,4 +78,7 @@ def classifier(
         weights = train_hybrid(recipe, place, where, resume, console.print, command)
     else:
         weights = train_classifier(recipe, place, where, resume, console.print, command)
+    card = read_card(weights, ClassifierCard)
+    if (card.temperature, card.limit) == UNCALIBRATED:
+        console.print("not calibrated: every leukocyte will be named")
     console.print(f"wrote {weights} and its card", soft_wrap=True)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from leukokit.errors import DataError
+
+if TYPE_CHECKING:
+    from leukokit.training.fields import AnnotatedField
 
 SIDES: Final = {"train": 0, "val": 1, "test": 2}
 """Splits, the more protected the higher: the highest of a photograph's copies is that of all."""
@@ -105,14 +110,56 @@ def _rows(path: Path, needed: Sequence[str], defaults: Mapping[str, str]) -> lis
     return rows
 
 
-def split_of(photo: str, val: float, seed: int) -> str:
-    """``val`` or ``train``, fixed by the photograph's name and the seed.
+def validation_of(photos: Iterable[str], val: float, seed: int) -> set[str]:
+    """The share ``val`` of the photographs, rounded, that validates: those whose hashes are lowest.
 
-    The seed salts the hash: ``fields.is_held_back`` hashes the bare name, and training would find
-    nothing to hold back among photographs that were chosen by the same number.
+    A photograph more or less moves one other at most. The seed salts the hash: ``fields.is_held_back``
+    hashes the bare name, and training would find nothing to hold back among photographs that were chosen
+    by the same number.
     """
-    digest = hashlib.sha256(f"split {seed} {photo}".encode()).digest()
-    return "val" if int.from_bytes(digest[:8], "big") < val * 2**64 else "train"
+    ordered = sorted(set(photos), key=lambda photo: hashlib.sha256(f"split {seed} {photo}".encode()).digest())
+    return set(ordered[: round(val * len(ordered))])
+
+
+def likely_copies(photos: Iterable[str]) -> dict[str, str]:
+    """Names that begin with another's and a separator, as ``x_rot`` with ``x``: by name, that other."""
+    names = set(photos)
+    starts = {name: [name[: found.start()] for found in re.finditer(r"[-_. ]", name)] for name in names}
+    return {name: next(s for s in own if s in names) for name, own in starts.items() if names & set(own)}
+
+
+def there_is(fields: Iterable[AnnotatedField]) -> str:
+    """What a selection may choose from: ``there are: SET (lab LAB, LAB; split SPLIT, SPLIT), SET ...``."""
+    labs: dict[str, set[str]] = {}
+    splits: dict[str, set[str]] = {}
+    for one in fields:
+        labs.setdefault(one.dataset, set()).add(one.lab)
+        splits.setdefault(one.dataset, set()).add(one.split)
+    sets = (
+        f"{name} (lab {', '.join(sorted(labs[name]))}; split {', '.join(sorted(splits[name]))})"
+        for name in sorted(labs)
+    )
+    return f"there are: {', '.join(sets) or 'no fields'}"
+
+
+def image_size(image: Path) -> tuple[int, int]:
+    """(width, height) of an image from its header, EXIF orientation applied.
+
+    Raises:
+        DataError: it has no header that can be read.
+    """
+    from PIL import Image
+
+    try:
+        with warnings.catch_warnings():
+            # No pixel is decoded here, so no image is too large.
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+            with Image.open(image) as opened:
+                width, height = opened.size
+                turned = opened.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+    except Exception as error:  # Pillow's readers of damaged files raise almost anything
+        raise DataError(f"{image}: not an image ({type(error).__name__})") from error
+    return (height, width) if turned else (width, height)
 
 
 def fingerprints(images: Iterable[Path]) -> dict[Path, str]:

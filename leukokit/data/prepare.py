@@ -7,9 +7,9 @@ the names of its files (and, for COCO, its annotations) are held in memory.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
-import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -25,7 +25,16 @@ from leukokit.data.formats import (
     VocReader,
     YoloReader,
 )
-from leukokit.data.photographs import SIDES, Photographs, fingerprints, read_index, read_own_index, split_of
+from leukokit.data.photographs import (
+    SIDES,
+    Photographs,
+    fingerprints,
+    image_size,
+    likely_copies,
+    read_index,
+    read_own_index,
+    validation_of,
+)
 from leukokit.data.recipe import FieldsConfig, SetRecipe
 from leukokit.errors import ConfigError, DataError, OutputError
 from leukokit.taxonomy import KINDS
@@ -49,6 +58,7 @@ class Reason(StrEnum):
     OUTSIDE = "box outside the image"
     CLIPPED = "box partly outside the image, clipped"
     PATTERN = "file name without --photo-pattern, its stem taken for the photo"
+    LIKELY_COPY = "name that begins as another photo's; if a copy of it, see --photo-pattern"
 
 
 @dataclass(slots=True)
@@ -99,7 +109,7 @@ def prepare_set(
     val: float = 0.2,
     seed: int = 0,
 ) -> Report:
-    """Prepare one set, splitting its photographs by a hash of their names.
+    """Prepare one set, splitting its photographs by the order of a hash of their names.
 
     Args:
         folder: the set.
@@ -107,7 +117,7 @@ def prepare_set(
         out: the ``.jsonl`` to write.
         lab: laboratory of its fields.
         photo_pattern: regular expression with one group, the photograph's name in a file's name.
-        val: share of the photographs that goes to ``val``; the rest is ``train``.
+        val: share of the annotated photographs that goes to ``val``, rounded; the rest is ``train``.
         seed: another one gives another split.
 
     Raises:
@@ -117,7 +127,7 @@ def prepare_set(
         raise ConfigError(f"--val is {val}; a share of at least 0 and less than 1 is needed")
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; 'leukokit data list' names sets to fetch")
-    pattern = _compile(photo_pattern)
+    pattern = None if photo_pattern is None else _compile(photo_pattern)
     report, photos, reader = Report(), Photographs(), open_reader(folder, recipe)
     images = list(reader.images())
     if not images:
@@ -130,17 +140,20 @@ def prepare_set(
             report.note(Reason.PATTERN, _shown(image, folder))
         names[image] = found[1] if found and found[1] else image.stem
         photos.add(names[image], contents.get(image))
+    copies = {} if pattern else likely_copies(names.values())
+    for image, name in names.items():
+        if name in copies and photos[name] != photos[copies[name]]:
+            report.note(Reason.LIKELY_COPY, f"{_shown(image, folder)} and {copies[name]}")
+    kinds = _kinds(reader, images, recipe)
     if recipe.labelled is None:
-        recipe = recipe.model_copy(update={"labelled": _occurring_kinds(reader, images, recipe)})
+        recipe = recipe.model_copy(update={"labelled": _occurring(kinds, recipe)})
+    chosen = validation_of((photos[names[image]] for image in kinds), val, seed)
 
     def candidates() -> Iterator[tuple[SetRecipe, AnnotationReader, Candidate]]:
         for image in images:
-            photo = photos[names[image]]
-            yield (
-                recipe,
-                reader,
-                Candidate(image, _shown(image, folder), lab, photo, "", split_of(photo, val, seed)),
-            )
+            photo, shown = photos[names[image]], _shown(image, folder)
+            split = "val" if photo in chosen else "train"
+            yield recipe, reader, Candidate(image, shown, lab, photo, "", split)
 
     _write(out, _fields(candidates(), contents, report), report)
     return report
@@ -226,26 +239,6 @@ def open_reader(folder: Path, recipe: SetRecipe) -> AnnotationReader:
     if recipe.format == "voc":
         return VocReader(folder)
     return CocoReader(folder) if recipe.format == "coco" else ClassFolderReader(folder)
-
-
-def image_size(image: Path) -> tuple[int, int]:
-    """(width, height) of an image from its header, EXIF orientation applied.
-
-    Raises:
-        DataError: it has no header that can be read.
-    """
-    from PIL import Image
-
-    try:
-        with warnings.catch_warnings():
-            # No pixel is decoded here, so no image is too large.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(image) as opened:
-                width, height = opened.size
-                turned = opened.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except Exception as error:  # Pillow's readers of damaged files raise almost anything
-        raise DataError(f"{image}: not an image ({type(error).__name__})") from error
-    return (height, width) if turned else (width, height)
 
 
 def report_path(out: Path) -> Path:
@@ -344,18 +337,22 @@ def _cell(
     return inside, *meaning
 
 
-def _occurring_kinds(reader: AnnotationReader, images: list[Path], recipe: SetRecipe) -> tuple[str, ...]:
-    """Kinds that the set annotates at all; none of a picture that was never annotated with boxes."""
-    if recipe.format == "classes":
-        return ()
-    kinds = set()
+def _kinds(reader: AnnotationReader, images: list[Path], recipe: SetRecipe) -> dict[Path, set[str]]:
+    """Kinds in every image that will be a field; what is wrong is reported when the field itself is read."""
+    kinds = {}
     for image in images:
-        try:
-            named = reader.boxes(image, (1, 1)) or []
-        except DataError:
-            continue  # reported when the field itself is read
-        kinds |= {meaning[0] for box in named if (meaning := recipe.meaning(box.name))}
-    return tuple(kind for kind in KINDS if kind in kinds)
+        with contextlib.suppress(DataError):
+            named = reader.boxes(image, (1, 1))
+            own = {meaning[0] for box in named or () if (meaning := recipe.meaning(box.name))}
+            if own or (named is not None and recipe.format != "classes"):
+                kinds[image] = own
+    return kinds
+
+
+def _occurring(kinds: Mapping[Path, set[str]], recipe: SetRecipe) -> tuple[str, ...]:
+    """Kinds that the set annotates at all; none of a picture that was never annotated with boxes."""
+    found = set().union(*kinds.values()) if recipe.format != "classes" else ()
+    return tuple(kind for kind in KINDS if kind in found)
 
 
 def _write(out: Path, fields: Iterator[AnnotatedField], report: Report) -> None:
@@ -374,9 +371,7 @@ def _write(out: Path, fields: Iterator[AnnotatedField], report: Report) -> None:
         ) from error
 
 
-def _compile(pattern: str | None) -> re.Pattern[str] | None:
-    if pattern is None:
-        return None
+def _compile(pattern: str) -> re.Pattern[str]:
     try:
         compiled = re.compile(pattern)
     except re.error as error:

@@ -17,18 +17,21 @@ from leukokit.evaluation.calibration import (
     expected_calibration_error,
     negative_log_likelihood,
 )
-from leukokit.evaluation.confusion import ConfusionMatrix
+from leukokit.evaluation.confusion import ConfusionMatrix, plain_table
 from leukokit.evaluation.predictions import OTHER, UNCLASSIFIED, Predictions
 from leukokit.evaluation.statistics import (
     Floats,
     Ints,
     Limits,
+    accuracy_limits,
     balanced_accuracies,
     bootstrap_photos,
+    cell_limits,
     clopper_pearson,
+    few_note,
+    few_of,
     mean_limits,
-    percentile_limits,
-    wilson,
+    spread,
 )
 
 if TYPE_CHECKING:
@@ -61,9 +64,10 @@ class Scores(_Document):
     """Figures over some cells, each with 95% limits; None where there is no cell.
 
     Attributes:
-        accuracy_limits: Wilson's where every photograph gives one cell, else a bootstrap over photographs;
-            Wilson's with a photograph a trial where no draw differs, as when all answers are right.
-            Limits of a recall are made likewise.
+        accuracy_limits: Wilson's where every photograph gives one cell, else a bootstrap over photographs,
+            within strata of class unless one has fewer than ten cells; Clopper and Pearson's with a
+            photograph a trial where no draw differs, as when all answers are right. Limits of a recall are
+            made likewise.
         accuracy_exact: Clopper and Pearson's, every cell a trial: too narrow where photographs give several.
         balanced_accuracy: mean recall over the classes that occur among the true ones.
         balanced_accuracy_limits: a bootstrap over photographs, within strata of class; where no draw
@@ -101,10 +105,13 @@ class ClassificationReport(_Document):
         mean_balanced_accuracy: mean over groups of their balanced accuracies; None without groups.
         confusion: answers as they are given: with a limit, a column of the unclassified.
         calibration: None where there is no cell.
+        few: classes of fewer than ten cells, which make limits of means over classes too narrow
+            (``statistics.few_of``).
     """
 
     cells: int
     photos: int
+    few: tuple[str, ...]
     limit: float
     resamples: int
     seed: int
@@ -133,6 +140,7 @@ def evaluate(predictions: Predictions, resamples: int = 1000, seed: int = 0) -> 
     return ClassificationReport(
         cells=len(predictions),
         photos=len(np.unique(predictions.photo_codes)),
+        few=_few(predictions),
         limit=predictions.limit,
         resamples=resamples,
         seed=seed,
@@ -165,13 +173,10 @@ def confusion_of(predictions: Predictions) -> ConfusionMatrix:
 
 def table_of(report: ClassificationReport) -> Table:
     """The figures by class as a table for people; below it, those over all classes."""
-    from rich.table import Table
     from rich.text import Text
 
     title = f"{report.cells} leukocytes of {report.photos} photographs"
-    table = Table(title=title, box=None, header_style="bold", pad_edge=False, title_justify="left")
-    for column in ("class", "cells", "recall (95% limits)", "precision", "F1", "specificity"):
-        table.add_column(column, justify="left" if column == "class" else "right")
+    table = plain_table(title, "class", "cells", "recall (95% limits)", "precision", "F1", "specificity")
     for row in report.forced.classes:
         shares = (_shown(value) for value in (row.precision, row.f1, row.specificity))
         table.add_row(Text(row.name), str(row.cells), _shown(row.recall, row.recall_limits), *shares)
@@ -197,6 +202,11 @@ def table_of(report: ClassificationReport) -> Table:
     return table
 
 
+def note_of(report: ClassificationReport) -> str:
+    """What to say under the table; may be empty."""
+    return few_note(report.few)
+
+
 def _scores(predictions: Predictions, chosen: npt.NDArray[np.bool_], resamples: int, seed: int) -> Scores:
     classes = predictions.classes
     count = len(classes)
@@ -217,7 +227,7 @@ def _scores(predictions: Predictions, chosen: npt.NDArray[np.bool_], resamples: 
         for number, name in enumerate(classes)
     )
     hits = int((truth == answers).sum())
-    balanced_limits = _spread(samples[:, 1])
+    balanced_limits = spread(samples[:, 1])
     if balanced_limits is None and len(truth):
         known = [(row.recall, row.recall_limits) for row in rows if row.recall is not None]
         # No answer can meet a cell of none of the classes: its recall of 0 is certain.
@@ -229,12 +239,12 @@ def _scores(predictions: Predictions, chosen: npt.NDArray[np.bool_], resamples: 
         cells=len(truth),
         photos=photo_count,
         accuracy=_known(figures[0]),
-        accuracy_limits=_share_limits(hits, len(truth), photo_count, samples[:, 0]),
+        accuracy_limits=accuracy_limits(truth == answers, truth, photos, resamples, seed),
         accuracy_exact=clopper_pearson(hits, len(truth)) if len(truth) else None,
         balanced_accuracy=_known(figures[1]),
         balanced_accuracy_limits=balanced_limits,
         macro_f1=_known(figures[2]),
-        macro_f1_limits=_spread(samples[:, 2]),
+        macro_f1_limits=spread(samples[:, 2]),
         classes=rows,
     )
 
@@ -250,7 +260,7 @@ def _class_scores(
         cells=true,
         photos=photo_count,
         recall=_known(figures[3 + number]),
-        recall_limits=_share_limits(hits, true, photo_count, samples[:, 3 + number]),
+        recall_limits=cell_limits(hits, true, photo_count, samples[:, 3 + number]),
         precision=hits / answered if answered else None,
         f1=2 * hits / (true + answered) if true + answered else None,
         specificity=(cells - true - answered + hits) / (cells - true) if cells > true else None,
@@ -279,21 +289,10 @@ def _figures(totals: Floats, count: int) -> Floats:
 
 
 def _coverage(predictions: Predictions, resamples: int, seed: int) -> tuple[float | None, Limits | None]:
-    cells = len(predictions)
-    if not predictions.limit or not cells:
+    if not predictions.limit or not len(predictions):
         return None, None
     kept, photos = predictions.classified, predictions.photo_codes
-    values = np.stack([kept, np.ones(cells)], axis=1)
-    samples = bootstrap_photos(
-        values,
-        photos,
-        lambda drawn: np.asarray(drawn[:, 0] / drawn[:, 1]),
-        predictions.labels + 1,
-        resamples,
-        seed,
-    )
-    limits = _share_limits(int(kept.sum()), cells, len(np.unique(photos)), samples)
-    return float(kept.mean()), limits
+    return float(kept.mean()), accuracy_limits(kept, predictions.labels + 1, photos, resamples, seed)
 
 
 def _over_groups(
@@ -305,7 +304,7 @@ def _over_groups(
     values, samples = balanced_accuracies(
         correct, predictions.labels, predictions.photos, predictions.groups, resamples, seed
     )
-    limits = _spread(samples[:, 0]) or mean_limits(
+    limits = spread(samples[:, 0]) or mean_limits(
         [part.balanced_accuracy or 0.0 for part in scores],
         [part.balanced_accuracy_limits or (0.0, 1.0) for part in scores],
     )
@@ -323,21 +322,10 @@ def _calibration(predictions: Predictions) -> Calibration | None:
     )
 
 
-def _share_limits(hits: int, cells: int, photos: int, samples: Floats) -> Limits | None:
-    if not cells:
-        return None
-    if cells == photos:
-        return wilson(hits, cells)
-    return _spread(samples) or wilson(photos * hits / cells, photos)
-
-
-def _spread(samples: Floats) -> Limits | None:
-    """Percentile limits, or None where no draw differs from the others."""
-    known = samples[np.isfinite(samples)]
-    if not len(known) or np.ptp(known) < 1e-9:
-        return None
-    low, high = percentile_limits(known)
-    return float(low), float(high)
+def _few(predictions: Predictions) -> tuple[str, ...]:
+    names = np.array([*predictions.classes, OTHER])[predictions.labels]
+    groups = predictions.groups
+    return few_of(names.tolist(), None if groups is None else groups.tolist())
 
 
 def _known(value: float) -> float | None:

@@ -21,7 +21,8 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from leukokit.cells import Cells
-from leukokit.config import NO_CLASSIFIER, PipelineConfig, PluginChoice
+from leukokit.config import DEFAULT_PLUGINS, NO_CLASSIFIER, PipelineConfig, PluginChoice
+from leukokit.data.photographs import there_is
 from leukokit.errors import ConfigError, DataError, LeukokitError, OutputError
 from leukokit.evaluation.detection import partners
 from leukokit.evaluation.end_to_end import MISSED
@@ -31,31 +32,51 @@ from leukokit.taxonomy import LEUKOCYTE
 from leukokit.training.fields import AnnotatedField, Selection, read_fields
 
 
+def _default(section: str) -> Any:
+    return Field(default_factory=lambda: [PluginChoice(name=DEFAULT_PLUGINS[section])])
+
+
 class Grid(BaseModel):
-    """Detectors, builders and classifiers that are combined each with each; ``none`` is no classifier."""
+    """Detectors, builders and classifiers that are combined each with each; ``none`` is no classifier.
+
+    A key that is left out is the plugin that a pipeline has by default.
+    """
 
     model_config = ConfigDict(extra="forbid")
-    detector: list[PluginChoice] = Field(default_factory=lambda: [PluginChoice(name="yolo")])
-    graph: list[PluginChoice] = Field(default_factory=lambda: [PluginChoice(name="knn")])
-    classifier: list[PluginChoice] = Field(default_factory=lambda: [PluginChoice(name="cnn")])
+    detector: list[PluginChoice] = _default("detector")
+    graph: list[PluginChoice] = _default("graph")
+    classifier: list[PluginChoice] = _default("classifier")
+
+
+class Measured(Selection):
+    """Fields of one prepared data set that are measured on; all splits where none is named."""
+
+    splits: list[str] = Field([])
+
+    def accepts(self, field: AnnotatedField) -> bool:
+        """Whether the field belongs to the selection."""
+        wanted = self.model_copy(update={"splits": self.splits or [field.split]})
+        return Selection.accepts(wanted, field)
 
 
 class Comparison(BaseModel):
     """What ``--config`` says.
 
     ``tests`` are sets of fields by name, ``compare`` grids of methods, ``baseline`` the name of the method
-    that the others are tested against, written ``detector + builder + classifier``.
+    that the others are tested against, written ``detector + builder + classifier``; the first where none is
+    named.
     """
 
     model_config = ConfigDict(extra="forbid")
     fields: Path
-    tests: dict[str, list[Selection]]
-    compare: list[Grid]
-    baseline: str = "yolo + knn + cnn"
+    tests: dict[str, list[Measured]] = Field(min_length=1)
+    compare: list[Grid] = Field(min_length=1)
+    baseline: str = ""
 
     @model_validator(mode="after")
     def _has_baseline(self) -> Comparison:
         names = [method.name for method in methods_of(self)]
+        self.baseline = self.baseline or (names or [""])[0]
         if self.baseline not in names:
             raise ValueError(f"baseline '{self.baseline}' is none of: {', '.join(names)}")
         return self
@@ -113,7 +134,8 @@ def fields_of(comparison: Comparison) -> dict[str, list[AnnotatedField]]:
     Raises:
         DataError: the file cannot be read, or a test has none.
     """
-    every = [one for one in read_fields(comparison.fields) if "leukocyte" in one.labelled]
+    known = list(read_fields(comparison.fields))
+    every = [one for one in known if "leukocyte" in one.labelled]
     tests = {
         name: [one for one in every if any(selection.accepts(one) for selection in selections)]
         for name, selections in comparison.tests.items()
@@ -122,7 +144,7 @@ def fields_of(comparison: Comparison) -> dict[str, list[AnnotatedField]]:
         if not any(any(truth_of(one)) for one in chosen):
             raise DataError(
                 f"{comparison.fields}: test '{name}' holds no field whose leukocytes are all annotated, "
-                "some with their class; see its selections"
+                f"some with their class; {there_is(known)}"
             )
     return tests
 
@@ -272,8 +294,9 @@ def steps_of(methods: Sequence[Method], tests: dict[str, list[AnnotatedField]]) 
 
 
 def field_key(annotated: AnnotatedField) -> str:
-    """Name of a field among all data sets."""
-    return annotated.image.as_posix()
+    """Name of a field and of what is annotated in it: an answer to other annotations is none to these."""
+    said = json.dumps([annotated.labelled, annotated.boxes, annotated.kinds, annotated.labels])
+    return f"{annotated.image.as_posix()} {hashlib.sha256(said.encode()).hexdigest()[:12]}"
 
 
 def _by_detector(methods: Sequence[Method]) -> list[list[Method]]:

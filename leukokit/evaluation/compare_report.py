@@ -14,13 +14,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from leukokit.evaluation.compare import Answers, Method, field_key, stored_values, truth_of
+from leukokit.evaluation.confusion import plain_table
 from leukokit.evaluation.end_to_end import MISSED
 from leukokit.evaluation.statistics import (
     balanced_accuracies,
+    balanced_limits,
     bootstrap_photos,
+    few_note,
+    few_of,
     paired_bootstrap,
-    percentile_limits,
     photo_codes,
+    share_limits,
 )
 from leukokit.pipeline import Pipeline
 from leukokit.training.fields import AnnotatedField
@@ -49,6 +53,7 @@ class Tested:
     Attributes:
         fields: that were answered.  photos: they come from.  cells: annotated leukocytes with a class.
         failed: fields without an answer.
+        few: classes of fewer than ten cells, which make limits of ``balanced`` too narrow.
         found: annotated leukocytes found, of all; ``precise``: leukocytes found that are some, of all found.
         balanced: balanced accuracy over the classes, end to end: a missed leukocyte is wrong; the mean over
             laboratories.
@@ -59,6 +64,7 @@ class Tested:
     photos: int = 0
     cells: int = 0
     failed: int = 0
+    few: tuple[str, ...] = ()
     found: Share = Share()
     precise: Share = Share()
     balanced: Share = Share()
@@ -130,13 +136,15 @@ def _tested(fields: Sequence[AnnotatedField], own: Answers, baseline: Answers, i
     table = np.array(counts, dtype=np.float64)
     draws = bootstrap_photos(table, codes, _recall_and_precision)
     shares = _recall_and_precision(table.sum(axis=0)[None])[0]
-    found, precise = (_share(shares[k], draws[:, k]) for k in (0, 1))
+    holding, finding = (len(np.unique(codes[table[:, column] > 0])) for column in (0, 2))
+    found, precise = (_share(shares[k], n, draws[:, k]) for k, n in enumerate((holding, finding)))
     cells = _Cells.of(answered, own)
     balanced, difference, p = Share(), Share(), None
     if len(cells.truth) and cells.classified:
-        right = (cells.truth == cells.given)[:, None]
-        value, drawn = balanced_accuracies(right, cells.labels, cells.photos, cells.labs)
-        balanced = _share(value[0], drawn[:, 0])
+        right = cells.truth == cells.given
+        known = (cells.labels, cells.photos, cells.labs)
+        value, drawn = balanced_accuracies(right[:, None], *known)
+        balanced = _rounded(value[0], *balanced_limits(drawn[:, 0], right, *known))
         both = [one for one in answered if field_key(one) in baseline.known]
         mine, theirs = _Cells.of(both, own), _Cells.of(both, baseline)
         if not is_baseline and len(mine.truth) and theirs.classified:
@@ -148,6 +156,7 @@ def _tested(fields: Sequence[AnnotatedField], own: Answers, baseline: Answers, i
         failed=len(fields) - len(answered),
         photos=len(np.unique(codes)),
         cells=len(cells.truth),
+        few=few_of(cells.truth.tolist(), cells.labs.tolist()),
         found=found,
         precise=precise,
         balanced=balanced,
@@ -175,10 +184,8 @@ class _Cells:
             if truth
         ]
         truth, given, photos, labs = np.array(rows, dtype=str).reshape(-1, 4).T
-        lab_codes = np.unique(labs, return_inverse=True)[1]
-        return cls(
-            truth, given, np.unique(truth, return_inverse=True)[1], photo_codes(photos, labs), lab_codes
-        )
+        labels = np.unique(truth, return_inverse=True)[1]
+        return cls(truth, given, labels, photo_codes(photos, labs), labs)
 
     @property
     def classified(self) -> bool:
@@ -192,10 +199,8 @@ def _recall_and_precision(totals: Any) -> Any:
     return np.stack([np.where(n > 0, k / np.maximum(n, 1), np.nan) for k, n in pairs], axis=1)
 
 
-def _share(value: float, draws: Any) -> Share:
-    if not np.isfinite(value):
-        return Share()
-    return _rounded(value, *percentile_limits(draws))
+def _share(value: float, photos: int, draws: Any) -> Share:
+    return _rounded(value, *share_limits(value, photos, draws)) if np.isfinite(value) else Share()
 
 
 def _rounded(*values: float) -> Share:
@@ -230,14 +235,12 @@ def texts_of(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
 
 def table_of(rows: Sequence[Row], test: str) -> Table:
     """One test for a terminal."""
-    from rich.table import Table
     from rich.text import Text
 
     told = rows[0].tests[test]
     title = f"{test}: {told.fields} fields of {told.photos} photographs, {told.cells} leukocytes"
-    table = Table(title=title, box=None, header_style="bold", pad_edge=False, title_justify="left")
-    for name in ("method", "found", "precise", "balanced", "95% limits", "- baseline", "p"):
-        table.add_column(name, justify="left" if name == "method" else "right", no_wrap=name == "method")
+    columns = ("method", "found", "precise", "balanced", "95% limits", "- baseline", "p")
+    table = plain_table(title, *columns)
     for row in rows:
         own = row.tests[test]
         shares = [_number(share.value, 3) for share in (own.found, own.precise, own.balanced)]
@@ -245,6 +248,11 @@ def table_of(rows: Sequence[Row], test: str) -> Table:
         apart = NOTHING if own.difference.value is None else f"{own.difference.value:+.3f}"
         table.add_row(Text(row.name), *shares, limits, apart, _number(own.p, 3))
     return table
+
+
+def note_of(rows: Sequence[Row], test: str) -> str:
+    """What to say under a test's table; may be empty."""
+    return few_note(rows[0].tests[test].few)
 
 
 def write_all(out: Path, rows: Sequence[Row], baseline: str, provenance: Mapping[str, Any]) -> list[Path]:
@@ -300,6 +308,7 @@ def _markdown(rows: Sequence[Row]) -> str:
         parts.append(
             f"{test}: {told.fields} fields of {told.photos} photographs, {told.cells} leukocytes\n\n"
             + _pipes([*HEAD, *TESTED], [[line[column] for column in chosen] for line in lines])
+            + (f"\n{note}\n" if (note := few_note(told.few)) else "")
         )
     cost = [[line[0], *line[-len(COST) :]] for line in lines]
     return "\n".join([*parts, _pipes([*HEAD, *COST], cost)])
@@ -319,7 +328,8 @@ def _html(titles: Sequence[str], lines: Sequence[Sequence[str]], rows: Sequence[
         Path(__file__).with_name("compare.html.j2").read_text(encoding="utf-8")
     )
     tests = rows[0].tests if rows else {}
-    return template.render(titles=titles, lines=lines, tests=tests, baseline=baseline)
+    notes = {test: note_of(rows, test) for test in tests}
+    return template.render(titles=titles, lines=lines, tests=tests, notes=notes, baseline=baseline)
 
 
 def _shown(share: Share, signed: bool = False) -> str:

@@ -14,6 +14,7 @@ from leukokit.writers.base import write_whole
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from rich.table import Table
+    from rich.text import Text
 
 LONGEST_NAME = 24
 """Characters of a class name that a picture has room for."""
@@ -49,16 +50,29 @@ class ConfusionMatrix(BaseModel):
         return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
 
 
+def plain_table(title: str, *columns: str | Text) -> Table:
+    """A table for people: the first column to the left, figures to the right; folded, never cut."""
+    from rich.table import Table
+
+    table = Table(
+        title=title or None,
+        box=None,
+        header_style="bold",
+        pad_edge=False,
+        collapse_padding=True,
+        title_justify="left",
+    )
+    for number, column in enumerate(columns):
+        table.add_column(column, justify="right" if number else "left", overflow="fold")
+    return table
+
+
 def confusion_table(matrix: ConfusionMatrix) -> Table:
     """The matrix as a table for people: count and row percent, right answers in bold."""
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    table.add_column("true \\ answer")
-    for name in (*matrix.columns, "cells"):
-        # Names are text: a bracket in one is no markup.
-        table.add_column(Text(name), justify="right")
+    # Names are text: a bracket in one is no markup.
+    table = plain_table("", "true \\ answer", *map(Text, matrix.columns), "cells")
     for name, counts, shares in zip(matrix.rows, matrix.array(), matrix.shares(), strict=True):
         entries = [
             Text(_entry(int(count), float(share)), style="bold" if column == name else "")

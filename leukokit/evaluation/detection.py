@@ -3,7 +3,8 @@
 A kind is measured only on the fields where it is annotated completely. Average precision is COCO's
 (101 recall points; faster-coco-eval), without its limit on the number of detections. 95% limits are a
 percentile bootstrap over photographs (Efron 1979, doi:10.1214/aos/1176344552): cells of one photograph
-are not independent.
+are not independent. Where no draw differs, as when all is right, they are exact ones with a photograph a
+trial.
 """
 
 from __future__ import annotations
@@ -17,8 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from leukokit.cells import Cells
-from leukokit.errors import LeukokitError
-from leukokit.evaluation.statistics import percentile_limits, photo_draws
+from leukokit.errors import DataError, LeukokitError
+from leukokit.evaluation.confusion import plain_table
+from leukokit.evaluation.statistics import photo_draws, share_limits
 from leukokit.pipeline import Pipeline
 from leukokit.taxonomy import KINDS
 from leukokit.training.fields import AnnotatedField
@@ -58,7 +60,11 @@ def evaluate_detector(
     Returns:
         A JSON document: per kind ``ap50``, ``ap50_95``, ``precision``, ``recall`` (at the detector's own
         threshold, intersection over union 0.5) and ``count_error`` (mean absolute error a field), with n
-        and 95% limits; ``map50`` and ``map50_95`` are means over the kinds measured.
+        and 95% limits; ``map50`` and ``map50_95`` are means over the kinds measured. ``fields`` and
+        ``photos`` are those that were seen; the others' errors are ``failures``.
+
+    Raises:
+        DataError: no field could be looked at.
     """
     from rich.progress import track
 
@@ -66,18 +72,24 @@ def evaluate_detector(
     lenient = _lenient(pipeline)
     tallies: dict[str, _Tally] = defaultdict(_Tally)
     failures: list[str] = []
-    for number, annotated in enumerate(track(fields, "evaluating", console=console, transient=True), 1):
+    photos: set[str] = set()
+    silent = not console.is_terminal
+    shown = track(fields, "evaluating", console=console, transient=True, disable=silent)
+    for number, annotated in enumerate(shown, 1):
         try:
-            cells = lenient.run(annotated.image).cells
+            cells = lenient.detect(lenient.read(annotated.image))
         except LeukokitError as error:
             failures.append(str(error))
             continue
+        photos.add(annotated.photo)
         for kind in annotated.labelled:
             _add(tallies[kind], number, annotated, cells, KINDS.index(kind))
+    if failures and not photos:
+        raise DataError(f"every field failed; the first failure: {failures[0]}")
     kinds = {kind: _figures(tallies[kind], threshold) for kind in KINDS if tallies[kind].truths}
     return {
         "fields": len(fields) - len(failures),
-        "photos": len({annotated.photo for annotated in fields}),
+        "photos": len(photos),
         "threshold": round(threshold, 4),
         "map50": _mean([figures["ap50"] for figures in kinds.values()]),
         "map50_95": _mean([figures["ap50_95"] for figures in kinds.values()]),
@@ -89,12 +101,9 @@ def evaluate_detector(
 
 def table_of(figures: dict[str, Any]) -> Table:
     """The figures as a table for people."""
-    from rich.table import Table
-
     title = f"{figures['fields']} fields of {figures['photos']} photographs, threshold {figures['threshold']}"
-    table = Table(title=title, box=None, header_style="bold", pad_edge=False, title_justify="left")
-    for column in ("kind", "cells", "AP50 (95% limits)", "AP50-95", "precision", "recall", "count error"):
-        table.add_column(column, justify="left" if column == "kind" else "right")
+    columns = ("kind", "cells", "AP50 (95% limits)", "AP50-95", "precision", "recall", "count error")
+    table = plain_table(title, *columns)
     for kind, row in figures["kinds"].items():
         table.add_row(
             kind,
@@ -155,7 +164,8 @@ def _lenient(pipeline: Pipeline) -> Pipeline:
         return pipeline
     choice = pipeline.config.detector
     params = choice.params | {"confidence": LOWEST_SCORE}
-    config = pipeline.config.model_copy(update={"detector": choice.model_copy(update={"params": params})})
+    lenient = {"detector": choice.model_copy(update={"params": params}), "classifier": None}
+    config = pipeline.config.model_copy(update=lenient)
     return Pipeline(config, pipeline.device)
 
 
@@ -186,13 +196,20 @@ def _figures(tally: _Tally, threshold: float) -> dict[str, Any]:
     for matches in tally.matches:
         by_photo[matches.photo].append(matches)
     photos = list(by_photo.values())
-    samples = [
-        _summary([m for index in drawn for m in photos[index]], threshold)
-        for block in photo_draws(np.zeros(len(photos)), RESAMPLES)
-        for drawn in block
+    samples = np.array(
+        [
+            _summary([m for index in drawn for m in photos[index]], threshold)
+            for block in photo_draws(np.zeros(len(photos)), RESAMPLES)
+            for drawn in block
+        ]
+    )
+    ap50, precision, recall = figures = _summary(tally.matches, threshold)
+    holding = sum(any(m.truth for m in own) for own in photos)
+    finding = sum(any((m.scores >= threshold).any() for m in own) for own in photos)
+    limits = [
+        np.round(share_limits(figures[k], trials, samples[:, k]), 4).tolist()
+        for k, trials in enumerate((holding, finding, holding))
     ]
-    ap50, precision, recall = _summary(tally.matches, threshold)
-    limits = percentile_limits(samples).T.round(4).tolist()
     errors = [abs(int((m.scores >= threshold).sum()) - m.truth) for m in tally.matches]
     return {
         "fields": len(tally.matches),

@@ -3,7 +3,7 @@
 A leukocyte counts as found where a detection overlaps its box by ``detection.IOU``, and as told where that
 detection is given its class: what the detector misses is lost to the classifier, and what it finds where no
 leukocyte is still gets a class. 95% limits are those of a bootstrap over photographs (Efron 1979,
-doi:10.1214/aos/1176344552).
+doi:10.1214/aos/1176344552); those of the classes are made as ``classification`` makes them.
 """
 
 from __future__ import annotations
@@ -17,17 +17,22 @@ import numpy as np
 import numpy.typing as npt
 
 from leukokit.cells import Cells
-from leukokit.data.prepare import image_size
+from leukokit.data.photographs import image_size
 from leukokit.differential import differential
 from leukokit.errors import ConfigError, DataError, LeukokitError
-from leukokit.evaluation.confusion import ConfusionMatrix
+from leukokit.evaluation.confusion import ConfusionMatrix, plain_table
 from leukokit.evaluation.detection import partners
 from leukokit.evaluation.statistics import (
     Floats,
+    Limits,
+    accuracy_limits,
     balanced_accuracies,
+    balanced_limits,
     bootstrap_photos,
-    percentile_limits,
+    few_note,
+    few_of,
     photo_codes,
+    share_limits,
 )
 from leukokit.pipeline import Pipeline
 from leukokit.taxonomy import LEUKOCYTE, UNCLASSIFIED
@@ -68,8 +73,9 @@ def evaluate_pipeline(
     """Run the pipeline on the fields whose leukocytes are all annotated, and measure what it says of them.
 
     Returns:
-        A JSON document; shares are None where there is nothing to share, limits also where no draw of
-        photographs differs. ``fields_left_out`` are those with leukocytes that nobody annotated.
+        A JSON document; shares and their limits are None where there is nothing to share.
+        ``fields_left_out`` are those with leukocytes that nobody annotated, ``few`` the classes of fewer
+        than ten cells, which make the limits of ``balanced_recall`` too narrow.
 
         - ``detection``: leukocytes ``annotated``, ``found``, ``missed``, and ``false`` detections.
         - ``forced``, every detection taking its most probable class, and ``with_limit``, where an
@@ -101,7 +107,8 @@ def evaluate_pipeline(
         )
     seen: list[tuple[AnnotatedField, list[Outcome]]] = []
     failures: list[str] = []
-    for annotated in track(complete, "evaluating", console=console, transient=True):
+    silent = not console.is_terminal
+    for annotated in track(complete, "evaluating", console=console, transient=True, disable=silent):
         try:
             seen.append((annotated, outcomes_of(annotated, pipeline.run(annotated.image).cells)))
         except LeukokitError as error:
@@ -150,26 +157,33 @@ def figures_of(
     real, found = truth != NOTHING, answers[0] != MISSED
     labelled = real & (truth != "")
     right = np.stack([truth == names for names in answers], axis=1) & labelled[:, None]
-    columns = np.column_stack([real, real & found, found, labelled & found, right])
+    columns = np.column_stack([real, real & found, found])
     # A photograph where nothing is and nothing is found is drawn as any other.
     values = np.concatenate([columns, np.zeros((len(counts), columns.shape[1]))])
-    samples = bootstrap_photos(values, np.concatenate([np.repeat(photos, counts), photos]), _shares)
-    recall, precision, *accuracies = _shares(columns.sum(axis=0, dtype=np.float64)[None])[0]
-    codes = np.unique(truth[labelled], return_inverse=True)[1]
-    balanced, drawn = balanced_accuracies(right[labelled], codes, np.repeat(photos, counts)[labelled])
+    of_cell = np.repeat(photos, counts)
+    samples = bootstrap_photos(values, np.concatenate([of_cell, photos]), _shares)
+    recall, precision = _shares(columns.sum(axis=0, dtype=np.float64)[None])[0]
+    # In the classifier's order, as in 'classification', so that the draws are the same.
+    order = (*classes, *sorted(set(truth) - set(classes)))
+    codes = np.array([order.index(name) for name in truth])
+    balanced, drawn = balanced_accuracies(right[labelled], codes[labelled], of_cell[labelled])
     tables = [_confusion(truth, names, classes) for names in answers]
+    told = labelled & found
     modes = {
         mode: {
             "balanced_recall": _known(balanced[number]),
-            "balanced_recall_limits": _limits(drawn[:, number]),
-            "accuracy": _known(accuracies[number]),
-            "accuracy_limits": _limits(samples[:, 2 + number]),
+            "balanced_recall_limits": _limits(
+                balanced_limits(drawn[:, number], right[labelled, number], codes[labelled], of_cell[labelled])
+            ),
+            "accuracy": _known(float(right[told, number].mean())) if told.any() else None,
+            "accuracy_limits": _limits(accuracy_limits(right[told, number], codes[told], of_cell[told])),
             "classes": _class_figures(tables[number]),
         }
         for number, mode in enumerate(MODES)
     }
     return {
         "cells": int(labelled.sum()),
+        "few": list(few_of(truth[labelled].tolist())),
         "cells_found": int((labelled & found).sum()),
         "detection": {
             "annotated": int(real.sum()),
@@ -177,9 +191,9 @@ def figures_of(
             "missed": int((~found).sum()),
             "false": int((~real).sum()),
             "recall": _known(recall),
-            "recall_limits": _limits(samples[:, 0]),
+            "recall_limits": _photo_limits(recall, of_cell[real], samples[:, 0]),
             "precision": _known(precision),
-            "precision_limits": _limits(samples[:, 1]),
+            "precision_limits": _photo_limits(precision, of_cell[found], samples[:, 1]),
         },
         **modes,
         "confusion": tables[-1].model_dump(mode="json"),
@@ -189,17 +203,15 @@ def figures_of(
 
 def tables_of(figures: dict[str, Any]) -> list[Table]:
     """The figures as tables for people: by class (starred ones with the limit), and over all classes."""
-    from rich.table import Table
     from rich.text import Text
 
     failed = f", {len(figures['failures'])} more not read" if figures["failures"] else ""
     title = f"{figures['fields']} fields of {figures['photos']} photographs{failed}"
-    by_class = Table(title=title, box=None, header_style="bold", pad_edge=False, title_justify="left")
-    over_all = Table(box=None, header_style="bold", pad_edge=False)
     modes = [figures[mode] for mode in MODES if figures[mode]]
     names = ("recall", "precision", "F1", *("recall*", "precision*", "F1*") * (len(modes) - 1))
-    for column in ("class", "cells", *names, "% annotated", "% pipeline"):
-        by_class.add_column(column, justify="left" if column == "class" else "right")
+    by_class = plain_table(title, "class", "cells", *names, "% annotated", "% pipeline")
+    columns = ("", "cells", "share (95% limits)", "* at the limit")
+    over_all = plain_table("", *columns[: 2 + len(modes)])
     for name, row in figures["forced"]["classes"].items():
         shares = figures["differential"]["classes"].get(name, {})
         parts = [
@@ -207,8 +219,6 @@ def tables_of(figures: dict[str, Any]) -> list[Table]:
         ]
         percents = (_shown(shares.get(side), digits=1) for side in ("annotated", "pipeline"))
         by_class.add_row(Text(name), str(row["cells"]), *parts, *percents)
-    for column in ("", "cells", "share (95% limits)", "* at the limit")[: 2 + len(modes)]:
-        over_all.add_column(column, justify="right" if column else "left")
     found = figures["detection"]
     for label, cells, key, parts_of in (
         ("leukocytes found", found["annotated"], "recall", [found]),
@@ -221,6 +231,11 @@ def tables_of(figures: dict[str, Any]) -> list[Table]:
     differs = figures["differential"]["mean_difference"]
     over_all.add_row("mean difference of the percentages", "", _shown(differs, digits=1))
     return [by_class, over_all]
+
+
+def note_of(figures: dict[str, Any]) -> str:
+    """What to say under the tables; may be empty."""
+    return few_note(figures["few"])
 
 
 def _leukocytes(annotated: AnnotatedField) -> tuple[npt.NDArray[np.float32], list[str]]:
@@ -246,9 +261,9 @@ def _refuse_whole_pictures(fields: Sequence[AnnotatedField]) -> None:
 
 
 def _shares(totals: Floats) -> Floats:
-    """(R, 4) recall and precision of the detection, accuracies; NaN where there is nothing to share."""
-    real, met, found, told, *right = totals.T
-    pairs = [(met, real), (met, found), *((hits, told) for hits in right)]
+    """(R, 2) recall and precision of the detection; NaN where there is nothing to share."""
+    real, met, found = totals.T
+    pairs = ((met, real), (met, found))
     return np.stack([np.where(n > 0, k / np.maximum(n, 1), np.nan) for k, n in pairs], axis=1)
 
 
@@ -296,12 +311,13 @@ def _differentials(matrix: ConfusionMatrix) -> dict[str, Any]:
     }
 
 
-def _limits(samples: Floats) -> list[float] | None:
-    """95% limits of draws (R,), or None where no draw differs from the others."""
-    known = samples[np.isfinite(samples)]
-    if not len(known) or np.ptp(known) < 1e-9:
-        return None
-    return [round(float(value), 4) for value in percentile_limits(known)]
+def _photo_limits(share: float, photos: npt.NDArray[np.int64], samples: Floats) -> list[float] | None:
+    """Limits of a share of cells (N,) of these photographs; None of no cell."""
+    return _limits(share_limits(share, len(np.unique(photos)), samples)) if len(photos) else None
+
+
+def _limits(limits: Limits | None) -> list[float] | None:
+    return None if limits is None else [round(value, 4) for value in limits]
 
 
 def _known(value: float | None) -> float | None:

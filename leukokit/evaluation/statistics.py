@@ -8,6 +8,7 @@ Intervals are at 95%.
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -21,6 +22,10 @@ Limits = tuple[float, float]
 ALPHA = 0.05
 BLOCK = 1_000_000
 """Photographs drawn at once; bounds memory, whatever the number of resamples."""
+SHOWN = 5e-4
+"""Draws that lie no further apart do not differ in any digit that people are shown."""
+FEWEST = 10
+"""Cells of a class from which on the photographs drawn in its place say how far its recall may vary."""
 
 
 class McNemar(NamedTuple):
@@ -61,10 +66,11 @@ def wilson(k: float, n: float) -> Limits:
     return 0.0 if k == 0 else centre - half, 1.0 if k == n else min(centre + half, 1.0)
 
 
-def clopper_pearson(k: int, n: int) -> Limits:
+def clopper_pearson(k: float, n: int) -> Limits:
     """Exact limits of the share k/n (Clopper & Pearson 1934, doi:10.1093/biomet/26.4.404).
 
-    They are those of Rümke's table for differential counts. Of n = 0 nothing is known: 0 to 1.
+    They are those of Rümke's table for differential counts. ``k`` need not be whole, as in ``wilson``. Of
+    n = 0 nothing is known: 0 to 1.
 
     Raises:
         ValueError: not 0 <= k <= n.
@@ -188,6 +194,107 @@ def bootstrap_photos(
 def percentile_limits(samples: npt.ArrayLike) -> Floats:
     """(2, ...) lower and upper percentile limits of draws (R, ...); draws without the figure are NaN."""
     return np.asarray(np.nanquantile(np.asarray(samples), [ALPHA / 2, 1 - ALPHA / 2], axis=0))
+
+
+def spread(samples: npt.ArrayLike) -> Limits | None:
+    """Percentile limits of draws (R,), or None where no draw differs from the others, by what is shown."""
+    known = np.asarray(samples)[np.isfinite(samples)]
+    if not len(known) or np.ptp(known) < SHOWN:
+        return None
+    low, high = percentile_limits(known)
+    return float(low), float(high)
+
+
+def share_limits(share: float, photos: int, samples: npt.ArrayLike) -> Limits:
+    """Limits of a share from its draws (R,), which ``photos`` photographs have a part in.
+
+    Where no draw differs, as when all is right, that is not certainty: Clopper and Pearson's limits then,
+    a photograph a trial.
+    """
+    return spread(samples) or clopper_pearson(share * photos, photos)
+
+
+def strata_of(labels: npt.ArrayLike) -> Ints:
+    """(N,) strata to draw photographs in for a share of all cells: their classes (N,), whole numbers.
+
+    None, all 0, where a class has fewer than ``FEWEST`` cells: such a stratum hardly varies.
+    """
+    classes = np.asarray(labels)
+    counts = np.unique(classes, return_counts=True)[1]
+    return np.asarray(classes * int(counts.min(initial=FEWEST) >= FEWEST), dtype=np.int64)
+
+
+def cell_limits(hits: int, cells: int, photos: int, samples: npt.ArrayLike) -> Limits | None:
+    """Limits of a share of cells: Wilson's where every photograph gives one, else ``share_limits``.
+
+    All or none right are exact there, too. None of no cell.
+    """
+    if not cells:
+        return None
+    if cells == photos and 0 < hits < cells:
+        return wilson(hits, cells)
+    return share_limits(hits / cells, photos, samples)
+
+
+def accuracy_limits(
+    correct: npt.ArrayLike, labels: npt.ArrayLike, photos: npt.ArrayLike, resamples: int = 1000, seed: int = 0
+) -> Limits | None:
+    """``cell_limits`` of the share of all cells that is right, drawn within ``strata_of`` the classes.
+
+    Args:
+        correct: (N,) truth values.  labels: (N,) whole numbers from 0.  photos: (N,).  N may be 0.
+    """
+    right = np.asarray(correct, dtype=np.float64)
+    if not len(right):
+        return None
+    values, strata = np.stack([right, np.ones(len(right))], axis=1), strata_of(labels)
+    samples = bootstrap_photos(
+        values, photos, lambda drawn: drawn[:, 0] / drawn[:, 1], strata, resamples, seed
+    )
+    return cell_limits(int(right.sum()), len(right), len(np.unique(photos)), samples)
+
+
+def few_of(names: Sequence[str], groups: Sequence[str] | None = None) -> tuple[str, ...]:
+    """Classes of fewer than ``FEWEST`` of the N cells; "NAME of GROUP" where only a group has so few.
+
+    Limits of a mean over classes with one of them are too narrow: its few photographs hardly vary.
+    """
+    few = sorted(name for name, count in Counter(names).items() if count < FEWEST)
+    inside = Counter(zip(names, groups, strict=True)) if groups is not None else Counter()
+    parts = sorted(pair for pair, count in inside.items() if count < FEWEST and pair[0] not in few)
+    return (*few, *(f"{name} of {group}" for name, group in parts))
+
+
+def few_note(few: Sequence[str]) -> str:
+    """The line under a table for people; empty where no class has too few cells."""
+    return f"fewer than ten cells of {', '.join(few)}: limits are too narrow" if few else ""
+
+
+def balanced_limits(
+    samples: npt.ArrayLike,
+    correct: npt.ArrayLike,
+    labels: npt.ArrayLike,
+    photos: npt.ArrayLike,
+    groups: npt.ArrayLike | None = None,
+) -> Limits:
+    """Limits of a balanced accuracy from its draws (R,), or from those of the recalls where no draw differs.
+
+    Args:
+        samples: draws of ``balanced_accuracies``.
+        correct: (N,) truth values.  labels, photos, groups: (N,) as there; N at least 1.
+    """
+    if (found := spread(samples)) is not None:
+        return found
+    right, classes, codes = np.asarray(correct), np.asarray(labels), photo_codes(photos, groups)
+    names = np.zeros(len(right), np.int64) if groups is None else np.asarray(groups)
+    means = []
+    for name in np.unique(names):
+        parts = [(names == name) & (classes == number) for number in np.unique(classes[names == name])]
+        recalls = [float(right[part].mean()) for part in parts]
+        counts = [len(np.unique(codes[part])) for part in parts]
+        exact = [clopper_pearson(share * n, n) for share, n in zip(recalls, counts, strict=True)]
+        means.append((math.fsum(recalls) / len(recalls), mean_limits(recalls, exact)))
+    return mean_limits([mean for mean, _ in means], [limits for _, limits in means])
 
 
 def balanced_accuracies(

@@ -22,14 +22,16 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Subset
 
 from leukokit.data.catalogue import licence_of
+from leukokit.data.photographs import there_is
 from leukokit.detectors.yolo_network import build_network
-from leukokit.errors import ConfigError, DataError
+from leukokit.errors import DataError
 from leukokit.pixels import scaled
 from leukokit.smear import read_image
 from leukokit.standardize import standardize
 from leukokit.taxonomy import KINDS
 from leukokit.training.augment import Window, cut, disturb, join, turn
 from leukokit.training.fields import AnnotatedField, Selection, WeightsName, is_held_back, read_fields
+from leukokit.training.state import Resumable
 from leukokit.weights import DetectorCard, sha256_of
 from leukokit.weights.files import load_weights, save_weights
 
@@ -177,15 +179,18 @@ def train_detector(
     ``command`` is recorded in the card as what makes these weights again.
 
     Raises:
-        DataError: no field is selected.  ConfigError: nothing to resume.
+        DataError: no field is selected.  ConfigError: nothing to resume, or another recipe's.
     """
     torch.manual_seed(recipe.seed)
     out.mkdir(parents=True, exist_ok=True)
-    chosen = [f for f in read_fields(recipe.fields) if any(s.accepts(f) for s in recipe.train)]
+    known = list(read_fields(recipe.fields))
+    chosen = [f for f in known if any(s.accepts(f) for s in recipe.train)]
     fields = load_fields([f for f in chosen if not is_held_back(f.photo, recipe.held_back)])
     held = load_fields([f for f in chosen if is_held_back(f.photo, recipe.held_back)])
     if not fields:
-        raise DataError(f"{recipe.fields}: the recipe's 'train' selects no field with a cell")
+        raise DataError(
+            f"{recipe.fields}: the recipe's 'train' selects no field with a cell; {there_is(known)}"
+        )
     report(f"{len(fields)} fields to train on, {len(held)} held back to choose the checkpoint")
     state = TrainingState(recipe, device)
     if resume:
@@ -213,8 +218,12 @@ def train_detector(
     return out / "best.safetensors"
 
 
-class TrainingState:
-    """Network, averaged network and optimiser: all that a run needs to go on after a stop."""
+class TrainingState(Resumable):
+    """Network, averaged network and optimiser."""
+
+    recipe: DetectorRecipe
+    PARTS = (*Resumable.PARTS, "schedule")
+    NUMBERS = ("step", "lowest")
 
     def __init__(self, recipe: DetectorRecipe, device: str) -> None:
         self.recipe, self.device = recipe, torch.device(device)
@@ -254,27 +263,6 @@ class TrainingState:
     def check(self, batches: list[dict[str, torch.Tensor]]) -> float:
         """Mean loss a window of the averaged network."""
         return float(np.mean([float(self._loss(self.average.module, batch)) for batch in batches]))
-
-    def save(self, path: Path) -> None:
-        """Write a checkpoint, whole or not at all."""
-        parts = {name: getattr(self, name).state_dict() for name in self._PARTS}
-        torch.save(parts | {"step": self.step, "lowest": self.lowest}, path.with_suffix(".part"))
-        path.with_suffix(".part").replace(path)
-
-    def load(self, path: Path) -> None:
-        """Go on from a checkpoint.
-
-        Raises:
-            ConfigError: there is none.
-        """
-        if not path.exists():
-            raise ConfigError(f"{path.parent}: nothing to resume; leave out --resume to start anew")
-        stored = torch.load(path, weights_only=True, map_location=self.device)
-        for name in self._PARTS:
-            getattr(self, name).load_state_dict(stored[name])
-        self.step, self.lowest = stored["step"], stored["lowest"]
-
-    _PARTS = ("network", "average", "optimizer", "schedule")
 
     def _loss(self, model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         batch = {key: value.to(self.device) for key, value in batch.items()}

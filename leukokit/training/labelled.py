@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from leukokit.config import PluginChoice
 from leukokit.crops import REACH, CropUnit, crop_sides
 from leukokit.data.catalogue import licence_of
+from leukokit.data.photographs import there_is
 from leukokit.errors import DataError
 from leukokit.evaluation.calibration import choose_limit, fit_temperature
 from leukokit.graph_builders.base import GraphBuilder
@@ -29,6 +30,8 @@ from leukokit.weights import ClassifierCard, sha256_of
 
 FEWEST_HELD: Final = 30
 """Fewest held-back cells whose temperature and limit mean something."""
+UNCALIBRATED: Final = (1.0, 0.0)
+"""Temperature and limit where there are fewer: every leukocyte is named."""
 
 
 class LabelledCellsRecipe(BaseModel):
@@ -113,7 +116,8 @@ def training_cells(recipe: LabelledCellsRecipe) -> tuple[list[LabelledCell], lis
 
     cells = [cell for cell in labelled_cells(recipe.cells, recipe.classes, accepts) if cell.label >= 0]
     if not cells:
-        raise DataError(f"recipe '{recipe.name}': its 'train' selects no labelled leukocyte")
+        known = there_is(field.source for folder in recipe.cells for field in load_seen(folder).fields)
+        raise DataError(f"recipe '{recipe.name}': its 'train' selects no labelled leukocyte; {known}")
     held = [is_held_back(cell.field.source.photo, recipe.held_back) for cell in cells]
     return (
         [cell for cell, back in zip(cells, held, strict=True) if not back],
@@ -157,19 +161,28 @@ def calibration_of(
     sure: float,
     report: Callable[[str], None],
 ) -> tuple[float, float]:
-    """Temperature of (N, C) logits, and the limit above which a share ``sure`` of the cells is right."""
+    """Temperature of (N, C) logits, and the limit above which a share ``sure`` of the cells is right.
+
+    The limit is 1 where none does, so that all cells are for review; of too few cells ``UNCALIBRATED``.
+
+    Args:
+        labels: (N,), positions in the columns of the logits; N at least 1.
+    """
+    if len(labels) < FEWEST_HELD:
+        report(f"held back: {len(labels)} cells are too few to set temperature and limit on")
+        return UNCALIBRATED
     temperature = fit_temperature(logits, labels)
     scaled = logits / temperature
     chances = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     chances /= chances.sum(axis=1, keepdims=True)
     chosen = choose_limit(chances, labels, sure)
-    limit = chosen.value if chosen else 0.0
+    limit = chosen.value if chosen else 1.0
     right = float((chances.argmax(axis=1) == labels).mean())
-    if len(labels) < FEWEST_HELD:
-        report(f"held back: {len(labels)} cells are too few to set temperature and limit on")
     report(
         f"held back: accuracy {right:.3f} of {len(labels)}, temperature {temperature:.2f}, limit {limit:.2f}"
     )
+    if not chosen:
+        report(f"held back: no limit gives an accuracy of {sure:g}: every leukocyte will be for review")
     return temperature, limit
 
 

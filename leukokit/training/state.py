@@ -1,4 +1,4 @@
-"""A classifier's training as it goes: the network, its running average, and the optimiser."""
+"""A training as it goes: how it is kept for going on, and a classifier's own."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import copy
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
+from pydantic import BaseModel
 from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
@@ -19,8 +20,55 @@ WARM_UP = 40
 """Steps over which the learning rate rises."""
 
 
-class TrainingState:
-    """All that a run needs to go on after a stop; ``average`` is what is kept in the end.
+class Resumable:
+    """All that a run needs to go on after a stop, to a file and back.
+
+    Attributes:
+        recipe: what is trained; a run goes on with the same only.
+        PARTS: attributes that have a ``state_dict``.
+        NUMBERS: attributes that are kept as they are.
+    """
+
+    recipe: BaseModel
+    PARTS: ClassVar[tuple[str, ...]] = ("network", "average", "optimizer")
+    NUMBERS: ClassVar[tuple[str, ...]] = ("step",)
+
+    def save(self, path: Path) -> None:
+        """Write a checkpoint, whole or not at all."""
+        parts = {name: getattr(self, name).state_dict() for name in self.PARTS}
+        numbers = {name: getattr(self, name) for name in self.NUMBERS}
+        stored = parts | numbers | {"recipe": self.recipe.model_dump(mode="json")}
+        torch.save(stored, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+
+    def load(self, path: Path) -> None:
+        """Go on from a checkpoint.
+
+        Raises:
+            ConfigError: there is none, or it is of another recipe; says what differs.
+        """
+        anew = "leave out --resume to start anew"
+        if not path.exists():
+            raise ConfigError(f"{path.parent}: nothing to resume; {anew}")
+        stored = torch.load(path, weights_only=True, map_location="cpu")
+        if "recipe" not in stored:
+            raise ConfigError(f"{path}: an older version's, which does not say of which recipe; {anew}")
+        before, now = stored["recipe"], self.recipe.model_dump(mode="json")
+        apart = [
+            f"{key} was {before.get(key)!r}, is {now.get(key)!r}"
+            for key in {**before, **now}
+            if before.get(key) != now.get(key)
+        ]
+        if apart:
+            raise ConfigError(f"{path}: of another recipe ({'; '.join(apart)}); set it back, or {anew}")
+        for name in self.PARTS:
+            getattr(self, name).load_state_dict(stored[name])
+        for name in self.NUMBERS:
+            setattr(self, name, stored[name])
+
+
+class TrainingState(Resumable):
+    """A classifier's; ``average`` is what is kept in the end.
 
     Args:
         network: with its first weights, on its device.
@@ -28,7 +76,7 @@ class TrainingState:
         frozen: parts of the network that keep their weights and statistics.
     """
 
-    _PARTS = ("network", "average", "optimizer")
+    recipe: LabelledCellsRecipe
 
     def __init__(
         self, network: nn.Module, recipe: LabelledCellsRecipe, frozen: Sequence[nn.Module] = ()
@@ -63,24 +111,9 @@ class TrainingState:
         self._prepare()
         return loss.item()
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint, whole or not at all."""
-        parts = {name: getattr(self, name).state_dict() for name in self._PARTS}
-        torch.save(parts | {"step": self.step}, path.with_suffix(".part"))
-        path.with_suffix(".part").replace(path)
-
     def load(self, path: Path) -> None:
-        """Go on from a checkpoint.
-
-        Raises:
-            ConfigError: there is none.
-        """
-        if not path.exists():
-            raise ConfigError(f"{path.parent}: nothing to resume; leave out --resume to start anew")
-        stored = torch.load(path, weights_only=True, map_location="cpu")
-        for name in self._PARTS:
-            getattr(self, name).load_state_dict(stored[name])
-        self.step = stored["step"]
+        """Go on from a checkpoint; see ``Resumable``."""
+        super().load(path)
         self._prepare()
 
     def _prepare(self) -> None:

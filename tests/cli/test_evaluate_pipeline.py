@@ -1,4 +1,4 @@
-"""``leukokit evaluate pipeline``: figures as JSON, as tables and as a picture; errors of one line."""
+"""``leukokit evaluate``: figures as JSON, as tables and as a picture; errors of one line."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from leukokit.cli import main
+from leukokit.config import DEFAULT_PLUGINS
 from leukokit.registry import classifiers, detectors, graph_builders
 from leukokit.training.fields import AnnotatedField, write_fields
 
@@ -44,13 +45,15 @@ class Always(Classifier):
 '''
 
 
-def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
-    """Exit code, stdout and stderr of ``leukokit evaluate pipeline`` in this process."""
+def run(
+    capfd: pytest.CaptureFixture[str], *arguments: object, what: str = "pipeline"
+) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of ``leukokit evaluate`` in this process, 80 columns wide."""
     capfd.readouterr()
     with pytest.MonkeyPatch.context() as patch:
-        command = ["leukokit", "evaluate", "pipeline", *map(str, arguments), "--device", "cpu"]
+        command = ["leukokit", "evaluate", what, *map(str, arguments), "--device", "cpu"]
         patch.setattr(sys, "argv", command)
-        patch.setenv("COLUMNS", "140")
+        patch.setenv("COLUMNS", "80")
         for registry in (detectors, graph_builders, classifiers):
             patch.setattr(registry, "_registered", dict(registry._registered))
         with pytest.raises(SystemExit) as stop:
@@ -119,13 +122,42 @@ def test_tables_and_choice_of_slides(capfd: pytest.CaptureFixture[str], folder: 
     rows = [line.split() for line in out.splitlines()]
     assert ["lymphocyte", "1", "0.000", "-", "0.000", "100.0", "0.0"] in rows
     assert ["no", "cell", "there", "0", "0", "0", "0", "0"] in rows
+    assert "fewer than ten cells of lymphocyte: limits are too narrow" in out
+    # A pipe is as wide as its tables.
+    assert "…" not in out and " 0.000 (0.000-0.975)" in out
+
+
+@pytest.mark.parametrize("what", ["detector", "pipeline"])
+def test_fields_that_fail_are_said_and_cost_the_exit_code(
+    capfd: pytest.CaptureFixture[str], folder: Path, what: str
+) -> None:
+    (folder / "b.png").write_bytes(b"no image")
+    given = options(folder)[:6] + (options(folder)[6:] if what == "pipeline" else ())
+    code, out, err = run(capfd, *given, "--dataset", "smears", "--json", what=what)
+    figures = json.loads(out)
+    assert code == 3 and err.startswith("error: ") and "b.png" in err
+    assert (figures["fields"], figures["photos"], len(figures["failures"])) == (1, 1, 1)
+    (folder / "a.png").write_bytes(b"no image")
+    code, out, err = run(capfd, *given, "--dataset", "smears", what=what)
+    assert code == 1 and out == "" and "every field" in err and len(err.splitlines()) == 1
+
+
+def test_help_tells_the_defaults_that_are_used(capfd: pytest.CaptureFixture[str]) -> None:
+    for what in ("pipeline", "classifier"):
+        code, out, _ = run(capfd, "--help", what=what)
+        told = " ".join(out.replace("│", " ").split())
+        assert code == 0 and f"Classifier plugin ({DEFAULT_PLUGINS['classifier']} if left out)" in told
+        assert f"Graph builder ({DEFAULT_PLUGINS['graph']} if left out)" in told
 
 
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
         ([], "single: "),
-        (["--dataset", "smears", "--split", "train"], "no field is of that"),
+        (
+            ["--dataset", "smears", "--split", "train"],
+            "there are: single (lab lab; split test), smears (lab lab; split test)",
+        ),
         (["--dataset", "smears", "--classifier", "none"], "no classifier"),
     ],
 )

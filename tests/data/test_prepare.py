@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from leukokit.data.prepare import Reason, Report, image_size, prepare_set, report_path
+from leukokit.data.photographs import image_size
+from leukokit.data.prepare import Reason, Report, prepare_set, report_path
 from leukokit.data.recipe import SetRecipe
 from leukokit.errors import ConfigError, DataError, OutputError
 from leukokit.training.fields import AnnotatedField, read_fields
@@ -150,6 +151,22 @@ def test_a_place_that_cannot_be_written_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
         prepared(yolo_set(tmp_path / "set", {"a": ""}), tmp_path / "file")
+
+
+def test_the_share_of_photographs_is_that_asked_for_of_those_with_annotations(tmp_path):
+    labels = {f"p{number}": "" for number in range(8)} | {f"none{number}": None for number in range(8)}
+    folder = yolo_set(tmp_path / "set", labels)
+    for seed in range(4):
+        fields, _ = prepared(folder, tmp_path, val=0.5, seed=seed)
+        assert sorted(field.split for field in fields) == ["train"] * 4 + ["val"] * 4
+
+
+def test_likely_copies_are_told_unless_a_pattern_names_the_photographs(tmp_path):
+    folder = yolo_set(tmp_path / "set", {"x": "", "x_rot": "", "y": ""})
+    _, report = prepared(folder, tmp_path)
+    assert report.left_out == {Reason.LIKELY_COPY: ["images/x_rot.png and x"]}
+    fields, report = prepared(folder, tmp_path, photo_pattern="^([a-z])")
+    assert report.left_out == {} and [field.photo for field in fields] == ["x", "x", "y"]
 
 
 COPIES = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 7)), min_size=1, max_size=14)

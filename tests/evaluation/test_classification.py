@@ -13,9 +13,15 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from leukokit.evaluation.calibration import brier_score, expected_calibration_error
-from leukokit.evaluation.classification import ClassificationReport, confusion_of, evaluate, table_of
+from leukokit.evaluation.classification import ClassificationReport, confusion_of, evaluate, note_of, table_of
 from leukokit.evaluation.predictions import Predictions
-from leukokit.evaluation.statistics import clopper_pearson, wilson
+from leukokit.evaluation.statistics import (
+    bootstrap_photos,
+    clopper_pearson,
+    percentile_limits,
+    photo_codes,
+    wilson,
+)
 
 CLASSES = ("neutrophil", "lymphocyte", "monocyte")
 
@@ -119,19 +125,45 @@ def test_copies_of_a_photograph_widen_nothing_but_the_count() -> None:
 def test_all_right_is_not_certain(copies: int) -> None:
     pairs = [(number % 3, number % 3) for number in range(30) for _ in range(copies)]
     scores = evaluate(answered(pairs, [f"p{number // copies}" for number in range(len(pairs))])).forced
-    assert scores.accuracy_limits == pytest.approx(wilson(30, 30))
-    assert {row.recall_limits for row in scores.classes} == {wilson(10, 10)}
+    assert scores.accuracy_limits == pytest.approx(clopper_pearson(30, 30))
+    assert {row.recall_limits for row in scores.classes} == {clopper_pearson(10, 10)}
     assert scores.balanced_accuracy == 1 and scores.balanced_accuracy_limits is not None
     low, high = scores.balanced_accuracy_limits
-    assert wilson(10, 10)[0] < low < 0.95 and high == 1
+    assert clopper_pearson(10, 10)[0] < low < 0.95 and high == 1
     assert scores.macro_f1 == 1 and scores.macro_f1_limits is None
 
 
 def test_one_photograph_says_little() -> None:
     scores = evaluate(answered(HAND, ["p"] * len(HAND))).forced
-    assert scores.accuracy_limits == pytest.approx(wilson(13 / 16, 1))
+    assert scores.accuracy_limits == pytest.approx(clopper_pearson(13 / 16, 1))
     assert scores.balanced_accuracy_limits is not None
     assert np.ptp(scores.balanced_accuracy_limits) > 0.3
+
+
+def test_few_cells_of_a_class_are_said_and_do_not_narrow_the_accuracy() -> None:
+    # Two fields of two or three cells of three classes: drawn within classes, a photograph stands for itself.
+    truth = [0, 0, 1, 1, 2, 2, 0, 0, 1, 1, 2]
+    answers = [0, 1, 1, 0, 2, 0, 0, 0, 1, 2, 0]
+    photos = [f"p{number}" for number in (0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 5)]
+    report = evaluate(answered(list(zip(truth, answers, strict=True)), photos, ["x"] * 6 + ["y"] * 5))
+    assert report.few == tuple(sorted(CLASSES))
+    right = np.equal(truth, answers)
+    draws = bootstrap_photos(
+        np.stack([right, np.ones(11)], axis=1),
+        photo_codes(photos, ["x"] * 6 + ["y"] * 5),
+        lambda totals: totals[:, 0] / totals[:, 1],
+    )
+    assert report.forced.accuracy_limits == pytest.approx(tuple(percentile_limits(draws)))
+    assert note_of(report) == (
+        "fewer than ten cells of lymphocyte, monocyte, neutrophil: limits are too narrow"
+    )
+    many = [(number % 3, number % 3) for number in range(30)]
+    plenty = evaluate(answered(many, groups=["x"] * 27 + ["y"] * 3))
+    assert plenty.few == (
+        "lymphocyte of x", "lymphocyte of y", "monocyte of x", "monocyte of y", "neutrophil of x",
+        "neutrophil of y",
+    )  # fmt: skip
+    assert evaluate(answered(many)).few == () and note_of(evaluate(answered(many))) == ""
 
 
 def test_limit_gives_coverage_and_a_column() -> None:

@@ -11,12 +11,14 @@ import pytest
 from batches import run, save, with_told_plugins
 
 from leukokit.cells import Cells
-from leukokit.config import load_settings
+from leukokit.config import PipelineConfig, load_settings
 from leukokit.errors import ConfigError, DataError
-from leukokit.evaluation.compare import Answers, Comparison, fields_of, methods_of, stored_values
+from leukokit.evaluation.compare import Answers, Comparison, field_key, fields_of, methods_of, stored_values
+from leukokit.evaluation.statistics import clopper_pearson
 from leukokit.registry import detectors
 from leukokit.smear import Smear
 from leukokit.taxonomy import LEUKOCYTE_CLASSES
+from leukokit.training.fields import read_fields
 from leukokit.weights import find
 
 
@@ -70,15 +72,25 @@ def test_every_combination_once(tmp_path: Path) -> None:
     ]
 
 
-def test_figures_are_those_of_a_hand_count(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_figures_are_those_of_a_hand_count(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     config, out = config_of(tmp_path, prepared(tmp_path, 12, wrong=3)), tmp_path / "out"
     command = ["compare", "--config", str(config), "--out", str(out), "--device", "cpu"]
     assert run(monkeypatch, command) == 0
+    printed = capsys.readouterr().out
+    assert "test held: 12 fields, 12 of val" in printed
+    few = [LEUKOCYTE_CLASSES[1], LEUKOCYTE_CLASSES[2]]
+    assert f"fewer than ten cells of {', '.join(sorted(few))}: limits are too narrow" in printed
     document = json.loads((out / "compare.json").read_text())
     told = {row["name"]: row for row in document["methods"]}
     held = told["told + knn + turns"]["tests"]["held"]
     assert (held["fields"], held["photos"], held["cells"], held["failed"]) == (12, 12, 24, 0)
     assert held["found"]["value"] == held["precise"]["value"] == 1
+    # Nothing varies from draw to draw, which is no certainty.
+    assert held["found"]["low"] == held["precise"]["low"] == round(clopper_pearson(12, 12)[0], 4)
+    assert held["balanced"]["low"] < 0.6 and held["balanced"]["high"] > 0.75
+    assert held["few"] == sorted(few)
     # Class 0 is right 12 times of 12, class 1 9 of 9, class 2 never of 3.
     assert held["balanced"]["value"] == pytest.approx(2 / 3, abs=1e-4)
     assert held["p"] is None
@@ -117,6 +129,45 @@ def test_a_stopped_comparison_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     first = (out / "compare.csv").read_bytes()
     assert run(monkeypatch, command) == 0
     assert len(looked) == 7 and (out / "compare.csv").read_bytes() == first
+
+
+def test_corrected_annotations_are_answered_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fields = prepared(tmp_path, 3)
+    config, out = config_of(tmp_path, fields), tmp_path / "out"
+    command = ["compare", "--config", str(config), "--out", str(out), "--device", "cpu"]
+    assert run(monkeypatch, command) == 0
+    before = [field_key(one) for one in read_fields(fields)]
+    rows = [json.loads(line) for line in fields.read_text().splitlines()]
+    # A leukocyte more in one field, another class in the next, the third as it was.
+    rows[0]["boxes"].append([20.0, 20.0, 29.0, 29.0])
+    rows[0]["kinds"].append("leukocyte")
+    rows[0]["labels"].append(LEUKOCYTE_CLASSES[0])
+    rows[1]["labels"][0] = LEUKOCYTE_CLASSES[3]
+    fields.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    after = [field_key(one) for one in read_fields(fields)]
+    assert [one == other for one, other in zip(before, after, strict=True)] == [False, False, True]
+    assert run(monkeypatch, command) == 0
+    held = json.loads((out / "compare.json").read_text())["methods"][0]["tests"]["held"]
+    assert (held["fields"], held["cells"], held["failed"]) == (3, 7, 0)
+    assert held["found"]["value"] == pytest.approx(6 / 7, abs=1e-4)
+
+
+def test_a_test_without_splits_has_all_of_them(tmp_path: Path) -> None:
+    config = config_of(tmp_path, prepared(tmp_path, 2))
+    every = load_settings(Comparison, config, ["tests={all: [{dataset: drawn}]}"])
+    assert [one.split for one in fields_of(every)["all"]] == ["val"] * 2
+    none = load_settings(Comparison, config, ["tests={held: [{dataset: drawn, splits: [train]}]}"])
+    with pytest.raises(DataError, match=r"there are: drawn \(lab one; split val\)"):
+        fields_of(none)
+
+
+def test_what_is_left_out_is_a_pipelines_own_default(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text("{fields: f, tests: {a: [{dataset: d}]}, compare: [{}]}")
+    plain = load_settings(Comparison, tmp_path / "c.yaml")
+    (method,) = methods_of(plain)
+    assert method.config == PipelineConfig() and plain.baseline == method.name == "yolo + knn + hybrid"
+    alone = load_settings(Comparison, tmp_path / "c.yaml", ["compare=[{classifier: [cnn, hybrid]}]"])
+    assert alone.baseline == "yolo + knn + cnn"
 
 
 def test_other_weights_or_parameters_are_noticed(

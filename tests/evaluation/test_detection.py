@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +15,17 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from leukokit.data.synth import draw_smear, save_smear
-from leukokit.evaluation.detection import average_precision, evaluate_detector, match, table_of
+from leukokit.errors import DataError
+from leukokit.evaluation.detection import (
+    Matches,
+    _figures,
+    _Tally,
+    average_precision,
+    evaluate_detector,
+    match,
+    table_of,
+)
+from leukokit.evaluation.statistics import clopper_pearson
 from leukokit.pipeline import Pipeline
 from leukokit.taxonomy import KINDS
 from leukokit.training.fields import AnnotatedField
@@ -170,8 +181,51 @@ def test_image_that_cannot_be_read_is_reported_and_left_out(
     measured: tuple[list[AnnotatedField], dict],
 ) -> None:
     figures = measured[1]
-    assert figures["fields"] == 3
+    assert figures["fields"] == figures["photos"] == 3
     assert len(figures["failures"]) == 1 and "lost.png" in figures["failures"][0]
+
+
+def test_no_field_that_can_be_read_is_an_error() -> None:
+    lost = AnnotatedField(Path("lost.png"), "drawn", "drawn", "lost", "", "test", ("leukocyte",))
+    with pytest.raises(DataError, match=r"every field failed.*lost\.png"):
+        evaluate_detector(Pipeline(device="cpu"), [lost], Console(file=io.StringIO()))
+
+
+def test_cells_are_neither_linked_nor_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def refuse(self: Pipeline, *_: object) -> None:
+        raise AssertionError("only the detector is measured")
+
+    save_smear(draw_smear(0, 200, 150, 1, 40.0), tmp_path / "a.png")
+    one = AnnotatedField(tmp_path / "a.png", "drawn", "drawn", "a", "", "test", ("leukocyte",))
+    for stage in ("build", "label"):
+        monkeypatch.setattr(Pipeline, stage, refuse)
+    assert evaluate_detector(Pipeline(device="cpu"), [one], Console(file=io.StringIO()))["fields"] == 1
+
+
+def test_all_right_is_not_certain() -> None:
+    one = np.ones(1, np.float32)
+    tally = _Tally([Matches(f"p{number}", one, one > 0, 1) for number in range(6)])
+    # A photograph without a cell has no part in the recall.
+    tally.matches.append(Matches("p6", one[:0], one[:0] > 0, 0))
+    row = _figures(tally, 0.5)
+    exact = [round(clopper_pearson(6, 6)[0], 4), 1.0]
+    assert row["recall"] == row["precision"] == row["ap50"] == 1
+    assert row["recall_limits"] == row["precision_limits"] == row["ap50_limits"] == exact
+    assert exact[0] < 0.6
+
+
+@pytest.mark.parametrize("width", [80, 60])
+def test_no_figure_is_cut_on_a_narrow_terminal(
+    measured: tuple[list[AnnotatedField], dict], width: int
+) -> None:
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    console.print(table_of(measured[1]))
+    printed = console.file.getvalue()  # type: ignore[attr-defined]  # StringIO
+    assert "…" not in printed
+    if width == 80:
+        for row in measured[1]["kinds"].values():
+            for low, high in (row["ap50_limits"], row["recall_limits"]):
+                assert f"({low:.3f}-{high:.3f})" in printed
 
 
 def test_figures_are_json_and_a_table(measured: tuple[list[AnnotatedField], dict]) -> None:

@@ -22,6 +22,7 @@ from leukokit.classifiers.base import Classifier
 from leukokit.config import PipelineConfig, PluginChoice
 from leukokit.detectors.base import Detector
 from leukokit.errors import ConfigError, DataError
+from leukokit.evaluation.classification import evaluate
 from leukokit.evaluation.detection import match, partners
 from leukokit.evaluation.end_to_end import (
     MISSED,
@@ -29,8 +30,11 @@ from leukokit.evaluation.end_to_end import (
     Outcome,
     evaluate_pipeline,
     figures_of,
+    note_of,
     tables_of,
 )
+from leukokit.evaluation.predictions import Predictions
+from leukokit.evaluation.statistics import clopper_pearson
 from leukokit.graph import CellGraph
 from leukokit.pipeline import Pipeline
 from leukokit.registry import classifiers, detectors
@@ -213,8 +217,8 @@ def test_class_unknown_to_the_classifier_and_erythroblasts(
         "lymphocyte": {"annotated": 0.0, "pipeline": 33.3333},
         "blast": {"annotated": 50.0, "pipeline": 0.0},
     }
-    # One photograph does not vary.
-    assert figures["detection"]["recall_limits"] is None
+    # One photograph does not vary, and is no certainty.
+    assert figures["detection"]["recall_limits"] == [0.025, 1.0]
 
 
 def test_every_cell_is_met_once(pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -284,7 +288,7 @@ def test_equal_names_of_two_laboratories_are_two_photographs(
     fields = [replace(one, photo="1", lab=lab) for one, lab in zip(known, labs, strict=True)]
     figures = evaluate_pipeline(pipeline, fields, Console(stderr=True))
     assert figures["photos"] == len(set(labs))
-    assert (figures["detection"]["recall_limits"] is None) == (len(set(labs)) == 1)
+    assert (figures["detection"]["recall_limits"] == [0.5, 0.75]) == (len(set(labs)) == 2)
 
 
 def test_tables_for_people(pipeline: Pipeline, known: list[AnnotatedField]) -> None:
@@ -296,6 +300,43 @@ def test_tables_for_people(pipeline: Pipeline, known: list[AnnotatedField]) -> N
     assert ["lymphocyte", "1", "1.000", "0.500", "0.667", "0.000", "0.000", "0.000", "20.0", "25.0"] in lines
     assert ["leukocytes", "found", "6", "0.667", "(0.500-0.750)"] in lines
     assert lines[-1][-1] == "23.3"
+
+
+@pytest.mark.parametrize(("cells", "photos"), [(11, 6), (90, 40), (30, 30)])
+def test_figures_of_cells_have_the_limits_that_evaluate_classifier_gives(cells: int, photos: int) -> None:
+    rng = np.random.default_rng(cells)
+    truth = rng.integers(3, size=cells)
+    answers = np.where(rng.random(cells) < 0.6, truth, (truth + 1) % 3)
+    of_cell = np.sort(np.concatenate([np.arange(photos), rng.integers(photos, size=cells - photos)]))
+    chances = np.full((cells, 3), 0.05, np.float32)
+    chances[np.arange(cells), answers] = 0.9
+    names = np.array([f"p{number:02}" for number in of_cell])
+    alone = evaluate(Predictions(truth, chances, CLASSES, names)).forced
+    outcomes = [
+        [
+            Outcome(CLASSES[truth[cell]], *[CLASSES[answers[cell]]] * 2)
+            for cell in np.flatnonzero(of_cell == photo)
+        ]
+        for photo in range(photos)
+    ]
+    forced = figures_of(outcomes, np.arange(photos), CLASSES)["forced"]
+    assert forced["accuracy"] == pytest.approx(alone.accuracy, abs=1e-4)
+    assert forced["accuracy_limits"] == pytest.approx(alone.accuracy_limits, abs=1e-4)
+    assert forced["balanced_recall"] == pytest.approx(alone.balanced_accuracy, abs=1e-4)
+    assert forced["balanced_recall_limits"] == pytest.approx(alone.balanced_accuracy_limits, abs=1e-4)
+
+
+def test_figures_of_few_cells_are_no_certainty() -> None:
+    every = [
+        [Outcome(name, name, name), Outcome("neutrophil", "neutrophil", UNCLASSIFIED)] for name in CLASSES
+    ]
+    figures = figures_of(every, np.arange(3), CLASSES)
+    assert figures["few"] == sorted(CLASSES) and note_of(figures).startswith("fewer than ten cells of ")
+    exact = [round(clopper_pearson(3, 3)[0], 4), 1.0]
+    assert figures["detection"]["recall_limits"] == figures["detection"]["precision_limits"] == exact
+    low, high = figures["forced"]["balanced_recall_limits"]
+    assert 0.1 < low < 0.9 and high == 1
+    assert figures["forced"]["accuracy_limits"] == exact
 
 
 @settings(deadline=None, max_examples=80)

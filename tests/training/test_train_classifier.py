@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leukokit.cells import Cells
+from leukokit.cli import main
 from leukokit.config import PipelineConfig
 from leukokit.errors import ConfigError, DataError
 from leukokit.evaluation.labelled import predict_seen
@@ -20,7 +23,7 @@ from leukokit.training.cells import CROP_PX, load_seen, match_labels
 from leukokit.training.classifier import ClassifierRecipe, train_classifier
 from leukokit.training.crops import Variation, _cut_off, plain_view, varied_view
 from leukokit.training.fields import AnnotatedField
-from leukokit.training.labelled import rarity, training_cells
+from leukokit.training.labelled import FEWEST_HELD, UNCALIBRATED, calibration_of, rarity, training_cells
 from leukokit.weights import ClassifierCard, read_card
 
 SMEAR = Path(__file__).parents[2] / "examples" / "smear.png"
@@ -113,13 +116,73 @@ def test_a_stopped_run_goes_on_to_the_same_weights(folder: Path, tmp_path: Path)
     assert whole.read_bytes() == again.read_bytes()
 
 
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"leave_out": ["other"]}, r"leave_out was \[\], is \['other'\]"),
+        ({"seed": 5, "steps": 9}, "steps was 6, is 9; seed was 0, is 5"),
+    ],
+)
+def test_a_run_of_another_recipe_is_not_gone_on_with(
+    folder: Path, tmp_path: Path, changes: dict[str, object], said: str
+) -> None:
+    train_classifier(recipe(folder, steps=6), tmp_path, report=lambda _: None)
+    with pytest.raises(ConfigError, match=said) as caught:
+        train_classifier(recipe(folder, **changes), tmp_path, resume=True, report=lambda _: None)
+    assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_checkpoint_of_an_older_version_is_not_gone_on_with(folder: Path, tmp_path: Path) -> None:
+    train_classifier(recipe(folder), tmp_path, report=lambda _: None)
+    stored = torch.load(tmp_path / "state.pt", weights_only=True)
+    del stored["recipe"]
+    torch.save(stored, tmp_path / "state.pt")
+    with pytest.raises(ConfigError, match=r"state\.pt: an older version's.*--resume"):
+        train_classifier(recipe(folder), tmp_path, resume=True, report=lambda _: None)
+
+
+def told(right: int, wrong: int, margin: float = 4.0) -> tuple[np.ndarray, np.ndarray]:
+    """Logits of cells of two classes, all as sure, and the true classes."""
+    logits = np.zeros((right + wrong, 2), np.float32)
+    logits[:, 0] = margin
+    return logits, np.array([0] * right + [1] * wrong)
+
+
+def test_a_calibration_that_cannot_reach_its_target_leaves_all_for_review() -> None:
+    said: list[str] = []
+    temperature, limit = calibration_of(*told(20, 20), 0.98, said.append)
+    assert limit == 1.0 and temperature > 1
+    assert said[-1] == "held back: no limit gives an accuracy of 0.98: every leukocyte will be for review"
+    said.clear()
+    assert calibration_of(*told(40, 0), 0.98, said.append)[1] == 0.0
+    assert len(said) == 1 and "limit 0.00" in said[0]
+
+
+def test_too_few_cells_calibrate_nothing() -> None:
+    said: list[str] = []
+    assert calibration_of(*told(3, FEWEST_HELD - 4), 0.98, said.append) == UNCALIBRATED == (1.0, 0.0)
+    assert said == [f"held back: {FEWEST_HELD - 1} cells are too few to set temperature and limit on"]
+
+
+def test_a_training_without_calibration_says_so(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "r.yaml").write_text(recipe(folder).model_dump_json())
+    command = ["leukokit", "train", "classifier", "--config", str(tmp_path / "r.yaml"), "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", [*command, "--out", str(tmp_path)])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code
+    assert "not calibrated: every leukocyte will be named" in capsys.readouterr().out.splitlines()
+
+
 def test_what_a_recipe_selects(folder: Path) -> None:
     cells, held = training_cells(recipe(folder))
     assert cells and not held
     weights = rarity(cells, 1.0)
     per_class = [weights[[cell.label == c for cell in cells]].sum() for c in range(5)]
     np.testing.assert_allclose(per_class, 0.2)
-    with pytest.raises(DataError, match="selects no labelled leukocyte"):
+    with pytest.raises(DataError, match=r"selects no .*; there are: txl-pbc \(lab pbc; split train\)"):
         training_cells(recipe(folder, leave_out=["pbc"]))
     with pytest.raises(ConfigError, match="'altarawneh' takes 64"):
         train_classifier(recipe(folder, crop_px=80), folder.parent / "no", report=lambda _: None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +207,15 @@ def test_training_changes_weights_and_start_from_keeps_them(
     assert not torch.allclose(fresh[key], started[key], atol=1e-4)
 
 
+def test_a_run_of_another_recipe_is_not_gone_on_with(
+    index: Path, tmp_path: Path, uninterrupted: tuple[Path, list[str]]
+) -> None:
+    shutil.copy(uninterrupted[0].parent / "state.pt", tmp_path)
+    other = recipe(index, train=[{"dataset": "drawn", "labs": ["lab"]}])
+    with pytest.raises(ConfigError, match=r"train was \[.*'labs': \[\].*, is \[.*'labs': \['lab'\]"):
+        train_detector(other, tmp_path, resume=True, report=lambda _: None)
+
+
 def test_nothing_to_resume(index: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nothing to resume"):
         train_detector(recipe(index), tmp_path, resume=True, report=lambda _: None)
@@ -213,7 +223,7 @@ def test_nothing_to_resume(index: Path, tmp_path: Path) -> None:
 
 def test_recipe_that_selects_nothing(index: Path, tmp_path: Path) -> None:
     nothing = recipe(index, train=[{"dataset": "other"}])
-    with pytest.raises(DataError, match="selects no field"):
+    with pytest.raises(DataError, match=r"selects no field.*there are: drawn \(lab lab; split train\)"):
         train_detector(nothing, tmp_path, report=lambda _: None)
 
 

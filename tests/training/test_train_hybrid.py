@@ -27,6 +27,7 @@ from leukokit.evaluation.labelled import predict_seen
 from leukokit.pipeline import Pipeline
 from leukokit.pyg import Batch, Data
 from leukokit.taxonomy import LEUKOCYTE
+from leukokit.training import labelled
 from leukokit.training.cells import load_seen
 from leukokit.training.classifier import ClassifierRecipe, plain_logits
 from leukokit.training.fields import is_held_back
@@ -100,7 +101,10 @@ def test_a_trained_hybrid_is_loaded_and_names_leukocytes(folder: Path, trained: 
     np.testing.assert_allclose(rows, result.cells.kinds == LEUKOCYTE, atol=1e-5)
 
 
-def test_photographs_held_back_set_temperature_and_limit(folder: Path, tmp_path: Path) -> None:
+def test_photographs_held_back_set_temperature_and_limit(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(labelled, "FEWEST_HELD", 5)
     row = json.loads((folder / "fields.jsonl").read_text())
     names = ["a", next(name for name in map(str, range(99)) if is_held_back(name, 0.1))]
     assert not is_held_back("a", 0.1)
