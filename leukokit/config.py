@@ -154,7 +154,19 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a configuration is a mapping of keys to values")
+    if _trusts(values):
+        raise ConfigError(
+            f"{path}: 'trust_pickle' is not taken from a file, which may be another's; "
+            "say --trust-pickle, or --set, where you run it"
+        )
     return values
+
+
+def _trusts(value: Any) -> bool:
+    """Whether somewhere in plain values a pickle is to be trusted."""
+    if isinstance(value, dict):
+        return bool(value.get("trust_pickle")) or any(map(_trusts, value.values()))
+    return isinstance(value, list) and any(map(_trusts, value))
 
 
 def _assign(values: dict[str, Any], assignment: str) -> None:

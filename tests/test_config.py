@@ -204,6 +204,17 @@ class Recipe(BaseModel):
     rates: list[float] = []
 
 
+@pytest.mark.parametrize(
+    "text", ["detector: {weights: a.pt, trust_pickle: true}", "detectors:\n- {name: yolo, trust_pickle: yes}"]
+)
+def test_trust_in_a_pickle_is_not_taken_from_a_file(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "theirs.yaml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=r"theirs\.yaml: 'trust_pickle' is not taken from a file"):
+        load_config(path)
+    assert load_config(None, ["detector.trust_pickle=true"]).detector.params == {"trust_pickle": True}
+
+
 def test_settings_of_any_model(tmp_path: Path) -> None:
     path = written(tmp_path, "epochs: 3\nrates: [0.1]\n")
     assert load_settings(Recipe, path, ["epochs=5"]) == Recipe(epochs=5, rates=[0.1])

@@ -43,8 +43,8 @@ def batch(
     save: Annotated[
         str, typer.Option(help="Writers of a file an image, comma-separated: png, json, yolo, ...")
     ] = "",
-    detector: Annotated[str | None, typer.Option(help="Detector plugin. [default: yolo]")] = None,
-    graph: Annotated[str | None, typer.Option(help="Graph builder plugin. [default: knn]")] = None,
+    detector: Annotated[str | None, typer.Option(help="Detector plugin.", show_default="yolo")] = None,
+    graph: Annotated[str | None, typer.Option(help="Graph builder plugin.", show_default="knn")] = None,
     classifier: Annotated[
         str | None, typer.Option(help="Classifier plugin; 'none' leaves leukocytes without a class.")
     ] = None,
@@ -61,7 +61,8 @@ def batch(
         int | None,
         typer.Option(
             min=1,
-            help="Processes that look at images. [default: on GPUs one a core, at most 16; else 1]",
+            help="Processes that look at images.",
+            show_default="on GPUs one a core, at most 16; else 1",
         ),
     ] = None,
     shard: Annotated[

@@ -32,7 +32,7 @@ def detect(
         list[str], typer.Argument(help="Image files, folders or patterns such as 'a/**/*.tif'.")
     ],
     out: Annotated[
-        Path | None, typer.Option(help=f"Folder for the results. [default: {DEFAULT_OUT}]")
+        Path | None, typer.Option(help="Folder for the results.", show_default=str(DEFAULT_OUT))
     ] = None,
     json_lines: Annotated[
         bool,
@@ -41,15 +41,17 @@ def detect(
     save: Annotated[
         str | None,
         typer.Option(
-            help="Writers, comma-separated (png, json, csv, coco, yolo, geojson, ...); 'none' for no files. "
-            f"[default: {DEFAULT_SAVE}]"
+            help="Writers, comma-separated (png, json, csv, coco, yolo, geojson, ...); 'none' for no files.",
+            show_default=DEFAULT_SAVE,
         ),
     ] = None,
-    detector: Annotated[str | None, typer.Option(help="Detector plugin. [default: yolo]")] = None,
-    graph: Annotated[str | None, typer.Option(help="Graph builder plugin. [default: knn]")] = None,
+    detector: Annotated[str | None, typer.Option(help="Detector plugin.", show_default="yolo")] = None,
+    graph: Annotated[str | None, typer.Option(help="Graph builder plugin.", show_default="knn")] = None,
     classifier: Annotated[
         str | None,
-        typer.Option(help="Classifier plugin; 'none' leaves leukocytes without a class. [default: hybrid]"),
+        typer.Option(
+            help="Classifier plugin; 'none' leaves leukocytes without a class.", show_default="hybrid"
+        ),
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Pipeline as a YAML file.")] = None,
     assign: Annotated[

@@ -36,7 +36,7 @@ def detector(
         list[str] | None, typer.Option("--set", help="Setting, e.g. detector.weights=FILE; repeatable.")
     ] = None,
     plugin: Annotated[list[Path] | None, typer.Option(help="Python file with plugins; repeatable.")] = None,
-    detector: Annotated[str | None, typer.Option(help="Detector plugin (yolo if left out).")] = None,
+    detector: Annotated[str | None, typer.Option(help="Detector plugin.", show_default="yolo")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file.")] = None,
     card: Annotated[
@@ -81,8 +81,8 @@ def classifier(
     split: Annotated[list[str] | None, typer.Option(help="Only these splits; repeatable.")] = None,
     slide: Annotated[list[str] | None, typer.Option(help="Only these slides; repeatable.")] = None,
     label: Annotated[list[str] | None, typer.Option(help="Only cells of these classes; repeatable.")] = None,
-    classifier: Annotated[str | None, typer.Option(help="Classifier plugin (hybrid if left out).")] = None,
-    graph: Annotated[str | None, typer.Option(help="Graph builder (knn if left out).")] = None,
+    classifier: Annotated[str | None, typer.Option(help="Classifier plugin.", show_default="hybrid")] = None,
+    graph: Annotated[str | None, typer.Option(help="Graph builder.", show_default="knn")] = None,
     config: Annotated[Path | None, typer.Option(help="Pipeline as a YAML file.")] = None,
     assign: Annotated[
         list[str] | None, typer.Option("--set", help="Setting, e.g. classifier.weights=FILE; repeatable.")
@@ -152,9 +152,9 @@ def pipeline(
         list[str] | None, typer.Option("--set", help="Setting, e.g. classifier.weights=FILE; repeatable.")
     ] = None,
     plugin: Annotated[list[Path] | None, typer.Option(help="Python file with plugins; repeatable.")] = None,
-    detector: Annotated[str | None, typer.Option(help="Detector plugin (yolo if left out).")] = None,
-    graph: Annotated[str | None, typer.Option(help="Graph builder (knn if left out).")] = None,
-    classifier: Annotated[str | None, typer.Option(help="Classifier plugin (hybrid if left out).")] = None,
+    detector: Annotated[str | None, typer.Option(help="Detector plugin.", show_default="yolo")] = None,
+    graph: Annotated[str | None, typer.Option(help="Graph builder.", show_default="knn")] = None,
+    classifier: Annotated[str | None, typer.Option(help="Classifier plugin.", show_default="hybrid")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw the confusion matrix to this PNG file.")] = None,

@@ -23,11 +23,11 @@ def graph(
         Path, typer.Option(help="File to write; its ending decides: .graphml, .gexf, .json or .png.")
     ],
     builder: Annotated[
-        str | None, typer.Option("--graph", help="Graph builder: knn, delaunay, radius. Default: knn.")
+        str | None, typer.Option("--graph", help="Graph builder: knn, delaunay, radius.", show_default="knn")
     ] = None,
-    detector: Annotated[str | None, typer.Option(help="Detector plugin. Default: yolo.")] = None,
+    detector: Annotated[str | None, typer.Option(help="Detector plugin.", show_default="yolo")] = None,
     classifier: Annotated[
-        str | None, typer.Option(help="Classifier plugin that names the leukocytes. Default: none.")
+        str | None, typer.Option(help="Classifier plugin that names the leukocytes.", show_default="none")
     ] = None,
     config: Annotated[Path | None, typer.Option(help="Pipeline as a YAML file.")] = None,
     assign: Annotated[
