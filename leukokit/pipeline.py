@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from leukokit import __version__
 from leukokit.cells import Cells, Labelling
@@ -30,6 +30,8 @@ from leukokit.results import SmearResult
 from leukokit.smear import Smear, read_smear, shown
 from leukokit.time_limit import TimeLimit
 
+GREY: Final = 4
+"""Largest difference between the channels of a picture that is grey, compressed or not."""
 _log = logging.getLogger(__name__)
 S = TypeVar("S")
 T = TypeVar("T")
@@ -186,8 +188,8 @@ class Pipeline:
             raise PluginError(f"{said} must return one array for each graph")
         try:
             return [
-                graph.cells.labelled(Labelling(answer, classes, limit), self._advice)
-                for graph, answer in zip(graphs, answers, strict=True)
+                graph.cells.labelled(Labelling(answer, classes, limit), self._advice + _grey(smear))
+                for smear, graph, answer in zip(smears, graphs, answers, strict=True)
             ]
         except (ValueError, TypeError) as error:
             raise PluginError(f"{said}: {error}") from error
@@ -272,6 +274,13 @@ class Pipeline:
             "graph": self.graph_builder.provenance(),
             "classifier": None if self.classifier is None else self.classifier.provenance(),
         }
+
+
+def _grey(smear: Smear) -> tuple[str, ...]:
+    """What to say of classes in a picture without colour, of which a few pixels are looked at."""
+    few = smear.image[::8, ::8]
+    colourless = int((few.max(axis=2) - few.min(axis=2)).max()) <= GREY
+    return ("a grey picture: classes are told by colour, and are not reliable here",) if colourless else ()
 
 
 def _or_error(ask: Callable[[S], T], item: S) -> T | LeukokitError:

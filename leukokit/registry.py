@@ -230,7 +230,10 @@ def load_file(path: Path) -> list[type[Any]]:
         raise PluginError(f"{path}: {_cause(error)}") from error
     new = [plugin for registry in ALL for plugin in registry.registered() if id(plugin) not in before]
     if not new:
-        raise PluginError(f"{path}: registers no plugin; decorate the class, e.g. with @classifiers.register")
+        raise PluginError(
+            f"{path}: registers no plugin; decorate the class, e.g. with "
+            "@classifiers.register; of a package, name the folder"
+        )
     return new
 
 

@@ -24,7 +24,7 @@ from leukokit.graph import CellGraph
 from leukokit.graph_builders.base import GraphBuilder
 from leukokit.pipeline import Pipeline, resolve_device
 from leukokit.registry import detectors, graph_builders
-from leukokit.smear import Smear
+from leukokit.smear import Smear, read_image
 from leukokit.taxonomy import KINDS
 
 
@@ -145,6 +145,13 @@ def test_links_that_a_classifier_did_not_learn_on_are_told(
     config = PipelineConfig(graph=PluginChoice.model_validate(graph), classifier=choice)
     notes = Pipeline(config, "cpu").run(image).notes
     assert any("was trained on graphs of 'knn'" in note for note in notes) == told
+
+
+def test_classes_in_a_grey_picture_are_called_unreliable(pipeline: Pipeline, image: Path) -> None:
+    coloured = read_image(image)
+    grey = np.repeat(coloured.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
+    assert not pipeline.run(Smear.from_array(coloured)).notes
+    assert any("grey picture" in note for note in pipeline.run(Smear.from_array(grey)).notes)
 
 
 def test_faults_of_a_configuration_show_before_the_first_image() -> None:

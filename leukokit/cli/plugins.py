@@ -132,10 +132,14 @@ def _show_report(console: Console, report: Report, verbose: bool) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("", "check", "seconds", "message"):
         table.add_column(column, justify="right" if column == "seconds" else "left", overflow="fold")
+    told: set[str] = set()
     for outcome in report.outcomes if verbose else failed:
         mark = "[green]ok[/green]" if outcome.passed else "[red]failed[/red]"
         message = outcome.message.removeprefix(f"{report.plugin}: ").removeprefix(f"{outcome.name}: ")
-        table.add_row(mark, escape(outcome.name), f"{outcome.seconds:.2f}", escape(message))
+        # One cause may fail every check.
+        shown = "the same" if message in told else message
+        told |= {message} - {""}
+        table.add_row(mark, escape(outcome.name), f"{outcome.seconds:.2f}", escape(shown))
     console.print(
         f"[bold]{escape(report.plugin)}[/bold]: {len(report.outcomes) - len(failed)} of "
         f"{len(report.outcomes)} checks passed; {report.seconds:.1f} s{_memory(report)}",

@@ -50,9 +50,7 @@ def classifier(
     assign: Annotated[
         list[str] | None, typer.Option("--set", help="Over the recipe, e.g. steps=100; repeatable.")
     ] = None,
-    plugin: Annotated[
-        list[Path] | None, typer.Option(help="Python file with graph builders; repeatable.")
-    ] = None,
+    plugin: Annotated[list[Path] | None, typer.Option(help="Python file with plugins; repeatable.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
