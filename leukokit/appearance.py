@@ -12,10 +12,11 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from leukokit.cells import Cells
+from leukokit.cells import FEWEST_FOR_RULER, Cells
 from leukokit.crops import optical_density
 from leukokit.pixels import scaled
 from leukokit.smear import Smear
+from leukokit.taxonomy import ERYTHROCYTE
 
 APPEARANCE: Final = (
     *(f"density_{channel}" for channel in "rgb"),
@@ -32,6 +33,12 @@ NUCLEUS_DENSITY: Final = 0.55
 dye of the nucleus absorbs red as well."""
 RULER_PX: Final = 24
 PATCH_PX: Final = 16
+
+
+def erythrocyte_density(looks: npt.NDArray[np.float32], cells: Cells) -> npt.NDArray[np.float32] | None:
+    """(3,) median optical density of a field's erythrocytes, of all ``looks`` (N, 13); None of too few."""
+    found = looks[cells.kinds == ERYTHROCYTE, :3]
+    return np.median(found, axis=0) if len(found) >= FEWEST_FOR_RULER else None
 
 
 def appearance(smear: Smear, cells: Cells) -> npt.NDArray[np.float32]:

@@ -15,8 +15,7 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from leukokit.appearance import appearance
-from leukokit.cells import FEWEST_FOR_RULER
+from leukokit.appearance import appearance, erythrocyte_density
 from leukokit.classifiers.backbone import EfficientNetLite0
 from leukokit.classifiers.carded import CardedClassifier, CardedParams
 from leukokit.crops import crop_sides, cut_crops
@@ -24,7 +23,7 @@ from leukokit.graph import CellGraph
 from leukokit.plugin import PluginParams
 from leukokit.smear import Smear
 from leukokit.stain import mix_stain, nucleus_map
-from leukokit.taxonomy import ERYTHROCYTE, LEUKOCYTE
+from leukokit.taxonomy import LEUKOCYTE
 from leukokit.weights.files import load_weights
 
 N = TypeVar("N", bound=nn.Module)
@@ -103,8 +102,7 @@ class LoadedClassifier(CardedClassifier):
         crops = cut_crops(scene.smear, boxes, sides, card.crop_px)
         if card.nucleus:
             looks = appearance(scene.smear, cells) if looks is None else looks
-            found = looks[cells.kinds == ERYTHROCYTE, :3]
-            red = np.median(found, axis=0) if len(found) >= FEWEST_FOR_RULER else None
+            red = erythrocyte_density(looks, cells)
             longest = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
             for number, crop in enumerate(crops):
                 size = float(card.crop_px * longest[number] / sides[number])

@@ -83,7 +83,7 @@ class YoloDetector(Detector):
     """
 
     name = "yolo"
-    version = "1.1"
+    version = "1.2"
     summary = "YOLO detector for leukocytes, erythrocytes and platelets, at any magnification"
     Params: ClassVar[type[PluginParams]] = YoloParams
 

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
+from leukokit.appearance import erythrocyte_density
 from leukokit.config import PluginChoice
 from leukokit.crops import REACH, CropUnit, crop_sides
 from leukokit.data.catalogue import licence_of
@@ -22,7 +23,7 @@ from leukokit.evaluation.calibration import choose_limit, fit_temperature
 from leukokit.graph_builders.base import GraphBuilder
 from leukokit.registry import graph_builders
 from leukokit.stain import mix_stain, nucleus_map
-from leukokit.taxonomy import ERYTHROCYTE, LEUKOCYTE_CLASSES
+from leukokit.taxonomy import LEUKOCYTE_CLASSES
 from leukokit.training.cells import CROP_PX, SeenField, load_seen
 from leukokit.training.crops import plain_view
 from leukokit.training.fields import Selection, WeightsName, is_held_back
@@ -79,13 +80,9 @@ class LabelledCell:
     @property
     def stain(self) -> npt.NDArray[np.float32]:
         """``nucleus_map`` of the cell, (3, 3) float32."""
-        return nucleus_map(np.asarray(self.crop), CROP_PX / REACH, erythrocyte_density(self.field))
-
-
-def erythrocyte_density(field: SeenField) -> npt.NDArray[np.float32] | None:
-    """(3,) median optical density of the field's erythrocytes; None with fewer than three."""
-    found = field.appearance[field.cells.kinds == ERYTHROCYTE, :3]
-    return np.median(found, axis=0) if len(found) >= 3 else None
+        field = self.field
+        red = erythrocyte_density(field.appearance, field.cells)
+        return nucleus_map(np.asarray(self.crop), CROP_PX / REACH, red)
 
 
 def labelled_cells(
