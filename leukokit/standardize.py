@@ -5,10 +5,9 @@ reduced copy of the field, undo most of it:
 
 1. *Light.* The background is the upper envelope of the intensities. A quadratic surface with a
    vignetting term is fitted to the log intensity of each channel by expectile regression (asymmetric
-   least squares), so that a pixel darker than the surface hardly pulls on it. Then it is fitted anew, again
-   and again, without what lies further and further below it in the green, where cells of all kinds absorb:
-   neither a lone cell that fills a third of the picture bends it, nor the blue of nuclei that is brighter
-   than the background's. Seven coefficients cannot follow single cells, as a blurred copy of the field does.
+   least squares), so that a pixel darker than the surface hardly pulls on it. Seven coefficients cannot
+   follow single cells, as a blurred copy of the field does; only a lone cell that fills nearly half of
+   an otherwise empty picture still bends them.
 2. *White.* Dividing by that surface sets the empty background to white (Beer-Lambert: what is left is
    transmittance, and ``-log`` of it optical density).
 3. *Stain.* The optical density of the palest half of everything that is not background, which is
@@ -34,17 +33,9 @@ from leukokit.pixels import RGBImage, scaled
 REDUCED_SIDE = 128
 """Longer side, in pixels, of the copy that everything is estimated on."""
 ENVELOPE = 0.97
-"""Expectile of the log intensities of all pixels that the background is first taken for."""
-BACKGROUND = 0.9
-"""Expectile of the log intensities of what may be background that it is taken for in the end."""
-FOREGROUND_DENSITIES = (0.4, 0.2, 0.15, 0.15)
-"""Optical density (natural log) in the green from which a pixel is a cell's, one fit after another."""
-FIT_STRIDE = 2
-"""Of the reduced copy every so-manieth row and column is fitted to: light is smooth."""
+"""Expectile of the log intensities that is taken for the background."""
 ANCHOR_DENSITY = np.array([0.16, 0.50, 0.36], dtype=np.float32)
 """Optical density (natural log; red, green, blue) to which a field's pale foreground is brought."""
-GREEN = 1
-RIDGE = 2e-3
 GAIN_LIMITS = (0.5, 3.0)
 GRID = 64
 STRIP_PIXELS = 1 << 20
@@ -138,16 +129,14 @@ def estimate(image: RGBImage) -> Standardization:
     """
     height, width = image.shape[:2]
     small = scaled(image, min(1.0, REDUCED_SIDE / max(height, width)))
-    log_intensity = np.log(np.maximum(small.astype(np.float32), 1.0))
-    basis = _basis(*small.shape[:2]).reshape(*small.shape[:2], 7)
+    log_intensity = np.log(np.maximum(small.reshape(-1, 3).astype(np.float32), 1.0))
+    basis = _basis(*small.shape[:2])
     unlit = _unlit(small)
-    lit = np.ones(small.shape[:2], bool) if unlit is None else ~unlit
-    few = np.zeros_like(lit)
-    few[::FIT_STRIDE, ::FIT_STRIDE] = True
-    if not (few & lit).any():
-        few[:] = True
-    surface = _background(basis[few & lit], log_intensity[few & lit])
-    density = np.maximum(basis[lit] @ surface - log_intensity[lit], 0.0)
+    if unlit is not None:
+        lit = ~unlit.ravel()
+        basis, log_intensity = basis[lit], log_intensity[lit]
+    surface = _upper_envelope(basis, log_intensity)
+    density = np.maximum(basis @ surface - log_intensity, 0.0)
     return Standardization(surface=surface, gains=_stain_gains(density), unlit=unlit)
 
 
@@ -191,45 +180,30 @@ def _basis(height: int, width: int) -> npt.NDArray[np.float32]:
     return np.stack([term.ravel() for term in terms], axis=1).astype(np.float32)
 
 
-def _background(
+def _upper_envelope(
     basis: npt.NDArray[np.float32], log_intensity: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
-    """Coefficients (7, 3) of the surface, from (N, 7) terms and (N, 3) log intensities of N pixels."""
-    start = np.zeros((7, 3), np.float32)
-    start[0] = np.quantile(log_intensity, 0.9, axis=0)
-    surface = _expectile(basis, log_intensity, ENVELOPE, start)
-    for density in FOREGROUND_DENSITIES:
-        kept = basis @ surface[:, GREEN] - log_intensity[:, GREEN] < density
-        surface = _expectile(basis[kept], log_intensity[kept], BACKGROUND, surface)
-    return surface
-
-
-def _expectile(
-    basis: npt.NDArray[np.float32],
-    log_intensity: npt.NDArray[np.float32],
-    share: float,
-    start: npt.NDArray[np.float32],
-) -> npt.NDArray[np.float32]:
-    """Least squares in which a pixel above the surface weighs ``share`` and one below it the rest."""
     terms, count = np.ascontiguousarray(basis.T), len(basis)
     # The ridge spares the constant: with little background in sight the surface tends to flat light.
-    ridge = RIDGE * count * np.diag([0.0, 1, 1, 1, 1, 1, 1])
-    # Of all pixels once; every turn adds what is due to those above the surface.
-    low, more = 1 - share, 2 * share - 1
+    ridge = 2e-3 * count * np.diag([0.0, 1, 1, 1, 1, 1, 1])
+    # Of all pixels once; every turn adds what is due to those above the surface, which are few.
+    low, more = 1 - ENVELOPE, 2 * ENVELOPE - 1
     products, moments = low * (terms @ basis), low * (terms @ log_intensity)
-    surface = start.copy()
+    surface = np.zeros((7, 3), dtype=np.float32)
     for channel in range(3):
         target = np.ascontiguousarray(log_intensity[:, channel])
+        coefficients = np.array([np.quantile(target, 0.9), 0, 0, 0, 0, 0, 0], dtype=np.float32)
         above = np.zeros(count, dtype=bool)
         for turn in range(12):
-            before, above = above, target > surface[:, channel] @ terms
+            before, above = above, target > coefficients @ terms
             if turn and np.array_equal(above, before):
                 break
             places = np.flatnonzero(above)
             high = terms.take(places, axis=1)
             normal = products + more * (high @ high.T) + ridge * (low + more * len(places) / count)
             right = moments[:, channel] + more * (high @ target[places])
-            surface[:, channel] = np.linalg.solve(normal, right)
+            coefficients = np.linalg.solve(normal, right).astype(np.float32)
+        surface[:, channel] = coefficients
     return surface
 
 
