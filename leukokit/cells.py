@@ -56,9 +56,9 @@ class Labelling:
 
     @property
     def review(self) -> npt.NDArray[np.bool_]:
-        """(N,): leukocytes that no class is certain enough of."""
+        """(N,): leukocytes that no class is certain enough of; at a limit of 1, all."""
         largest = self.probabilities.max(axis=1)
-        return np.asarray((largest > 0) & (largest < self.limit), dtype=bool)
+        return np.asarray((largest > 0) & ((largest < self.limit) | (self.limit >= 1)), dtype=bool)
 
     @property
     def labels(self) -> list[str]:

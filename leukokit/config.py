@@ -154,10 +154,14 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: a configuration is a mapping of keys to values")
-    if _trusts(values):
+    try:
+        trusts = _trusts(values)
+    except RecursionError as error:
+        raise ConfigError(f"{path}: a value that holds itself") from error
+    if trusts:
         raise ConfigError(
             f"{path}: 'trust_pickle' is not taken from a file, which may be another's; "
-            "say --trust-pickle, or --set, where you run it"
+            "say so with --set, or --trust-pickle, where you run it"
         )
     return values
 

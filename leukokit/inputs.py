@@ -101,7 +101,7 @@ def find_images(arguments: Sequence[str | Path]) -> FoundImages:
     """
     images: list[FoundImage] = []
     problems: list[str] = []
-    passed: Counter[str] = Counter()
+    passed: set[tuple[str, str]] = set()
     seen: set[tuple[str, str]] = set()
     for argument in arguments:
         for image in _of_argument(argument, problems, passed):
@@ -110,11 +110,11 @@ def find_images(arguments: Sequence[str | Path]) -> FoundImages:
                 seen.add(identity)
                 images.append(image)
     once = dict.fromkeys(problems)
-    endings = tuple(sorted(passed.items()))
+    endings = tuple(sorted(Counter(_ending(name) for _, name in passed).items()))
     return FoundImages(tuple(_with_own_stems(_with_common_root(images))), tuple(once), endings)
 
 
-def _of_argument(argument: str | Path, problems: list[str], passed: Counter[str]) -> list[FoundImage]:
+def _of_argument(argument: str | Path, problems: list[str], passed: set[tuple[str, str]]) -> list[FoundImage]:
     if not str(argument):
         problems.append("an empty name was given; name a file, a folder or a pattern")
         return []
@@ -145,7 +145,7 @@ def _of_pattern(pattern: Path, problems: list[str]) -> list[FoundImage]:
     if root.is_dir():
         accepts = _is_image if wanted[-1].casefold().endswith(OWN_PICTURES) else _is_photograph
         # What a pattern leaves out is what whoever wrote it wanted to leave out.
-        below = sorted(_walk(root, problems, lambda parts: _may_match(parts, wanted), accepts, Counter()))
+        below = sorted(_walk(root, problems, lambda parts: _may_match(parts, wanted), accepts, set()))
         # A folder that matches stands for all that is in it, as when the shell expands the pattern.
         matching = [
             (parts, there)
@@ -173,7 +173,7 @@ def _walk(
     problems: list[str],
     enter: Callable[[_Parts], bool],
     accepts: Callable[[str], bool],
-    passed: Counter[str],
+    passed: set[tuple[str, str]],
 ) -> Iterator[tuple[_Parts, bool]]:
     """Paths below ``root``, as their parts, of files whose name ``accepts`` takes; each real folder once.
 
@@ -207,7 +207,7 @@ def _walk(
                 if accepts(entry.name):
                     yield below, True
                 else:
-                    passed[_ending(entry.name)] += 1
+                    passed.add((real, entry.name))
             elif entry.is_symlink() and _may_be_image(entry.name):
                 yield below, False
 

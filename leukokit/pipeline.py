@@ -6,6 +6,7 @@ import logging
 import platform
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from leukokit.graph_builders.base import GraphBuilder
 from leukokit.registry import Registry, classifiers, detectors, graph_builders
 from leukokit.results import SmearResult
 from leukokit.smear import Smear, read_smear, shown
+from leukokit.taxonomy import LEUKOCYTE
 from leukokit.time_limit import TimeLimit
 
 GREY: Final = 4
@@ -138,8 +140,10 @@ class Pipeline:
         learnt = self.classifier.trained_graph if self.classifier else None
         if self.classifier is None or learnt is None:
             return ()
-        if learnt.name == builder.name and builder.parse(learnt.params) == builder.params:
-            return ()
+        # A builder of that name, but another's, may not take these parameters.
+        with suppress(ConfigError):
+            if learnt.name == builder.name and builder.parse(learnt.params) == builder.params:
+                return ()
         given = " ".join(f"{key}={value}" for key, value in learnt.params.items())
         return (
             f"classifier '{self.classifier.name}' was trained on graphs of '{learnt.name}'"
@@ -188,7 +192,9 @@ class Pipeline:
             raise PluginError(f"{said} must return one array for each graph")
         try:
             return [
-                graph.cells.labelled(Labelling(answer, classes, limit), self._advice + _grey(smear))
+                graph.cells.labelled(
+                    Labelling(answer, classes, limit), self._advice + _grey(smear, graph.cells)
+                )
                 for smear, graph, answer in zip(smears, graphs, answers, strict=True)
             ]
         except (ValueError, TypeError) as error:
@@ -276,8 +282,10 @@ class Pipeline:
         }
 
 
-def _grey(smear: Smear) -> tuple[str, ...]:
+def _grey(smear: Smear, cells: Cells) -> tuple[str, ...]:
     """What to say of classes in a picture without colour, of which a few pixels are looked at."""
+    if not (cells.kinds == LEUKOCYTE).any():
+        return ()
     few = smear.image[::8, ::8]
     colourless = int((few.max(axis=2) - few.min(axis=2)).max()) <= GREY
     return ("a grey picture: classes are told by colour, and are not reliable here",) if colourless else ()

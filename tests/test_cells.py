@@ -236,3 +236,9 @@ def test_a_table_of_labelled_cells() -> None:
     assert table["label"].tolist() == LABELLING.labels
     assert table["review"].tolist() == [False, True, False, False]
     np.testing.assert_array_equal(table[classes].to_numpy(), LABELLING.probabilities)
+
+
+def test_at_a_limit_of_one_every_leukocyte_wants_review() -> None:
+    certain = Labelling(np.array([[1.0, 0.0], [0.0, 0.0]]), ("a", "b"), 1.0)
+    assert certain.review.tolist() == [True, False]
+    assert certain.labels == [UNCLASSIFIED, ""]

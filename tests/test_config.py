@@ -213,6 +213,9 @@ def test_trust_in_a_pickle_is_not_taken_from_a_file(tmp_path: Path, text: str) -
     with pytest.raises(ConfigError, match=r"theirs\.yaml: 'trust_pickle' is not taken from a file"):
         load_config(path)
     assert load_config(None, ["detector.trust_pickle=true"]).detector.params == {"trust_pickle": True}
+    path.write_text("detector: &all [*all]")
+    with pytest.raises(ConfigError, match="a value that holds itself"):
+        load_config(path)
 
 
 def test_settings_of_any_model(tmp_path: Path) -> None:

@@ -72,6 +72,7 @@ def test_what_a_folder_holds_beside_images_is_counted(tmp_path: Path) -> None:
     assert found.note == (
         "files passed over, being no images by their names: 1 .cells.png, 2 .dcm, 1 .svs, 1 without an ending"
     )
+    assert find_images([tmp_path, tmp_path / "sub"]).note == found.note
     assert find_images([tmp_path / "*.png"]).note == "" == find_images([tmp_path / "a.png"]).note
 
 

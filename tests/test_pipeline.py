@@ -147,6 +147,20 @@ def test_links_that_a_classifier_did_not_learn_on_are_told(
     assert any("was trained on graphs of 'knn'" in note for note in notes) == told
 
 
+def test_a_builder_that_takes_other_parameters_than_the_card_names_is_another(pipeline: Pipeline) -> None:
+    classifier = pipeline.classifier
+    assert classifier is not None
+    with pytest.MonkeyPatch.context() as patch:
+        learnt = PluginChoice(name="knn", params={"neighbours": 5})
+        patch.setattr(type(classifier), "trained_graph", property(lambda self: learnt))
+        (note,) = Pipeline(device="cpu")._advice
+    assert "'knn' with neighbours=5" in note
+
+
+def test_an_empty_grey_field_has_no_classes_to_doubt(pipeline: Pipeline) -> None:
+    assert not pipeline.run(Smear.from_array(np.full((60, 80, 3), 245, np.uint8))).notes
+
+
 def test_classes_in_a_grey_picture_are_called_unreliable(pipeline: Pipeline, image: Path) -> None:
     coloured = read_image(image)
     grey = np.repeat(coloured.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)

@@ -223,7 +223,7 @@ class Manifest:
                 rows = self._base.execute("SELECT key, value FROM other.facts").fetchall()
             finally:
                 self._base.execute("DETACH DATABASE other")
-        return {key: json.loads(value) for key, value in rows}
+            return {key: json.loads(value) for key, value in rows}
 
     def thumbnails(self, most: int) -> Iterator[Thumbnail]:
         """The least certain leukocytes of each label, at most ``most`` of one, by label and certainty."""
@@ -291,6 +291,9 @@ class Manifest:
         """Errors of the manifest, or of that in the folder that is ``read``, as a user is to see them."""
         try:
             yield
+        except sqlite3.ProgrammingError:
+            # A fault of the code, not of the file.
+            raise
         except sqlite3.OperationalError as error:
             raise OutputError(
                 f"{self.out / NAME}: cannot be written ({error}); free space, then run the same command again"

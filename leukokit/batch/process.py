@@ -321,7 +321,10 @@ class _Port(logging.Handler):
 def _work(connection: Connection, work: Work) -> None:
     """What the process does, until there are no more images."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    # Not ignored, which a tool that a plugin starts would inherit, and then could not be ended.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})
     port = _Port(connection)
     _log.addHandler(port)
     try:

@@ -17,7 +17,7 @@ from leukokit.differential import Differential, differential
 from leukokit.errors import ConfigError
 from leukokit.taxonomy import UNCLASSIFIED
 from leukokit.writers.base import cannot_write, write_whole
-from leukokit.writers.tables import Table, cell_columns, cell_row, count_columns, count_row
+from leukokit.writers.tables import Table, cell_columns, cell_row, column_classes, count_columns, count_row
 
 BY_FOLDER: Final = "folder"
 NO_GROUP: Final = ""
@@ -134,9 +134,10 @@ def write_tables(
     """
     named = [*classes, UNCLASSIFIED] if classes else []
     totals = Totals()
-    figures = count_columns(classes)
+    shown = column_classes(classes)
+    figures = count_columns(shown)
     counts = Table(out / "counts.csv", [*figures, "group", "status"])
-    columns = cell_columns(classes)
+    columns = cell_columns(shown)
     cells = Table(out / "cells.csv", columns)
     columnar = _columnar(out / "cells.parquet", columns, parquet)
     failures = Table(out / "failures.csv", ["image", "cause"])
@@ -174,9 +175,9 @@ def write_tables(
             totals.empty.append(name)
         if diameter := document["cell_diameter_px"]:
             totals.diameters.setdefault(group, {})[name] = diameter
-        counts.row([*count_row(name, document, classes), group, DONE])
+        counts.row([*count_row(name, document, shown), group, DONE])
         for cell in document["cells"]:
-            values = cell_row(name, cell, classes)
+            values = cell_row(name, cell, shown)
             cells.row(values)
             if columnar is not None:
                 columnar.row(values)

@@ -197,7 +197,9 @@ def batch(
 def merge(
     shards: Annotated[list[Path], typer.Argument(help="Folders that 'leukokit batch --shard' wrote to.")],
     out: Annotated[Path, typer.Option(help="Folder for the whole.")],
-    restart: Annotated[bool, typer.Option("--restart", help="Forget the batch that --out holds.")] = False,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Forget the batch in --out, and write over tables there.")
+    ] = False,
     group_by: Annotated[
         str | None,
         typer.Option(help="'folder', or a regular expression on the path, e.g. 'slide-(\\d+)'."),

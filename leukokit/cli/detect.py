@@ -92,9 +92,10 @@ def detect(
     earlier = set((out or DEFAULT_OUT).glob("*"))
     done = 0
     classes: Counter[str] = Counter()
+    unfinished: list[str] = []
     with (
         _interruptible(lambda: f"{done} of {len(found.images)} images are {'saved' if names else 'done'}"),
-        _open_writers(names, out or DEFAULT_OUT) as writers,
+        _open_writers(names, out or DEFAULT_OUT, unfinished) as writers,
     ):
         for result in _results(pipeline, found.images):
             if isinstance(result, LeukokitError):
@@ -102,7 +103,8 @@ def detect(
                 typer.echo(f"error: {result}", err=True)
                 continue
             try:
-                for writer in writers:
+                # What a file of its own cannot be written of is not to stand in a table over all images.
+                for writer in sorted(writers, key=lambda each: not each.file_an_image):
                     write_with(writer, result)
             except PluginError as error:
                 failures.append(str(error))
@@ -120,10 +122,14 @@ def detect(
                 console.print(f"  note: {note}", style="yellow", markup=False)
             # Let go of the image before the next one is read.
             del result
+    for failure in unfinished:
+        typer.echo(f"error: {failure}", err=True)
     if classes:
         _print_differential(console, differential(classes), done)
     if done and not quiet:
         _print_files(console, writers, earlier)
+    if unfinished:
+        raise typer.Exit(1)
     if failures:
         raise typer.Exit(3 if done else 1)
 
@@ -156,19 +162,29 @@ def _writer_names(save: str | None, writes: bool) -> list[str]:
 
 
 @contextlib.contextmanager
-def _open_writers(names: list[str], out: Path) -> Iterator[list[Writer]]:
+def _open_writers(names: list[str], out: Path, unfinished: list[str]) -> Iterator[list[Writer]]:
+    """Writers that are open; what they fail at when they finish is added to ``unfinished``."""
     from leukokit.batch.manifest import NAME as MANIFEST
-    from leukokit.errors import ConfigError
+    from leukokit.errors import ConfigError, LeukokitError
     from leukokit.registry import writers
-    from leukokit.writers.base import make_folder
+    from leukokit.writers.base import close_with, make_folder
 
     plugins = [writers.get(name) for name in dict.fromkeys(names)]
     if plugins:
         if (out / MANIFEST).exists():
             raise ConfigError(f"{out}: holds a batch, whose tables would be replaced; choose another --out")
         make_folder(out)
-    with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(plugin(out)) for plugin in plugins]
+    opened: list[Writer] = []
+    try:
+        for plugin in plugins:
+            opened.append(plugin(out))
+        yield opened
+    finally:
+        for writer in opened:
+            try:
+                close_with(writer)
+            except LeukokitError as error:
+                unfinished.append(str(error))
 
 
 def _print_row(console: Console, result: SmearResult, first: bool) -> None:

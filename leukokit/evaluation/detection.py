@@ -9,6 +9,7 @@ trial.
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -203,7 +204,7 @@ def _figures(tally: _Tally, threshold: float) -> dict[str, Any]:
             for drawn in block
         ]
     )
-    ap50, precision, recall = figures = _summary(tally.matches, threshold)
+    ap50, precision, recall = figures = np.nan_to_num(_summary(tally.matches, threshold)).tolist()
     holding = sum(any(m.truth for m in own) for own in photos)
     finding = sum(any((m.scores >= threshold).any() for m in own) for own in photos)
     limits = [
@@ -227,15 +228,16 @@ def _figures(tally: _Tally, threshold: float) -> dict[str, Any]:
 
 
 def _summary(matches: Sequence[Matches], threshold: float) -> tuple[float, float, float]:
+    """AP50, precision and recall; NaN of no cell, and the precision of no detection."""
     scores = np.concatenate([m.scores for m in matches])
     hits = np.concatenate([m.hits for m in matches])
     truth = sum(m.truth for m in matches)
     kept = scores >= threshold
-    met = int(hits[kept].sum())
+    met, made = int(hits[kept].sum()), int(kept.sum())
     return (
-        average_precision(scores, hits, truth),
-        met / max(int(kept.sum()), 1),
-        met / max(truth, 1),
+        average_precision(scores, hits, truth) if truth else math.nan,
+        met / made if made else math.nan,
+        met / truth if truth else math.nan,
     )
 
 

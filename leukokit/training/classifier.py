@@ -28,6 +28,7 @@ from leukokit.errors import ConfigError
 from leukokit.registry import classifiers
 from leukokit.training.crops import Variation, varied_view
 from leukokit.training.labelled import (
+    UNCALIBRATED,
     LabelledCell,
     LabelledCellsRecipe,
     builder_of,
@@ -172,7 +173,7 @@ def train_classifier(
             state.save(out / "state.pt")
     path = out / "best.safetensors"
     save_weights(state.average, path)
-    calibration = (1.0, 0.0)
+    calibration = UNCALIBRATED
     if held:
         logits = plain_logits(state.average, held, recipe, device)
         calibration = calibration_of(logits, np.array([c.label for c in held]), recipe.sure, report)

@@ -31,6 +31,7 @@ from leukokit.pyg import Batch, Data, GATv2Conv
 from leukokit.training.classifier import ClassifierRecipe, Progress, ViewDataset, build
 from leukokit.training.fields import WeightsName
 from leukokit.training.labelled import (
+    UNCALIBRATED,
     LabelledCell,
     builder_of,
     calibration_of,
@@ -112,7 +113,7 @@ def train_hybrid(
     path, cnn_path = out / "best.safetensors", out / f"{recipe.cnn}.safetensors"
     save_weights(network.context, path)
     save_weights(network.cnn, cnn_path)
-    calibration = alone = (1.0, 0.0)
+    calibration = alone = UNCALIBRATED
     if held:
         labels = np.array([cell.label for cell in held])
         seen = embeddings_of(network.cnn, held, recipe)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from leukokit.errors import OutputError
 from leukokit.plugin import PluginParams
 from leukokit.results import SmearResult
-from leukokit.taxonomy import LEUKOCYTE_CLASSES, UNCLASSIFIED
+from leukokit.taxonomy import UNCLASSIFIED
 from leukokit.writers.base import Writer
-from leukokit.writers.tables import Table, cell_columns, cell_row, count_columns, count_row
+from leukokit.writers.tables import Table, cell_columns, cell_row, column_classes, count_columns, count_row
 
 
 class CsvWriter(Writer):
     """``cells.csv``, a row a cell, and ``counts.csv``, a row an image, those without a cell included.
 
-    Their columns are those of a batch's tables. The classes are the first image's, or else the five of a
-    differential count, so that they are the same whether a classifier has looked or not; what is not known is
+    Their columns are those of a batch's tables, and the same whether a classifier has looked or not: the five
+    classes of a differential count, and others that the first image's classifier knows. What is not known is
     blank.
     """
 
@@ -37,11 +38,7 @@ class CsvWriter(Writer):
             OutputError: the disk is full, ...; or a class was not known when the tables were begun.
         """
         labelling = result.cells.labelling
-        if self._tables is None:
-            others = (
-                [name for name in labelling.classes if name not in LEUKOCYTE_CLASSES] if labelling else []
-            )
-            self._tables = self._begin(others)
+        self._tables = self._tables or self._begin(labelling.classes if labelling else ())
         cells, counts = self._tables
         known = {*self._classes, UNCLASSIFIED}
         if added := [name for name in result.cells.class_counts if name not in known]:
@@ -56,14 +53,14 @@ class CsvWriter(Writer):
 
     def close(self) -> None:
         """Give the two tables their names."""
-        cells, counts = self._tables or self._begin([])
+        cells, counts = self._tables or self._begin(())
         try:
             self.files.append(counts.finish())
         finally:
             self.files.append(cells.finish())
 
-    def _begin(self, others: list[str]) -> tuple[Table, Table]:
-        self._classes = (*LEUKOCYTE_CLASSES, *others)
+    def _begin(self, classes: Sequence[str]) -> tuple[Table, Table]:
+        self._classes = column_classes(classes)
         return (
             Table(self.out / "cells.csv", cell_columns(self._classes)),
             Table(self.out / "counts.csv", count_columns(self._classes)),

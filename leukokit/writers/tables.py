@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from leukokit.errors import OutputError
-from leukokit.taxonomy import ERYTHROBLAST, KINDS, UNCLASSIFIED
+from leukokit.taxonomy import ERYTHROBLAST, KINDS, LEUKOCYTE_CLASSES, UNCLASSIFIED
 from leukokit.writers.base import cannot_write
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
@@ -75,6 +75,11 @@ class Table(GrowingFile):
             raise self._failed(error) from error
 
 
+def column_classes(classes: Sequence[str]) -> tuple[str, ...]:
+    """The classes that have columns: the five of a differential count, whatever is known, then any others."""
+    return (*LEUKOCYTE_CLASSES, *(name for name in classes if name not in LEUKOCYTE_CLASSES))
+
+
 def cell_columns(classes: Sequence[str]) -> list[str]:
     """Columns of a table of cells; the last are the classes' probabilities."""
     return [
@@ -94,21 +99,29 @@ def cell_row(image: str, cell: Mapping[str, Any], classes: Sequence[str]) -> lis
 
 
 def count_columns(classes: Sequence[str]) -> list[str]:
-    """Columns of a table of images; without ``classes`` there is none of the unclassified either."""
-    named = [*classes, UNCLASSIFIED] if classes else []
-    return ["image", *KINDS, *named, "cell_diameter_px", "width", "height", "seconds", "notes"]
+    """Columns of a table of images."""
+    return [
+        "image",
+        *KINDS,
+        *classes,
+        UNCLASSIFIED,
+        "cell_diameter_px",
+        "width",
+        "height",
+        "seconds",
+        "notes",
+    ]
 
 
 def count_row(image: str, document: Mapping[str, Any], classes: Sequence[str]) -> list[object]:
     """An image's JSON document, counted; a class that its classifier does not know is blank."""
-    named = [*classes, UNCLASSIFIED] if classes else []
     count, size = document["differential"], document["image"]
     known: dict[str, int] = {}
     if count is not None:
         known = {name: share["count"] for name, share in count["classes"].items()}
         known |= {UNCLASSIFIED: count["unclassified"], ERYTHROBLAST: count["erythroblasts"]}
     return [
-        *(image, *document["counts"].values(), *map(known.get, named)),
+        *(image, *document["counts"].values(), *map(known.get, (*classes, UNCLASSIFIED))),
         *(document["cell_diameter_px"], size["width"], size["height"], document["seconds"]),
         "; ".join(document["notes"]),
     ]

@@ -30,7 +30,7 @@ def with_told_plugins() -> Iterator[None]:
 
 
 def save(path: Path, leukocytes: int, erythrocytes: int = 3, blue: int = 0) -> Path:
-    pixels = np.full((40, 50, 3), 200, np.uint8)
+    pixels = np.full((40, 50, 3), (200, 180, 190), np.uint8)
     pixels[0, 0] = leukocytes, erythrocytes, blue
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)

@@ -200,7 +200,7 @@ def test_what_one_should_know_of_the_counts_is_with_them(
     root, out = tmp_path / "in", tmp_path / "out"
     save(root / "slide-1" / "a.png", 3)
     shutil.copy(root / "slide-1" / "a.png", root / "b.png")
-    pages = [Image.new("RGB", (50, 40), (1, 0, number)) for number in range(2)]
+    pages = [Image.new("RGB", (50, 40), (1, 9, number)) for number in range(2)]
     pages[0].save(root / "c.tif", save_all=True, append_images=pages[1:])
     (root / "gone.png").symlink_to(root / "nowhere")
     more = ("--group-by", "slide-.", str(root / "typo.png"))

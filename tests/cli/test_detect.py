@@ -221,17 +221,71 @@ class Fickle(Writer):
         if result.smear.path.stem == "1":
             raise ValueError("not this one")
         self.files.append(self.out / "2.txt")
+
+
+@writers.register
+class Endless(Writer):
+    name, version, summary = "endless", "1", "cannot finish"
+
+    def write(self, result):
+        pass
+
+    def close(self):
+        raise ValueError("no end")
 """
 
 
-def test_a_writer_that_fails_on_one_image_costs_that_image(
-    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fields: Path, tmp_path: Path
-) -> None:
+@pytest.fixture
+def fickle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A file of writers that fail; what it registers is forgotten."""
     for registry in ALL_REGISTRIES:
         monkeypatch.setattr(registry, "_registered", dict(registry._registered))
     (tmp_path / "fickle.py").write_text(FICKLE)
-    options = ["--plugin", str(tmp_path / "fickle.py"), "--save", "fickle", "--out", str(tmp_path / "out")]
+    return tmp_path / "fickle.py"
+
+
+def test_a_writer_that_fails_on_one_image_costs_that_image(
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    fields: Path,
+    tmp_path: Path,
+    fickle: Path,
+) -> None:
+    options = ["--plugin", str(fickle), "--save", "csv,fickle", "--out", str(tmp_path / "out")]
     code, said, err = run(capfd, monkeypatch, str(fields), *options)
     assert code == 3
     assert re.search(r"1\.png: writer 'fickle' failed \(ValueError: not this one\)", err)
     assert "2.txt" in said
+    table = (tmp_path / "out" / "counts.csv").read_text()
+    assert "2.png" in table and "1.png" not in table
+
+
+def test_a_writer_that_cannot_finish_costs_neither_tables_nor_summary(
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    fields: Path,
+    tmp_path: Path,
+    fickle: Path,
+) -> None:
+    options = ["--plugin", str(fickle), "--save", "endless,csv", "--out", str(tmp_path / "out")]
+    code, said, err = run(capfd, monkeypatch, str(fields), *options)
+    assert code == 1
+    assert err == "error: writer 'endless' failed at its end (ValueError: no end)\n"
+    assert "wrote" in said and len((tmp_path / "out" / "counts.csv").read_text().splitlines()) == 3
+
+
+def test_tables_have_the_columns_of_a_batch(
+    capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, fields: Path, tmp_path: Path
+) -> None:
+    assert run(capfd, monkeypatch, str(fields), "--save", "csv", "--out", str(tmp_path / "one"))[0] == 0
+    options = ["--out", str(tmp_path / "all"), "--classifier", "none", "--device", "cpu"]
+    monkeypatch.setattr(sys, "argv", ["leukokit", "batch", str(fields), *options])
+    with pytest.raises(SystemExit):
+        main()
+    headers = {
+        (folder, name): (tmp_path / folder / name).read_text().splitlines()[0]
+        for folder in ("one", "all")
+        for name in ("counts.csv", "cells.csv")
+    }
+    assert headers["all", "cells.csv"] == headers["one", "cells.csv"]
+    assert headers["all", "counts.csv"] == f"{headers['one', 'counts.csv']},group,status"

@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 from leukokit.config import load_settings
-from leukokit.data.prepare import Reason
 from leukokit.evaluation.compare import Comparison
 from leukokit.training.detector import DetectorRecipe
 from leukokit.training.fields import Selection
@@ -26,4 +25,4 @@ def test_the_recipes_of_the_page_are_accepted(tmp_path):
         load_settings(MODELS[name], tmp_path / name)
     for key in Selection.model_fields:
         assert f"{key}:" in blocks["my-classifier.yaml"]
-    assert "--photo-pattern" in Reason.LIKELY_COPY
+    assert "--photo-pattern" in PAGE

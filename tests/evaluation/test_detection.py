@@ -202,16 +202,24 @@ def test_cells_are_neither_linked_nor_named(monkeypatch: pytest.MonkeyPatch, tmp
     assert evaluate_detector(Pipeline(device="cpu"), [one], Console(file=io.StringIO()))["fields"] == 1
 
 
-def test_all_right_is_not_certain() -> None:
+@pytest.mark.parametrize(("holding", "others"), [(6, 1), (3, 3), (2, 200)])
+def test_all_right_is_not_certain(holding: int, others: int) -> None:
     one = np.ones(1, np.float32)
-    tally = _Tally([Matches(f"p{number}", one, one > 0, 1) for number in range(6)])
+    tally = _Tally([Matches(f"p{number}", one, one > 0, 1) for number in range(holding)])
     # A photograph without a cell has no part in the recall.
-    tally.matches.append(Matches("p6", one[:0], one[:0] > 0, 0))
+    tally.matches += [Matches(f"q{number}", one[:0], one[:0] > 0, 0) for number in range(others)]
     row = _figures(tally, 0.5)
-    exact = [round(clopper_pearson(6, 6)[0], 4), 1.0]
+    exact = [round(clopper_pearson(holding, holding)[0], 4), 1.0]
     assert row["recall"] == row["precision"] == row["ap50"] == 1
     assert row["recall_limits"] == row["precision_limits"] == row["ap50_limits"] == exact
     assert exact[0] < 0.6
+
+
+def test_nothing_found_is_no_figure_that_is_not_a_number() -> None:
+    none = np.empty(0, np.float32)
+    row = _figures(_Tally([Matches(f"p{number}", none, none > 0, 1) for number in range(4)]), 0.5)
+    assert (row["ap50"], row["precision"], row["recall"]) == (0, 0, 0)
+    assert row["precision_limits"] == [0, 1]
 
 
 @pytest.mark.parametrize("width", [80, 60])

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from leukokit.crops import REACH
 from leukokit.training.labelled import (
+    UNCALIBRATED,
     LabelledCell,
     LabelledCellsRecipe,
     calibration_of,
@@ -57,7 +58,7 @@ def train_svm(recipe: SvmRecipe, out: Path, report: Callable[[str], None] = prin
     report(f"{len(stored.vectors)} support vectors of {figures.shape[1]} features")
     path = out / "best.safetensors"
     stored.save(path)
-    calibration = (1.0, 0.0)
+    calibration = UNCALIBRATED
     if held:
         logits = stored.decision(figures_of(held, recipe)).astype(np.float32)
         calibration = calibration_of(logits, np.array([c.label for c in held]), recipe.sure, report)
