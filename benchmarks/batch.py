@@ -129,7 +129,7 @@ def stages(folder: Path, device: str) -> dict[str, float]:
     """Seconds an image of each stage, one after the other in this process."""
     import torch
 
-    from leukokit.batch.manifest import Manifest
+    from leukokit.batch.manifest import Manifest, stamp_of
     from leukokit.batch.run import Batch
     from leukokit.inputs import find_images
     from leukokit.pipeline import Pipeline
@@ -156,7 +156,8 @@ def stages(folder: Path, device: str) -> dict[str, float]:
             graph = timed("link", lambda cells=cells: pipeline.build(cells))
             named = timed("name", lambda smear=smear, graph=graph: pipeline.label(smear, graph))
             result = pipeline.result(smear, replace(graph, cells=named), image.stem_path, 0.0)
-            timed("keep", lambda image=image, result=result: batch._keep(image, result))
+            stamp = stamp_of(image.path)
+            timed("keep", lambda image=image, stamp=stamp, result=result: batch._keep(image, stamp, result))
     return {name: seconds / len(images) for name, seconds in spent.items()}
 
 
