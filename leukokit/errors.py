@@ -37,3 +37,8 @@ class DataError(LeukokitError):
 
 class OutputError(LeukokitError):
     """A result cannot be written."""
+
+
+def cause_of(error: BaseException) -> str:
+    """What went wrong, of which kind, in one line: for the messages of these errors."""
+    return " ".join(f"{type(error).__name__}: {error}".split())

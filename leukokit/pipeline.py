@@ -23,6 +23,7 @@ from leukokit.errors import (
     LeukokitError,
     PluginError,
     WeightsError,
+    cause_of,
 )
 from leukokit.graph import CellGraph
 from leukokit.graph_builders.base import GraphBuilder
@@ -214,7 +215,7 @@ class Pipeline:
                 raise DeviceMemoryError(
                     f"{said}: the GPU's memory is too small for this image; --device cpu"
                 ) from error
-            raise PluginError(f"{said} failed ({_cause(error)})") from error
+            raise PluginError(f"{said} failed ({cause_of(error)})") from error
 
     def _or_on_cpu(self, smear: Smear, ask: Callable[[Pipeline], T]) -> T:
         try:
@@ -313,11 +314,7 @@ def _made(registry: Registry[Any], choice: PluginChoice, *device: str) -> Any:
     except LeukokitError:
         raise
     except (Exception, SystemExit) as error:
-        raise PluginError(f"{registry.kind} '{choice.name}' cannot be started ({_cause(error)})") from error
-
-
-def _cause(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
+        raise PluginError(f"{registry.kind} '{choice.name}' cannot be started ({cause_of(error)})") from error
 
 
 def _compute_fully() -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from leukokit.errors import PluginError, UnknownPluginError
+from leukokit.errors import PluginError, UnknownPluginError, cause_of
 
 if TYPE_CHECKING:
     from leukokit.classifiers.base import Classifier
@@ -138,7 +138,7 @@ class Registry(Generic[T]):
             plugin = entries[0].load()
         except (Exception, SystemExit) as error:
             # Whatever a stranger's module raises at import is that plugin's error, not the toolkit's.
-            cause = _cause(error)
+            cause = cause_of(error)
             raise PluginError(
                 f"{self.kind} '{name}' ({entries[0].value}) does not import: {cause}"
             ) from error
@@ -227,7 +227,7 @@ def load_file(path: Path) -> list[type[Any]]:
     except PluginError:
         raise
     except (Exception, SystemExit) as error:
-        raise PluginError(f"{path}: {_cause(error)}") from error
+        raise PluginError(f"{path}: {cause_of(error)}") from error
     new = [plugin for registry in ALL for plugin in registry.registered() if id(plugin) not in before]
     if not new:
         raise PluginError(
@@ -235,10 +235,6 @@ def load_file(path: Path) -> list[type[Any]]:
             "@classifiers.register; of a package, name the folder"
         )
     return new
-
-
-def _cause(error: BaseException) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())
 
 
 def _module_exists(module: str) -> bool:

@@ -24,7 +24,7 @@ from leukokit.pipeline import Pipeline
 from leukokit.results import SmearResult
 from leukokit.smear import Smear
 from leukokit.taxonomy import LEUKOCYTE
-from leukokit.writers.base import Writer, close_with, write_with
+from leukokit.writers.base import Writer, write_with
 from leukokit.writers.labels import cell_labels
 
 TOGETHER: Final = 8
@@ -120,17 +120,6 @@ def finished(image: FoundImage, stamp: Stamp, result: Answer, writers: Sequence[
     # The same for every image, and in run.json.
     del document["provenance"]
     return Finished(image, stamp, packed=pack(document), thumbnails=_thumbnails(image, result))
-
-
-def close_all(writers: Sequence[Writer]) -> list[LeukokitError]:
-    """Have writers finish, each whatever another raises; returns what they raised."""
-    errors = []
-    for writer in writers:
-        try:
-            close_with(writer)
-        except LeukokitError as error:
-            errors.append(error)
-    return errors
 
 
 def _results(

@@ -27,14 +27,15 @@ from threading import Lock, Thread
 from typing import Any, Final
 
 from leukokit import errors
-from leukokit.batch.look import Answer, Finished, Supply, close_all, finished, look, together_on
+from leukokit.batch.look import Answer, Finished, Supply, finished, look, together_on
 from leukokit.batch.manifest import Stamp
 from leukokit.config import PipelineConfig
-from leukokit.errors import LeukokitError, PluginError
+from leukokit.errors import LeukokitError, PluginError, cause_of
 from leukokit.inputs import FoundImage
 from leukokit.pipeline import Pipeline
 from leukokit.registry import load_file, writers
 from leukokit.smear import shown
+from leukokit.writers.base import close_all
 
 PATIENCE: Final = 10.0
 """Seconds that processes are given to end by themselves."""
@@ -332,8 +333,8 @@ def _work(connection: Connection, work: Work) -> None:
     except LeukokitError as error:
         failures = [error]
     except Exception as error:
-        cause = " ".join(f"{type(error).__name__}: {error}".split())
-        failures = [LeukokitError(f"a process that looks at images failed ({cause}); --processes 1")]
+        why = f"a process that looks at images failed ({cause_of(error)}); --processes 1"
+        failures = [LeukokitError(why)]
     for failure in failures:
         kind = next(base for base in type(failure).__mro__ if hasattr(errors, base.__name__))
         port.send(_Failed(kind.__name__, str(failure)))

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from threading import Lock
 from typing import Final
 
-from leukokit.batch.look import Answer, Finished, close_all, finished, look
+from leukokit.batch.look import Answer, Finished, finished, look
 from leukokit.batch.manifest import Manifest, Stamp
 from leukokit.batch.process import LookingProcess, end, hear_out
 from leukokit.errors import LeukokitError
 from leukokit.inputs import FoundImage
 from leukokit.pipeline import Pipeline
-from leukokit.writers.base import Writer
+from leukokit.writers.base import Writer, close_all
 
 WORTH_A_PROCESS: Final = 50
 """Images that make up for the start of another process."""

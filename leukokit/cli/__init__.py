@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from leukokit import __version__
 from leukokit.cli import batch, compare, data, detect, doctor, evaluate, graph, plugins, train
-from leukokit.errors import ConfigError, LeukokitError
+from leukokit.errors import ConfigError, LeukokitError, cause_of
 from leukokit.time_limit import is_any_abandoned
 
 
@@ -109,6 +109,6 @@ def main() -> None:
         if isinstance(error, LeukokitError):
             typer.echo(f"error: {error}", err=True)
         else:
-            cause = " ".join(f"{type(error).__name__}: {error}".split())
+            cause = cause_of(error)
             typer.echo(f"error: unexpected {cause}; --debug shows where", err=True)
         sys.exit(2 if isinstance(error, ConfigError) else 1)

@@ -103,8 +103,7 @@ def detect(
                 typer.echo(f"error: {result}", err=True)
                 continue
             try:
-                # What a file of its own cannot be written of is not to stand in a table over all images.
-                for writer in sorted(writers, key=lambda each: not each.file_an_image):
+                for writer in writers:
                     write_with(writer, result)
             except PluginError as error:
                 failures.append(str(error))
@@ -165,11 +164,13 @@ def _writer_names(save: str | None, writes: bool) -> list[str]:
 def _open_writers(names: list[str], out: Path, unfinished: list[str]) -> Iterator[list[Writer]]:
     """Writers that are open; what they fail at when they finish is added to ``unfinished``."""
     from leukokit.batch.manifest import NAME as MANIFEST
-    from leukokit.errors import ConfigError, LeukokitError
+    from leukokit.errors import ConfigError
     from leukokit.registry import writers
-    from leukokit.writers.base import close_with, make_folder
+    from leukokit.writers.base import close_all, make_folder
 
     plugins = [writers.get(name) for name in dict.fromkeys(names)]
+    # What a file of its own cannot be written of is not to stand in a table over all images.
+    plugins.sort(key=lambda plugin: not plugin.file_an_image)
     if plugins:
         if (out / MANIFEST).exists():
             raise ConfigError(f"{out}: holds a batch, whose tables would be replaced; choose another --out")
@@ -180,11 +181,7 @@ def _open_writers(names: list[str], out: Path, unfinished: list[str]) -> Iterato
             opened.append(plugin(out))
         yield opened
     finally:
-        for writer in opened:
-            try:
-                close_with(writer)
-            except LeukokitError as error:
-                unfinished.append(str(error))
+        unfinished += map(str, close_all(opened))
 
 
 def _print_row(console: Console, result: SmearResult, first: bool) -> None:

@@ -9,7 +9,7 @@ import tomllib
 from pathlib import Path
 from typing import Any
 
-from leukokit.errors import PluginError, UnknownPluginError
+from leukokit.errors import PluginError, UnknownPluginError, cause_of
 from leukokit.registry import ALL, Registry, load_file
 
 
@@ -79,8 +79,7 @@ def _loaded(registry: Registry[Any], name: str, entry: str, source: Path) -> typ
         module = importlib.import_module(module_name.strip())
         plugin = getattr(module, attribute.strip())
     except (Exception, SystemExit) as error:
-        cause = " ".join(f"{type(error).__name__}: {error}".split())
-        raise PluginError(f"{registry.kind} '{name}' ({entry}) does not import: {cause}") from error
+        raise PluginError(f"{registry.kind} '{name}' ({entry}) does not import: {cause_of(error)}") from error
     file = getattr(module, "__file__", None)
     if file is None or not Path(file).resolve().is_relative_to(source):
         raise PluginError(

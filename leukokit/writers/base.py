@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
-from leukokit.errors import LeukokitError, OutputError, PluginError
+from leukokit.errors import LeukokitError, OutputError, PluginError, cause_of
 from leukokit.plugin import Plugin, PluginParams
 from leukokit.results import SmearResult
 from leukokit.smear import shown
@@ -85,9 +86,8 @@ def write_with(writer: Writer, result: SmearResult) -> None:
     except OutputError:
         raise
     except (Exception, SystemExit) as error:
-        cause = " ".join(f"{type(error).__name__}: {error}".split())
         image = shown(result.smear.path or result.output_stem)
-        raise PluginError(f"{image}: writer '{writer.name}' failed ({cause})") from error
+        raise PluginError(f"{image}: writer '{writer.name}' failed ({cause_of(error)})") from error
 
 
 def close_with(writer: Writer) -> None:
@@ -102,8 +102,18 @@ def close_with(writer: Writer) -> None:
     except LeukokitError:
         raise
     except (Exception, SystemExit) as error:
-        cause = " ".join(f"{type(error).__name__}: {error}".split())
-        raise PluginError(f"writer '{writer.name}' failed at its end ({cause})") from error
+        raise PluginError(f"writer '{writer.name}' failed at its end ({cause_of(error)})") from error
+
+
+def close_all(writers: Sequence[Writer]) -> list[LeukokitError]:
+    """Have writers finish, each whatever another raises; returns what they raised."""
+    errors = []
+    for writer in writers:
+        try:
+            close_with(writer)
+        except LeukokitError as error:
+            errors.append(error)
+    return errors
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import re
@@ -235,43 +236,37 @@ class Endless(Writer):
 """
 
 
-@pytest.fixture
-def fickle(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """A file of writers that fail; what it registers is forgotten."""
+@pytest.mark.parametrize(
+    ("save", "code", "told", "images"),
+    [
+        ("csv,fickle", 3, r"1\.png: writer 'fickle' failed \(ValueError: not this one\)\n", ["2.png"]),
+        (
+            "endless,csv",
+            1,
+            r"writer 'endless' failed at its end \(ValueError: no end\)\n",
+            ["1.png", "2.png"],
+        ),
+    ],
+)
+def test_a_writer_that_fails_costs_an_image_at_most(
+    capfd: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    fields: Path,
+    tmp_path: Path,
+    save: str,
+    code: int,
+    told: str,
+    images: list[str],
+) -> None:
     for registry in ALL_REGISTRIES:
         monkeypatch.setattr(registry, "_registered", dict(registry._registered))
     (tmp_path / "fickle.py").write_text(FICKLE)
-    return tmp_path / "fickle.py"
-
-
-def test_a_writer_that_fails_on_one_image_costs_that_image(
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    fields: Path,
-    tmp_path: Path,
-    fickle: Path,
-) -> None:
-    options = ["--plugin", str(fickle), "--save", "csv,fickle", "--out", str(tmp_path / "out")]
-    code, said, err = run(capfd, monkeypatch, str(fields), *options)
-    assert code == 3
-    assert re.search(r"1\.png: writer 'fickle' failed \(ValueError: not this one\)", err)
-    assert "2.txt" in said
-    table = (tmp_path / "out" / "counts.csv").read_text()
-    assert "2.png" in table and "1.png" not in table
-
-
-def test_a_writer_that_cannot_finish_costs_neither_tables_nor_summary(
-    capfd: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-    fields: Path,
-    tmp_path: Path,
-    fickle: Path,
-) -> None:
-    options = ["--plugin", str(fickle), "--save", "endless,csv", "--out", str(tmp_path / "out")]
-    code, said, err = run(capfd, monkeypatch, str(fields), *options)
-    assert code == 1
-    assert err == "error: writer 'endless' failed at its end (ValueError: no end)\n"
-    assert "wrote" in said and len((tmp_path / "out" / "counts.csv").read_text().splitlines()) == 3
+    options = ["--plugin", str(tmp_path / "fickle.py"), "--save", save, "--out", str(tmp_path / "out")]
+    found, said, err = run(capfd, monkeypatch, str(fields), *options)
+    assert found == code and re.fullmatch(rf"error: {told}\n", err)
+    assert "wrote" in said and ("2.txt" in said) == ("fickle" in save)
+    with (tmp_path / "out" / "counts.csv").open(newline="") as stream:
+        assert [Path(row["image"]).name for row in csv.DictReader(stream)] == images
 
 
 def test_tables_have_the_columns_of_a_batch(

@@ -236,11 +236,8 @@ def test_pipeline_that_finds_nothing(
     monkeypatch.setattr(Said, "findings", {"one": [], "two": []})
     fields = [field(tmp_path, "one", {"neutrophil": A}), field(tmp_path, "two", {})]
     figures = evaluate_pipeline(pipeline, fields, Console(stderr=True))
-    assert (figures["fields"], figures["detection"]["recall"], figures["detection"]["precision"]) == (
-        2,
-        0,
-        None,
-    )
+    found = figures["detection"]
+    assert (figures["fields"], found["recall"], found["precision"]) == (2, 0, None)
     assert (figures["forced"]["balanced_recall"], figures["forced"]["accuracy"]) == (0.0, None)
     assert figures["differential"]["mean_difference"] is None
     to = Console(file=io.StringIO(), width=140)
