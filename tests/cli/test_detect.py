@@ -239,13 +239,8 @@ class Endless(Writer):
 @pytest.mark.parametrize(
     ("save", "code", "told", "images"),
     [
-        ("csv,fickle", 3, r"1\.png: writer 'fickle' failed \(ValueError: not this one\)\n", ["2.png"]),
-        (
-            "endless,csv",
-            1,
-            r"writer 'endless' failed at its end \(ValueError: no end\)\n",
-            ["1.png", "2.png"],
-        ),
+        ("csv,fickle", 3, r"\S+1\.png: writer 'fickle' failed \(ValueError: not this one\)", ["2.png"]),
+        ("endless,csv", 1, r"writer 'endless' failed at its end \(ValueError: no end\)", ["1.png", "2.png"]),
     ],
 )
 def test_a_writer_that_fails_costs_an_image_at_most(
