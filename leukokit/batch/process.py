@@ -39,6 +39,9 @@ from leukokit.writers.base import close_all
 
 PATIENCE: Final = 10.0
 """Seconds that processes are given to end by themselves."""
+_THREADS: Final = "OMP_NUM_THREADS"
+_ENVIRONMENT: Final = Lock()
+"""Held while the environment is changed for a process that is started."""
 _log = logging.getLogger("leukokit")
 
 
@@ -224,7 +227,7 @@ class LookingProcess:
             self._told: Told | None = None
             self._connection, other = context.Pipe()
             self._process = context.Process(target=_work, args=(other, self.work))
-            with _without_interrupts():
+            with _without_interrupts(), _threads(self.work.threads):
                 self._process.start()
             # The process's end is its own: when it dies, this one is told.
             other.close()
@@ -274,6 +277,25 @@ def _without_interrupts() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextmanager
+def _threads(count: int) -> Iterator[None]:
+    """Linear algebra in what is started within takes that many threads, not as many as there are cores.
+
+    It reads that once, when it is loaded. With a process a core, threads for every small product cost more
+    than they bring.
+    """
+    with _ENVIRONMENT:
+        before = os.environ.get(_THREADS)
+        os.environ[_THREADS] = str(count)
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[_THREADS]
+            else:
+                os.environ[_THREADS] = before
 
 
 class _Port(logging.Handler):

@@ -10,6 +10,8 @@ from leukokit.graph_builders.base import GraphBuilder, GraphBuilderParams, withi
 
 _MARGIN = 1 + 1e-12
 """Distances that differ by less than this factor may have been rounded apart."""
+_WORTH_THREADS = 5_000
+"""Points that make up for starting a thread a core."""
 
 
 class KnnParams(GraphBuilderParams):
@@ -58,7 +60,8 @@ def nearest(points: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.int64]:
     rows, width = np.arange(len(points)), k + 2
     while len(rows):
         width = min(width, len(points))
-        distances, columns = tree.query(points[rows], k=width, workers=-1)
+        threads = -1 if len(rows) > _WORTH_THREADS else 1
+        distances, columns = tree.query(points[rows], k=width, workers=threads)
         # What lies beyond the last column may be as near as the k-th neighbour: those rows look further.
         settled = distances[:, -1] > distances[:, k] * _MARGIN
         if width == len(points):

@@ -8,7 +8,7 @@ from leukokit.errors import ImageError
 from leukokit.image_files.checks import AGAIN
 from leukokit.image_files.depth import RGBImage
 from leukokit.image_files.metadata import oriented
-from leukokit.image_files.raster import decode_pillow, decode_webp
+from leukokit.image_files.raster import decode_pillow, decode_png, decode_webp
 from leukokit.image_files.tiff import decode_tiff
 
 
@@ -35,7 +35,9 @@ def decode(stream: BinaryIO, max_pixels: int) -> tuple[RGBImage, list[str]]:
         image, orientation = decode_tiff(stream, max_pixels, notes)
     elif head.startswith(b"RIFF") and head[8:12] == b"WEBP":
         image, orientation = decode_webp(stream, max_pixels, notes)
-    elif head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM")):
+    elif head.startswith(b"\x89PNG\r\n\x1a\n"):
+        image, orientation = decode_png(stream, head, max_pixels, notes)
+    elif head.startswith((b"\xff\xd8\xff", b"BM")):
         image, orientation = decode_pillow(stream, head, max_pixels, notes)
     else:
         raise ImageError(

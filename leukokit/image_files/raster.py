@@ -1,4 +1,4 @@
-"""JPEG, PNG and BMP decoded by Pillow, WebP by imagecodecs."""
+"""JPEG, BMP and most PNG decoded by Pillow, WebP and plain PNG by imagecodecs."""
 
 from __future__ import annotations
 
@@ -14,9 +14,24 @@ from leukokit.errors import ImageError
 from leukokit.image_files.checks import AGAIN, check_size
 from leukokit.image_files.depth import RGBImage, Samples, bands, flatten, note_transparency
 from leukokit.image_files.metadata import DAMAGED_EXIF, PROCESS_WIDE, caught_warnings, orientation_of
+from leukokit.image_files.png import decode_plain
 
 if TYPE_CHECKING:
     from PIL import Image
+
+
+def decode_png(stream: BinaryIO, head: bytes, max_pixels: int, notes: list[str]) -> tuple[RGBImage, object]:
+    """RGB uint8 (H, W, 3) and the orientation of a PNG file whose first 32 bytes are ``head``.
+
+    Raises:
+        ImageError, Exception: see ``decode_pillow``.
+    """
+    width, height = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
+    check_size(width, height, max_pixels)
+    if (image := decode_plain(stream.read())) is not None:
+        return image, 1
+    stream.seek(0)
+    return decode_pillow(stream, head, max_pixels, notes)
 
 
 def decode_pillow(

@@ -17,7 +17,7 @@ import batches
 import pytest
 from batches import PLUGINS, arguments, files, folder_of, rows, save
 
-from leukokit.batch.process import LookingProcess, _Failed, _Said, _without_interrupts, hear_out
+from leukokit.batch.process import LookingProcess, _Failed, _Said, _threads, _without_interrupts, hear_out
 from leukokit.batch.run import how_many_processes
 from leukokit.errors import OutputError, PluginError
 from leukokit.registry import ALL
@@ -189,6 +189,19 @@ def test_processes_leave_signals_to_the_batch() -> None:
     with _without_interrupts():
         assert {signal.SIGINT, signal.SIGTERM} <= signal.pthread_sigmask(signal.SIG_BLOCK, ())
     assert not {signal.SIGINT, signal.SIGTERM} & signal.pthread_sigmask(signal.SIG_BLOCK, ())
+
+
+@pytest.mark.parametrize("before", [None, "7"])
+def test_a_process_takes_its_own_number_of_threads(
+    before: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if before:
+        monkeypatch.setenv("OMP_NUM_THREADS", before)
+    ask = [sys.executable, "-c", "import os; print(os.environ['OMP_NUM_THREADS'])"]
+    with _threads(3):
+        assert subprocess.run(ask, capture_output=True, text=True).stdout.strip() == "3"
+    assert os.environ.get("OMP_NUM_THREADS") == before
 
 
 def test_how_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
