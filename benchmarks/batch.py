@@ -3,8 +3,8 @@
 Both get the same folder of drawn smears, 640 x 480 pixels, and the same weights; ``leukokit`` also links the
 cells, names the leukocytes and writes tables, ``yolo`` saves its labels. They take turns; the first of each
 warms up. ``--many`` repeats the batch, once each, on folders of those sizes: time an image and peak memory
-should stay. "Going" is the pace from the 50th image on, without start and end, by which a GPU's figures for
-thousands of images can be told. The stages are timed one after the other, in one thread.
+should stay. "Going" is the pace of the second half of the images, when all processes have long started, by
+which the figures for many thousands can be told. The stages are timed one after the other, in one thread.
 
     python benchmarks/batch.py [--images 100] [--runs 3] [--many 200 2000 5000] [--device cpu]
         [--processes N] [--json FILE]
@@ -27,7 +27,7 @@ from cold_start import save_checkpoint
 from harness import ENVIRONMENT, Measured, console_script, measure, print_table, write_figures
 
 DISTINCT = 20
-"""Drawn smears; a folder of more holds copies of them."""
+"""Drawn smears, of which a folder holds copies."""
 
 
 def main() -> None:
@@ -46,11 +46,12 @@ def main() -> None:
         parser.error("needs at least one image and one run")
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        folder = drawn_folder(work / "smears", args.images)
+        drawn = drawn_smears(work / "drawn")
+        folder = copies(drawn, work / "smears", args.images)
         more = ["--processes", str(args.processes)] if args.processes else []
         rows = compare(folder, args.runs, args.device, more, work)
         for many in args.many:
-            larger = drawn_folder(work / f"{many} smears", many)
+            larger = copies(drawn, work / f"{many} smears", many)
             rows[f"leukokit batch, {many} images"] = once(larger, many, args.device, more, work)
         spent = stages(folder, args.device)
     print_table(
@@ -65,17 +66,22 @@ def main() -> None:
     write_figures(args.json, {"images": args.images, "device": args.device, "medians": rows, "stages": spent})
 
 
-def drawn_folder(folder: Path, count: int) -> Path:
-    """A folder of ``count`` smears."""
+def drawn_smears(folder: Path) -> list[Path]:
+    """Files of smears that are all different."""
     from leukokit.data.synth import draw_smear, save_smear
 
     folder.mkdir()
+    paths = [folder / f"{number:02}.png" for number in range(DISTINCT)]
+    for number, path in enumerate(paths):
+        save_smear(draw_smear(number, 640, 480, 2, 40.0), path)
+    return paths
+
+
+def copies(drawn: list[Path], folder: Path, count: int) -> Path:
+    """A folder of ``count`` smears."""
+    folder.mkdir()
     for number in range(count):
-        path = folder / f"smear{number:05}.png"
-        if number < DISTINCT:
-            save_smear(draw_smear(number, 640, 480, 2, 40.0), path)
-        else:
-            shutil.copyfile(folder / f"smear{number % DISTINCT:05}.png", path)
+        shutil.copyfile(drawn[number % len(drawn)], folder / f"smear{number:05}.png")
     return folder
 
 
@@ -116,7 +122,7 @@ def once(folder: Path, images: int, device: str, more: list[str], work: Path) ->
 
 def row_of(measured: Measured, images: int, through: list[float]) -> dict[str, float]:
     """The figures of a run; ``through`` are the times, in seconds, at which images were through."""
-    times = sorted(through)[min(50, len(through) // 2) :]
+    times = sorted(through)[len(through) // 2 :]
     return {
         "seconds": measured.seconds,
         "images_per_second": images / measured.seconds,
