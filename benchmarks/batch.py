@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import sys
 import tempfile
 import time
 from collections import defaultdict
@@ -91,7 +92,7 @@ def compare(folder: Path, runs: int, device: str, more: list[str], work: Path) -
     save_checkpoint(checkpoint)
     environment = {**ENVIRONMENT, "YOLO_OFFLINE": "true", "YOLO_CONFIG_DIR": str(work)}
     images = len(list(folder.glob("*.png")))
-    yolo: list[str | Path] = [
+    yolo = [
         *(console_script("yolo"), "detect", "predict", f"model={checkpoint}", f"source={folder}"),
         *("imgsz=640", f"device={device}", f"project={work}", "name=predictions", "exist_ok=True"),
         *("save=False", "save_txt=True", "verbose=False"),
@@ -102,7 +103,7 @@ def compare(folder: Path, runs: int, device: str, more: list[str], work: Path) -
         shutil.rmtree(work / "predictions", ignore_errors=True)
         measured = measure(yolo, environment)
         written = [path.stat().st_mtime for path in (work / "predictions").rglob("*.txt")]
-        rows["yolo detect predict"] = row_of(measured, images, written)
+        rows["yolo detect predict"] = row_of("yolo detect predict", measured, images, written)
         if number:
             for name, row in rows.items():
                 found[name].append(row)
@@ -117,18 +118,23 @@ def once(folder: Path, images: int, device: str, more: list[str], work: Path) ->
     command = [console_script("leukokit"), "batch", folder, "--out", out, "--device", device, "--quiet"]
     measured = measure([*command, "--log", log, *more])
     lines = [line for line in log.read_text().splitlines() if line.endswith(": done")]
-    return row_of(measured, images, [datetime.fromisoformat(line[:23]).timestamp() for line in lines])
+    through = [datetime.fromisoformat(line[:23]).timestamp() for line in lines]
+    return row_of("leukokit batch", measured, images, through)
 
 
-def row_of(measured: Measured, images: int, through: list[float]) -> dict[str, float]:
-    """The figures of a run; ``through`` are the times, in seconds, at which images were through."""
+def row_of(name: str, measured: Measured, images: int, through: list[float]) -> dict[str, float]:
+    """The figures of a run, said at once; ``through`` are the times, in seconds, of images that were done."""
     times = sorted(through)[len(through) // 2 :]
-    return {
+    row = {
         "seconds": measured.seconds,
         "images_per_second": images / measured.seconds,
         "going": (len(times) - 1) / max(times[-1] - times[0], 1e-6),
         "peak_mib": measured.peak_mib,
     }
+    said = ", ".join(f"{key} {value:.1f}" for key, value in row.items())
+    # A run on a borrowed machine may not live to see the table.
+    print(f"{name}, {images} images: {said}", file=sys.stderr, flush=True)
+    return row
 
 
 def stages(folder: Path, device: str) -> dict[str, float]:

@@ -43,6 +43,7 @@ from study_folds import (
     test_cells,
 )
 from study_group_norm import GroupNormClassifier
+from study_larger import LARGER, LARGEST, larger
 from study_pictures import PICTURES, pictured_cells
 from study_shifts import SHIFTS, shifted_cells
 from study_two_steps import second_step, trained_cnn, varied
@@ -98,6 +99,9 @@ def run(study: Study, out: Path, jobs: int, device: str) -> None:
     ]
     for name in JOINT_CONTROLS:
         later += [partial(run_both_control, fold, name) for fold in folds if fold.lab != KNOWN]
+    known = [fold for fold in folds if fold.lab == KNOWN]
+    later += [partial(run_larger, fold, name) for name in LARGER for fold in folds if fold.lab != KNOWN]
+    later += [partial(run_larger, fold, LARGEST) for fold in known]
     for name in PICTURES:
         pictured_cells(study.cells, name, out / "pictures")
     levers = (*study.levers, *PICTURES, GROUP_NORM)
@@ -203,6 +207,16 @@ def run_both(fold: Fold, names: tuple[str, ...] = BOTH, times: int = 1) -> str:
         found = joint_answers(fold.joint(times), Scenes, _unshifted(fold), both=True, device=fold.device)
         for name, answers in zip(names, found, strict=True):
             keep(fold, name, partial(dict, answers))
+    return f"{fold.folder.name}: {names[0]}"
+
+
+def run_larger(fold: Fold, name: str) -> str:
+    """The hybrid whose CNN answers, too, and that CNN, larger."""
+    names = [f"{method}, {name}" for method in BOTH]
+    if not all(answers_of(fold, each).exists() for each in names):
+        found = joint_answers(larger(fold, name), Scenes, _unshifted(fold), both=True, device=fold.device)
+        for each, answers in zip(names, found, strict=True):
+            keep(fold, each, partial(dict, answers))
     return f"{fold.folder.name}: {names[0]}"
 
 

