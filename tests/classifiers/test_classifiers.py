@@ -51,7 +51,7 @@ def test_imagenet_weights_fit_the_backbone() -> None:
 
 def test_weights_of_another_network_are_refused(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(3)}, tmp_path / "other.pth")
-    with pytest.raises(WeightsError, match="not the weights of an EfficientNet-Lite"):
+    with pytest.raises(WeightsError, match="not the weights of this EfficientNet-Lite"):
         EfficientNetLite().load_imagenet(tmp_path / "other.pth")
 
 
