@@ -1,8 +1,9 @@
-"""What limits leukocyte AP50 on txl-pbc val: five labels that a look at the picture contradicts.
+"""What limits the figures on txl-pbc val: labels that a look at the picture contradicts.
 
-    python benchmarks/label_errors.py --fields fields.jsonl
+    python benchmarks/label_errors.py --fields fields.jsonl [--cells cells]
 
-Prints leukocyte AP50 of laboratories pbc and raabin as published, and with these five corrected.
+Prints leukocyte AP50 of laboratories pbc and raabin as published, and with five boxes corrected; and with
+``--cells`` how many leukocytes of raabin are named rightly, as published, and with one class corrected.
 """
 
 from __future__ import annotations
@@ -13,9 +14,12 @@ from pathlib import Path
 
 from rich.console import Console
 
-from leukokit.config import PipelineConfig
+from leukokit.config import PipelineConfig, PluginChoice
 from leukokit.evaluation.detection import evaluate_detector
+from leukokit.evaluation.labelled import predict_seen
+from leukokit.evaluation.statistics import wilson
 from leukokit.pipeline import Pipeline
+from leukokit.training.cells import load_seen
 from leukokit.training.fields import AnnotatedField, read_fields
 
 ERYTHROCYTES_BOXED_AS_LEUKOCYTES = {
@@ -25,6 +29,8 @@ ERYTHROCYTES_BOXED_AS_LEUKOCYTES = {
     "8eb4116f-d294-568b-b716-95f15bb218e8": (534, 238, 575, 376),
 }
 LEUKOCYTES_WITHOUT_A_BOX = {"d17b8459-f618-58ef-9fad-f8f95dd66cc6": (110, 132, 426, 441)}
+LABELLED_MONOCYTE_WITH_THREE_LOBES = "b8aa811e-6389-57cf-a9cc-905a01c64aae"
+"""Its nucleus has three lobes, joined by threads: a segmented neutrophil."""
 
 
 def corrected(field: AnnotatedField) -> AnnotatedField:
@@ -46,19 +52,50 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--fields", type=Path, default=Path("fields.jsonl"))
+    parser.add_argument("--cells", type=Path, help="folder of 'leukokit data cells'")
     options = parser.parse_args()
+    console = Console()
+    measure_boxes(options.fields, console)
+    if options.cells:
+        measure_classes(options.cells, console)
+
+
+def measure_boxes(path: Path, console: Console) -> None:
+    """Leukocyte AP50, before and after."""
     fields = [
         field
-        for field in read_fields(options.fields)
+        for field in read_fields(path)
         if field.dataset == "txl-pbc" and field.split == "val" and field.lab in ("pbc", "raabin")
     ]
-    pipeline, console = Pipeline(PipelineConfig(), "cpu"), Console()
+    pipeline = Pipeline(PipelineConfig(), "cpu")
     for name, chosen in (("as published", fields), ("corrected", [corrected(field) for field in fields])):
         row = evaluate_detector(pipeline, chosen, console)["kinds"]["leukocyte"]
         low, high = row["ap50_limits"]
         console.print(
             f"{name}: leukocyte AP50 {row['ap50']:.4f} ({low:.3f}-{high:.3f}), {row['cells']} leukocytes"
         )
+
+
+def measure_classes(folder: Path, console: Console) -> None:
+    """Leukocytes of raabin named rightly, before and after."""
+    published = [
+        field
+        for field in load_seen(folder).fields
+        if field.source.dataset == "txl-pbc" and field.source.split == "val" and field.source.lab == "raabin"
+    ]
+    put_right = [
+        replace(field, labels=tuple("neutrophil" if label else "" for label in field.labels))
+        if field.source.image.stem == LABELLED_MONOCYTE_WITH_THREE_LOBES
+        else field
+        for field in published
+    ]
+    for classifier in ("hybrid", "cnn", "altarawneh"):
+        pipeline = Pipeline(PipelineConfig(classifier=PluginChoice(name=classifier)), "cpu")
+        for name, chosen in (("as published", published), ("corrected", put_right)):
+            right = predict_seen(pipeline, chosen, console.print).correct
+            low, high = wilson(float(right.sum()), len(right))
+            share = f"{right.mean():.3f} ({low:.3f}-{high:.3f})"
+            console.print(f"{classifier}, {name}: {right.sum()} of {len(right)}, {share}")
 
 
 if __name__ == "__main__":

@@ -29,6 +29,7 @@ from study_folds import (
     answers_of,
     test_cells,
 )
+from study_larger import LARGER, LARGEST
 from study_pictures import PICTURES
 
 from leukokit.errors import DataError
@@ -46,6 +47,7 @@ from leukokit.training.labelled import LabelledCell
 
 METHODS = ("altarawneh", "cnn", *(f"hybrid {name}" for name in BUILDERS))
 CONTROLS = ("picture alone", "without red cells", "without links", "lengths in pixels", "links shuffled")
+LARGEST_BOTH = tuple(f"{name}, {LARGEST}" for name in BOTH)
 KNOWN_TESTS = ("pbc", "raabin", "chula", "bccd")
 Grouped = tuple["Answers", npt.NDArray[np.str_]]
 """Answers, and the laboratory of each cell."""
@@ -173,6 +175,17 @@ def levers_table(kept: Kept) -> str:
     return _unseen(kept, "CNN", rows)
 
 
+def larger_table(kept: Kept) -> str:
+    """The hybrid whose CNN answers, too, on a larger CNN and larger crops; the first two seeds."""
+    two, rows = kept.study.seeds[:2], []
+    for method in BOTH:
+        rows.append([_named(method), *_unseen_row(kept, method, two)])
+        rows += [
+            [_named(f"{method}, {name}"), *_unseen_row(kept, f"{method}, {name}", two)] for name in LARGER
+        ]
+    return _unseen(kept, "method", rows)
+
+
 def context_table(kept: Kept) -> str:
     """Measurement d on laboratories never seen: each control against the CNN, and the hybrid against it."""
     return _ladder(kept.unseen)
@@ -226,7 +239,7 @@ def mcnemar_table(kept: Kept) -> str:
 def known_table(kept: Kept) -> str:
     """Measurement b."""
     rows = []
-    for method in (*METHODS, JOINT, *BOTH):
+    for method in (*METHODS, JOINT, *BOTH, *LARGEST_BOTH):
         found = [kept.get(method, KNOWN, test) for test in KNOWN_TESTS]
         if any(found):
             rows.append([_named(method), *(_accuracy(answers) if answers else "-" for answers in found)])
@@ -237,7 +250,7 @@ def known_table(kept: Kept) -> str:
 def paper_table(kept: Kept) -> str:
     """Measurement a."""
     rows = []
-    for method in (*METHODS, JOINT, *BOTH):
+    for method in (*METHODS, JOINT, *BOTH, *LARGEST_BOTH):
         found = [kept.get(method, KNOWN, test) for test in PAPER]
         if any(found):
             figures = [[_accuracy(a), _photo_accuracy(a)] if a else ["-", "-"] for a in found]
@@ -271,6 +284,7 @@ def shift_table(kept: Kept) -> str:
 TABLES: dict[str, Callable[[Kept], str]] = {
     "unseen": unseen_table,
     "levers": levers_table,
+    "larger": larger_table,
     "context": context_table,
     "context-known": context_known_table,
     "end-to-end": end_to_end_table,
