@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import replace
 from functools import partial
@@ -22,17 +22,15 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from study_controls import CONTROLS, adapted, averaged, joint_answers
+from study_controls import CONTROLS, adapted, averaged, end_to_end_answers
 from study_folds import (
     ADAPTED,
-    BOTH,
     BUILDERS,
     CLASSES,
+    END_TO_END,
+    END_TO_END_CONTROLS,
     GROUP_NORM,
-    JOINT,
-    JOINT_CONTROLS,
     KNOWN,
-    LONGER,
     MEAN,
     PAPER,
     Fold,
@@ -50,7 +48,7 @@ from study_two_steps import second_step, trained_cnn, varied
 
 from leukokit.config import PluginChoice, load_settings
 from leukokit.training.classifier import ClassifierRecipe, plain_logits, train_classifier
-from leukokit.training.hybrid import Scenes, context_logits, embeddings_of
+from leukokit.training.hybrid import HybridRecipe, Scenes, context_logits, embeddings_of
 from leukokit.training.labelled import LabelledCell, builder_of, training_cells
 from leukokit.weights.files import load_weights
 
@@ -91,14 +89,9 @@ def run(study: Study, out: Path, jobs: int, device: str) -> None:
     first = means[:-1]
     tasks: list[Callable[[], str]] = [partial(run_fold, fold) for fold in folds]
     later: list[Callable[[], str]] = [partial(run_mean, fold) for fold in means]
-    later += [partial(run_joint, fold) for fold in folds]
-    later += [partial(run_both, fold) for fold in folds]
-    later += [partial(run_both, fold, LONGER, 3) for fold in first]
-    later += [
-        partial(run_joint, fold, name) for name in JOINT_CONTROLS for fold in folds if fold.lab != KNOWN
-    ]
-    for name in JOINT_CONTROLS:
-        later += [partial(run_both_control, fold, name) for fold in folds if fold.lab != KNOWN]
+    later += [partial(run_end_to_end, fold) for fold in folds]
+    for name in END_TO_END_CONTROLS:
+        later += [partial(run_control, fold, name) for fold in folds if fold.lab != KNOWN]
     known = [fold for fold in folds if fold.lab == KNOWN]
     later += [partial(run_larger, fold, name) for name in LARGER for fold in folds if fold.lab != KNOWN]
     later += [partial(run_larger, fold, LARGEST) for fold in known]
@@ -188,47 +181,34 @@ def run_lever(fold: Fold, name: str) -> str:
     return f"{fold.folder.name}: {name}"
 
 
-def run_joint(fold: Fold, control: str = "") -> str:
-    """The hybrid trained end to end, CNN and graph network at once; or a control of it."""
-    name = f"{JOINT} {control}".strip()
-    make = CONTROLS[control] if control else Scenes
-
-    def answers() -> Answers:
-        hybrid, _ = joint_answers(fold.joint(), make, _unshifted(fold), both=False, device=fold.device)
-        return hybrid
-
-    keep(fold, name, answers)
-    return f"{fold.folder.name}: {name}"
-
-
-def run_both(fold: Fold, names: tuple[str, ...] = BOTH, times: int = 1) -> str:
-    """The hybrid trained end to end whose CNN answers, too; and that CNN."""
-    if not all(answers_of(fold, name).exists() for name in names):
-        found = joint_answers(fold.joint(times), Scenes, _unshifted(fold), both=True, device=fold.device)
-        for name, answers in zip(names, found, strict=True):
-            keep(fold, name, partial(dict, answers))
-    return f"{fold.folder.name}: {names[0]}"
+def run_end_to_end(fold: Fold) -> str:
+    """The hybrid trained end to end, and its CNN."""
+    _keep_both(fold, END_TO_END, fold.end_to_end())
+    return f"{fold.folder.name}: {END_TO_END[0]}"
 
 
 def run_larger(fold: Fold, name: str) -> str:
-    """The hybrid whose CNN answers, too, and that CNN, larger."""
-    names = [f"{method}, {name}" for method in BOTH]
-    if not all(answers_of(fold, each).exists() for each in names):
-        found = joint_answers(larger(fold, name), Scenes, _unshifted(fold), both=True, device=fold.device)
-        for each, answers in zip(names, found, strict=True):
-            keep(fold, each, partial(dict, answers))
-    return f"{fold.folder.name}: {names[0]}"
+    """The same, larger."""
+    _keep_both(fold, [f"{method}, {name}" for method in END_TO_END], larger(fold, name))
+    return f"{fold.folder.name}: {END_TO_END[0]}, {name}"
 
 
-def run_both_control(fold: Fold, control: str) -> str:
-    """A control of the hybrid whose CNN answers, too."""
-    name, make = f"{BOTH[0]} {control}", CONTROLS[control]
+def run_control(fold: Fold, control: str) -> str:
+    """A control of the hybrid trained end to end."""
+    name, make = f"{END_TO_END[0]} {control}", CONTROLS[control]
 
     def answers() -> Answers:
-        return joint_answers(fold.joint(), make, _unshifted(fold), both=True, device=fold.device)[0]
+        return end_to_end_answers(fold.end_to_end(), make, _unshifted(fold), fold.device)[0]
 
     keep(fold, name, answers)
     return f"{fold.folder.name}: {name}"
+
+
+def _keep_both(fold: Fold, names: Sequence[str], recipe: HybridRecipe) -> None:
+    if not all(answers_of(fold, name).exists() for name in names):
+        found = end_to_end_answers(recipe, Scenes, _unshifted(fold), fold.device)
+        for name, answers in zip(names, found, strict=True):
+            keep(fold, name, partial(dict, answers))
 
 
 def _unshifted(fold: Fold) -> Tests:

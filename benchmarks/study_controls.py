@@ -153,19 +153,18 @@ def averaged(networks: Sequence[nn.Module]) -> nn.Module:
     return mean.eval()
 
 
-def joint_answers(
+def end_to_end_answers(
     recipe: HybridRecipe,
     make_scenes: Callable[..., Scenes],
     tests: dict[str, list[LabelledCell]],
-    both: bool,
     device: str,
 ) -> tuple[Answers, Answers]:
-    """Logits (N, C) of a hybrid trained end to end, and of its CNN, which learns to answer with ``both``."""
+    """Logits (N, C) of a hybrid trained end to end, and of its CNN."""
     cells, _ = training_cells(recipe)
     builder = builder_of(recipe.graph)
     scenes = make_scenes(cells, builder)
     state = start(recipe, scenes, device)
-    fit(state, recipe, scenes, report=lambda _: None, both=both)
+    fit(state, recipe, scenes, report=lambda _: None)
     kept = state.average
     assert isinstance(kept, JointNetwork)
     hybrid, alone = {}, {}

@@ -24,13 +24,10 @@ BUILDERS: Final = ("knn", "delaunay", "radius")
 ADAPTED: Final = "cnn adapted"
 MEAN: Final = "cnn mean of the seeds"
 PAPER: Final = ("TEST", "TEST_SIMPLE")
-JOINT: Final = "hybrid end to end"
-JOINT_CONTROLS: Final = ("picture alone", "without links", "links shuffled")
 GROUP_NORM: Final = "group normalisation, whole backbone trained"
-BOTH: Final = ("hybrid both answer", "cnn both answer")
-"""The hybrid trained end to end whose CNN learns to answer, too, as the shipped one; and that CNN."""
-LONGER: Final = tuple(f"{name}, three times the steps" for name in BOTH)
-"""The same in three times the steps, with the first seed."""
+END_TO_END: Final = ("hybrid end to end", "cnn end to end")
+"""The hybrid as it ships, CNN and graph network trained at once and both answering; and that CNN."""
+END_TO_END_CONTROLS: Final = ("picture alone", "without links", "links shuffled")
 Tests = dict[str, list[LabelledCell]]
 
 
@@ -86,10 +83,9 @@ class Fold:
         own = self.study.cnn if name == "cnn" else self.study.altarawneh
         return ClassifierRecipe(name=name, classifier=name, workers=0, **(self.data() | own | changes))
 
-    def joint(self, times: int = 1) -> HybridRecipe:
-        """The recipe of ``hybrid``, trained end to end in as many steps as the CNN is alone, or more."""
-        own = self.study.cnn | {"steps": times * self.study.cnn["steps"]}
-        return HybridRecipe(name="hybrid", classifier="hybrid", workers=0, **(self.data() | own))
+    def end_to_end(self) -> HybridRecipe:
+        """The recipe of ``hybrid``, trained end to end in as many steps as the CNN is alone."""
+        return HybridRecipe(name="hybrid", classifier="hybrid", workers=0, **(self.data() | self.study.cnn))
 
     def two_steps(self) -> TwoStepRecipe:
         """The recipe of a hybrid on the fold's CNN."""

@@ -75,5 +75,5 @@ LARGEST: Final = "Lite2 and crops of 112 pixels"
 def larger(fold: Fold, name: str) -> HybridRecipe:
     """The fold's recipe of one of ``LARGER``."""
     kind, px = LARGER[name]
-    settings = fold.joint().model_dump(exclude_unset=True) | {"crop_px": px}
+    settings = fold.end_to_end().model_dump(exclude_unset=True) | {"crop_px": px}
     return kind.model_validate(settings)

@@ -15,13 +15,11 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from study_folds import (
-    BOTH,
     BUILDERS,
+    END_TO_END,
+    END_TO_END_CONTROLS,
     GROUP_NORM,
-    JOINT,
-    JOINT_CONTROLS,
     KNOWN,
-    LONGER,
     MEAN,
     PAPER,
     Fold,
@@ -47,7 +45,7 @@ from leukokit.training.labelled import LabelledCell
 
 METHODS = ("altarawneh", "cnn", *(f"hybrid {name}" for name in BUILDERS))
 CONTROLS = ("picture alone", "without red cells", "without links", "lengths in pixels", "links shuffled")
-LARGEST_BOTH = tuple(f"{name}, {LARGEST}" for name in BOTH)
+LARGEST_BOTH = tuple(f"{name}, {LARGEST}" for name in END_TO_END)
 KNOWN_TESTS = ("pbc", "raabin", "chula", "bccd")
 Grouped = tuple["Answers", npt.NDArray[np.str_]]
 """Answers, and the laboratory of each cell."""
@@ -159,7 +157,7 @@ def write_report(study: Study, out: Path, path: Path) -> None:
 
 def unseen_table(kept: Kept) -> str:
     """Measurement c."""
-    rows = [[_named(method), *_unseen_row(kept, method)] for method in (*METHODS, JOINT, *BOTH, *LONGER)]
+    rows = [[_named(method), *_unseen_row(kept, method)] for method in (*METHODS, *END_TO_END)]
     return _unseen(kept, "method", rows)
 
 
@@ -176,9 +174,9 @@ def levers_table(kept: Kept) -> str:
 
 
 def larger_table(kept: Kept) -> str:
-    """The hybrid whose CNN answers, too, on a larger CNN and larger crops; the first two seeds."""
+    """The hybrid trained end to end on a larger CNN and larger crops; the first two seeds."""
     two, rows = kept.study.seeds[:2], []
-    for method in BOTH:
+    for method in END_TO_END:
         rows.append([_named(method), *_unseen_row(kept, method, two)])
         rows += [
             [_named(f"{method}, {name}"), *_unseen_row(kept, f"{method}, {name}", two)] for name in LARGER
@@ -198,15 +196,9 @@ def context_known_table(kept: Kept) -> str:
 
 def end_to_end_table(kept: Kept) -> str:
     """Controls of the hybrid trained end to end, on laboratories never seen; all classes, and common ones."""
-    controls = [f"{JOINT} {control}" for control in JOINT_CONTROLS]
-    return _against(kept, JOINT, ["cnn", *controls, JOINT, *BOTH], "end to end")
-
-
-def both_answer_table(kept: Kept) -> str:
-    """The same for the hybrid whose CNN answers, too: the one that ships."""
-    hybrid, cnn = BOTH
-    controls = [f"{hybrid} {control}" for control in JOINT_CONTROLS]
-    return _against(kept, hybrid, ["cnn", cnn, *controls, hybrid], "both answer")
+    hybrid, cnn = END_TO_END
+    controls = [f"{hybrid} {control}" for control in END_TO_END_CONTROLS]
+    return _against(kept, hybrid, ["cnn", cnn, *controls, hybrid], "end to end")
 
 
 def _against(kept: Kept, method: str, names: Sequence[str], short: str) -> str:
@@ -239,7 +231,7 @@ def mcnemar_table(kept: Kept) -> str:
 def known_table(kept: Kept) -> str:
     """Measurement b."""
     rows = []
-    for method in (*METHODS, JOINT, *BOTH, *LARGEST_BOTH):
+    for method in (*METHODS, *END_TO_END, *LARGEST_BOTH):
         found = [kept.get(method, KNOWN, test) for test in KNOWN_TESTS]
         if any(found):
             rows.append([_named(method), *(_accuracy(answers) if answers else "-" for answers in found)])
@@ -250,7 +242,7 @@ def known_table(kept: Kept) -> str:
 def paper_table(kept: Kept) -> str:
     """Measurement a."""
     rows = []
-    for method in (*METHODS, JOINT, *BOTH, *LARGEST_BOTH):
+    for method in (*METHODS, *END_TO_END, *LARGEST_BOTH):
         found = [kept.get(method, KNOWN, test) for test in PAPER]
         if any(found):
             figures = [[_accuracy(a), _photo_accuracy(a)] if a else ["-", "-"] for a in found]
@@ -288,7 +280,6 @@ TABLES: dict[str, Callable[[Kept], str]] = {
     "context": context_table,
     "context-known": context_known_table,
     "end-to-end": end_to_end_table,
-    "both-answer": both_answer_table,
     "mcnemar": mcnemar_table,
     "known": known_table,
     "paper": paper_table,

@@ -213,9 +213,8 @@ def fit(
     scenes: Scenes,
     checkpoint: Path | None = None,
     report: Callable[[str], None] = print,
-    both: bool = True,
 ) -> None:
-    """Take the steps that are left; with ``both`` the CNN learns to answer by itself, too."""
+    """Take the steps that are left."""
     device = next(state.network.parameters()).device
     # In place of what else a network is shown of a cell, its number.
     supply = ViewDataset(list(scenes.cells), np.arange(len(scenes.cells))[:, None], recipe)
@@ -228,8 +227,7 @@ def fit(
         batch = batch.to(device)
         features = varied_features(batch, recipe, rng)
         logits, alone = state.network(to_input(crops, str(device)), features, batch, nodes.to(device))
-        answers = [logits, alone] if both else [logits]
-        progress.note(state.advance(torch.cat(answers), labels.to(device).repeat(len(answers))))
+        progress.note(state.advance(torch.cat([logits, alone]), labels.to(device).repeat(2)))
         if checkpoint and state.step % recipe.check_every == 0:
             state.save(checkpoint)
 
