@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import softmax
 from study_folds import (
     BUILDERS,
     END_TO_END,
@@ -46,6 +47,8 @@ from leukokit.training.labelled import LabelledCell
 METHODS = ("altarawneh", "cnn", *(f"hybrid {name}" for name in BUILDERS))
 CONTROLS = ("picture alone", "without red cells", "without links", "lengths in pixels", "links shuffled")
 LARGEST_BOTH = tuple(f"{name}, {LARGEST}" for name in END_TO_END)
+TOGETHER = ", three trainings together"
+"""Ends the name of a method whose probabilities are the mean over its seeds."""
 KNOWN_TESTS = ("pbc", "raabin", "chula", "bccd")
 Grouped = tuple["Answers", npt.NDArray[np.str_]]
 """Answers, and the laboratory of each cell."""
@@ -94,19 +97,22 @@ class Kept:
 
     def get(self, method: str, lab: str, test: str, seeds: Sequence[int] | None = None) -> Answers | None:
         """Answers of the seeds that are there; None where there is none."""
-        cells = self.tests(lab)[test]
+        cells, each = self.tests(lab)[test], method.removesuffix(TOGETHER)
         labels = np.array([cell.label for cell in cells])
         photos = np.array([cell.field.source.photo for cell in cells])
-        right = []
+        found = []
         for seed in self.study.seeds if seeds is None else seeds:
-            path = answers_of(Fold(self.study, self.out, lab, seed), method)
+            path = answers_of(Fold(self.study, self.out, lab, seed), each)
             if path.exists():
                 with np.load(path) as stored:
-                    logits = stored[test]
-                if len(logits) != len(cells):
+                    found.append(stored[test])
+                if len(found[-1]) != len(cells):
                     raise DataError(f"{path}: of other cells; delete it and run the study again")
-                right.append(logits.argmax(axis=1) == labels)
-        return Answers(np.stack(right), labels, photos) if right else None
+        if not found:
+            return None
+        if each != method:
+            found = [np.mean([softmax(logits, axis=1) for logits in found], axis=0)]
+        return Answers(np.stack([one.argmax(axis=1) == labels for one in found]), labels, photos)
 
     @cached_property
     def labs(self) -> list[str]:
@@ -157,7 +163,8 @@ def write_report(study: Study, out: Path, path: Path) -> None:
 
 def unseen_table(kept: Kept) -> str:
     """Measurement c."""
-    rows = [[_named(method), *_unseen_row(kept, method)] for method in (*METHODS, *END_TO_END)]
+    together = [f"{method}{TOGETHER}" for method in ("cnn", *END_TO_END)]
+    rows = [[_named(method), *_unseen_row(kept, method)] for method in (*METHODS, *END_TO_END, *together)]
     return _unseen(kept, "method", rows)
 
 
@@ -228,10 +235,15 @@ def mcnemar_table(kept: Kept) -> str:
     return _markdown(["cells of", "n", "only cnn", "only hybrid", "p"], rows)
 
 
+def _on_known() -> list[str]:
+    alone = ("altarawneh", "cnn", "hybrid knn", *END_TO_END, *LARGEST_BOTH)
+    return [name for method in alone for name in (method, f"{method}{TOGETHER}")]
+
+
 def known_table(kept: Kept) -> str:
     """Measurement b."""
     rows = []
-    for method in (*METHODS, *END_TO_END, *LARGEST_BOTH):
+    for method in _on_known():
         found = [kept.get(method, KNOWN, test) for test in KNOWN_TESTS]
         if any(found):
             rows.append([_named(method), *(_accuracy(answers) if answers else "-" for answers in found)])
@@ -242,7 +254,7 @@ def known_table(kept: Kept) -> str:
 def paper_table(kept: Kept) -> str:
     """Measurement a."""
     rows = []
-    for method in (*METHODS, *END_TO_END, *LARGEST_BOTH):
+    for method in _on_known():
         found = [kept.get(method, KNOWN, test) for test in PAPER]
         if any(found):
             figures = [[_accuracy(a), _photo_accuracy(a)] if a else ["-", "-"] for a in found]
@@ -305,7 +317,7 @@ def _unseen_row(kept: Kept, method: str, seeds: Sequence[int] | None = None) -> 
     common = kept.unseen(method, seeds, common=True)
     assert common is not None
     return [
-        str(len(answers.right)),
+        str(len(kept.study.seeds) if method.endswith(TOGETHER) else len(answers.right)),
         *(f"{values[lab]:.3f}" for lab in kept.labs),
         _balanced(answers, groups),
         f"{min(values.values()):.3f}",
@@ -395,8 +407,7 @@ def _lab_heads(kept: Kept) -> list[str]:
 
 
 def _named(method: str) -> str:
-    name, space, rest = method.partition(" ")
-    return f"`{name}`{space}{rest}" if name in ("cnn", "altarawneh", "hybrid") else method
+    return re.sub(r"^(cnn|altarawneh|hybrid)\b", r"`\1`", method)
 
 
 def _markdown(head: list[str], rows: list[list[str]]) -> str:
