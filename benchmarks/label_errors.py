@@ -83,12 +83,11 @@ def measure_classes(folder: Path, console: Console) -> None:
         for field in load_seen(folder).fields
         if field.source.dataset == "txl-pbc" and field.source.split == "val" and field.source.lab == "raabin"
     ]
-    put_right = [
-        replace(field, labels=tuple("neutrophil" if label else "" for label in field.labels))
-        if field.source.image.stem == LABELLED_MONOCYTE_WITH_THREE_LOBES
-        else field
-        for field in published
-    ]
+    stems = [field.source.image.stem for field in published]
+    wrong = published[stems.index(LABELLED_MONOCYTE_WITH_THREE_LOBES)]
+    assert [label for label in wrong.labels if label] == ["monocyte"]
+    mended = replace(wrong, labels=tuple(label and "neutrophil" for label in wrong.labels))
+    put_right = [mended if field is wrong else field for field in published]
     for classifier in ("hybrid", "cnn", "altarawneh"):
         pipeline = Pipeline(PipelineConfig(classifier=PluginChoice(name=classifier)), "cpu")
         for name, chosen in (("as published", published), ("corrected", put_right)):

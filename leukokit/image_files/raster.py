@@ -26,9 +26,7 @@ def decode_png(stream: BinaryIO, head: bytes, max_pixels: int, notes: list[str])
     Raises:
         ImageError, Exception: see ``decode_pillow``.
     """
-    width, height = int.from_bytes(head[16:20], "big"), int.from_bytes(head[20:24], "big")
-    check_size(width, height, max_pixels)
-    if (image := decode_plain(stream.read())) is not None:
+    if (image := decode_plain(stream, head, max_pixels)) is not None:
         return image, 1
     stream.seek(0)
     return decode_pillow(stream, head, max_pixels, notes)

@@ -130,14 +130,14 @@ def train_hybrid(
     }
     own = recipe.model_copy(update={"name": recipe.cnn})
     used = cells + held
-    write_card(own, cnn_path, command, used, alone, architecture=CnnClassifier.architecture, **common)
+    write_card(own, cnn_path, command, used, alone, architecture=recipe.plugin.architecture, **common)
     write_card(
         recipe,
         path,
         command,
         used,
         calibration,
-        architecture="gatv2 on efficientnet-lite0",
+        architecture=f"gatv2 on {recipe.plugin.architecture}",
         cnn={"name": recipe.cnn, "sha256": sha256_of(cnn_path)},
         **common,
     )
@@ -174,7 +174,7 @@ class Scenes:
     def pictures(
         self, numbers: Sequence[int], batch: Batch, embeddings: npt.NDArray[np.float32]
     ) -> torch.Tensor:
-        """Embeddings (nodes, 320) of a batch: of labelled cells, from (N, 320) of all; zeros elsewhere."""
+        """Embeddings (nodes, E) of a batch: of labelled cells, from (N, E) of all; zeros elsewhere."""
         pictures = torch.zeros(batch.num_nodes, embeddings.shape[1])
         for number, start in zip(numbers, batch.ptr[:-1].tolist(), strict=True):
             for other in self.inside[id(self.cells[number].field)]:
@@ -247,7 +247,7 @@ def varied_features(batch: Batch, recipe: HybridRecipe, rng: np.random.Generator
 def embeddings_of(
     cnn: CropNetwork, cells: Sequence[LabelledCell], recipe: ClassifierRecipe
 ) -> npt.NDArray[np.float32]:
-    """Embeddings (N, 320) of the cells as the classifier sees them."""
+    """Embeddings (N, E) of the cells as the classifier sees them."""
     crops = plain_views(list(cells), recipe.crop_px, recipe.cover, recipe.nucleus, recipe.unit)
     found = [embedded(cnn, part, DEFAULT_VIEWS).cpu() for part in torch.split(crops, 64)]
     return np.asarray(torch.cat(found).numpy())
@@ -264,7 +264,7 @@ def head_logits(cnn: CropNetwork, embeddings: npt.NDArray[np.float32]) -> npt.ND
 def context_logits(
     network: nn.Module, scenes: Scenes, embeddings: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
-    """Logits (N, C) of the labelled cells with their embeddings (N, 320)."""
+    """Logits (N, C) of the labelled cells with their embeddings (N, E)."""
     device, count = next(network.parameters()).device, len(scenes.cells)
     answers = []
     for first in range(0, count, 64):

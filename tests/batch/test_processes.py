@@ -17,8 +17,17 @@ import batches
 import pytest
 from batches import PLUGINS, arguments, files, folder_of, rows, save
 
-from leukokit.batch.process import LookingProcess, _Failed, _Said, _threads, _without_interrupts, hear_out
+from leukokit.batch.process import (
+    LookingProcess,
+    Work,
+    _Failed,
+    _Said,
+    _without_interrupts,
+    hear_out,
+    looking_processes,
+)
 from leukokit.batch.run import how_many_processes
+from leukokit.config import PipelineConfig, PluginChoice
 from leukokit.errors import OutputError, PluginError
 from leukokit.registry import ALL
 
@@ -191,17 +200,36 @@ def test_processes_leave_signals_to_the_batch() -> None:
     assert not {signal.SIGINT, signal.SIGTERM} & signal.pthread_sigmask(signal.SIG_BLOCK, ())
 
 
-@pytest.mark.parametrize("before", [None, "7"])
-def test_a_process_takes_its_own_number_of_threads(
-    before: str | None, monkeypatch: pytest.MonkeyPatch
+ASKED = """
+import os
+from leukokit.detectors.base import Detector
+from leukokit.registry import detectors
+
+@detectors.register
+class Asked(Detector):
+    name, version, summary = "asked", "1.0", "finds nothing, and says how many threads it has"
+
+    def detect(self, smears):
+        return []
+
+    def provenance(self):
+        return super().provenance() | {"threads": os.environ.get("OMP_NUM_THREADS")}
+"""
+
+
+@pytest.mark.parametrize(("said", "has"), [(None, "3"), ("7", "7")])
+def test_a_process_takes_its_share_of_threads_unless_the_user_says(
+    said: str | None, has: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if before:
-        monkeypatch.setenv("OMP_NUM_THREADS", before)
-    ask = [sys.executable, "-c", "import os; print(os.environ['OMP_NUM_THREADS'])"]
-    with _threads(3):
-        assert subprocess.run(ask, capture_output=True, text=True).stdout.strip() == "3"
-    assert os.environ.get("OMP_NUM_THREADS") == before
+    if said:
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+    (tmp_path / "asked.py").write_text(ASKED)
+    config = PipelineConfig(detector=PluginChoice(name="asked"), classifier=None)
+    work = Work(config, "cpu", (tmp_path / "asked.py",), (), tmp_path, workers=1, threads=3)
+    with looking_processes([work]) as (process,):
+        assert process.wait().provenance["detector"]["threads"] == has
+    assert os.environ.get("OMP_NUM_THREADS") == said
 
 
 def test_how_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
