@@ -142,3 +142,12 @@ def test_metrics_replace_those_of_the_same_title(tmp_path: Path) -> None:
     recorded = weights.read_card(path, weights.DetectorCard).metrics
     assert [(entry["title"], entry["map50"]) for entry in recorded] == [("two", 0.6), ("one", 0.7)]
     assert "other" not in recorded[0]
+
+
+@pytest.mark.parametrize("path", weights.shipped(), ids=lambda path: path.stem)
+def test_shipped_cards_say_how_well_they_did_and_on_what(path: Path) -> None:
+    card = weights.read_card(path, weights.card_model(path.with_suffix(".json")))
+    titles = [entry["title"] for entry in card.metrics]
+    assert len(titles) == len(set(titles)) >= 3
+    assert all(entry.get("cells") or entry["fields"] for entry in card.metrics)
+    assert card.data and card.command and "Research use only" in card.use

@@ -92,6 +92,10 @@ def classifier(
     out: Annotated[Path | None, typer.Option(help="Write the figures to this JSON file.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="Write every answer to this CSV file.")] = None,
     picture: Annotated[Path | None, typer.Option(help="Draw the confusion matrix to this PNG file.")] = None,
+    card: Annotated[
+        Path | None, typer.Option(help="Record the figures in this card of the weights, under --title.")
+    ] = None,
+    title: Annotated[str, typer.Option(help="What was measured, for the card.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print the figures as JSON on stdout.")] = False,
 ) -> None:
     """Accuracy, balanced accuracy, figures a class, confusion matrix and calibration, with 95% limits."""
@@ -101,12 +105,13 @@ def classifier(
     from leukokit.config import load_config
     from leukokit.data.photographs import there_is
     from leukokit.errors import DataError
-    from leukokit.evaluation.classification import confusion_of, evaluate, note_of, table_of
+    from leukokit.evaluation.classification import card_figures, confusion_of, evaluate, note_of, table_of
     from leukokit.evaluation.confusion import confusion_table, save_confusion
     from leukokit.evaluation.labelled import predict_seen
     from leukokit.pipeline import Pipeline
     from leukokit.registry import load_file
     from leukokit.training.cells import load_seen
+    from leukokit.weights import record_metrics
     from leukokit.writers.base import write_whole
 
     for path in plugin or []:
@@ -130,6 +135,8 @@ def classifier(
     document = json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n"
     if out:
         write_whole(out, document)
+    if card:
+        record_metrics(card, title or "classifier", card_figures(report))
     if predictions:
         found.save(predictions)
     if picture:

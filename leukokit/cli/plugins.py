@@ -176,7 +176,7 @@ def _show_params(console: Console, plugin: Any) -> None:
 def _show_card(console: Console, plugin: Any) -> None:
     """The card beside the weights that the parameter ``weights`` names, where there is one."""
     from rich.markup import escape
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from leukokit import weights
     from leukokit.errors import WeightsError
@@ -185,7 +185,7 @@ def _show_card(console: Console, plugin: Any) -> None:
     default = None if field is None else field.get_default(call_default_factory=True)
     if not isinstance(default, str | Path):
         return
-    table = Table(box=None, show_header=False, pad_edge=False)
+    table = Table("", Column(overflow="fold"), box=None, show_header=False, pad_edge=False)
     try:
         path = weights.find(default)
         card = weights.read_card(path, weights.card_model(path.with_suffix(".json")))

@@ -202,6 +202,24 @@ def table_of(report: ClassificationReport) -> Table:
     return table
 
 
+def card_figures(report: ClassificationReport) -> dict[str, Any]:
+    """What the card of the weights keeps of it: accuracies with their limits, and recalls by class."""
+    forced, sure = report.forced, report.classified
+    figures = {
+        "cells": report.cells,
+        "photos": report.photos,
+        "accuracy": forced.accuracy,
+        "accuracy_limits": forced.accuracy_limits,
+        "balanced_accuracy": forced.balanced_accuracy,
+        "balanced_accuracy_limits": forced.balanced_accuracy_limits,
+        "coverage": report.coverage,
+        "accuracy_of_classified": sure and sure.accuracy,
+        "calibration_error": report.calibration and report.calibration.expected_error,
+        "recalls": {row.name: {"cells": row.cells, "recall": row.recall} for row in forced.classes},
+    }
+    return {name: _rounded(value, 4) for name, value in figures.items()}
+
+
 def note_of(report: ClassificationReport) -> str:
     """What to say under the table; may be empty."""
     return few_note(report.few)
@@ -338,9 +356,9 @@ def _shown(value: float | None, limits: Limits | None = None) -> str:
     return f"{value:.3f}" + (f" ({limits[0]:.3f}-{limits[1]:.3f})" if limits else "")
 
 
-def _rounded(value: Any) -> Any:
+def _rounded(value: Any, digits: int = 6) -> Any:
     if isinstance(value, float):
-        return round(value, 6)
+        return round(value, digits)
     if isinstance(value, dict):
-        return {key: _rounded(part) for key, part in value.items()}
-    return [_rounded(part) for part in value] if isinstance(value, list) else value
+        return {key: _rounded(part, digits) for key, part in value.items()}
+    return [_rounded(part, digits) for part in value] if isinstance(value, list | tuple) else value

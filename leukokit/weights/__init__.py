@@ -18,7 +18,8 @@ from leukokit.errors import WeightsError
 FOLDER = Path(__file__).parent
 RECORDED: Final = (
     *("fields", "photos", "threshold", "map50", "map50_95", "kinds"),
-    *("cells", "accuracy", "balanced_accuracy", "classes"),
+    *("cells", "accuracy", "accuracy_limits", "balanced_accuracy", "balanced_accuracy_limits"),
+    *("coverage", "accuracy_of_classified", "calibration_error", "recalls"),
 )
 """Figures of an evaluation that a card keeps."""
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
+from leukokit import weights
 from leukokit.cli import main
-from leukokit.config import DEFAULT_PLUGINS
-from leukokit.registry import classifiers, detectors, graph_builders
-from leukokit.training.fields import AnnotatedField, write_fields
+from leukokit.config import DEFAULT_PLUGINS, PipelineConfig, PluginChoice
+from leukokit.pipeline import Pipeline
+from leukokit.registry import classifiers, detectors, graph_builders, load_file
+from leukokit.training.cells import see_fields
+from leukokit.training.fields import AnnotatedField, read_fields, write_fields
 
 PLUGIN = '''
 import numpy as np
@@ -125,6 +129,33 @@ def test_tables_and_choice_of_slides(capfd: pytest.CaptureFixture[str], folder: 
     assert "fewer than ten cells of lymphocyte: limits are too narrow" in out
     # A pipe is as wide as its tables.
     assert "…" not in out and " 0.000 (0.000-0.975)" in out
+
+
+def test_figures_are_kept_in_the_card(
+    capfd: pytest.CaptureFixture[str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for registry in (detectors, classifiers):
+        monkeypatch.setattr(registry, "_registered", dict(registry._registered))
+    load_file(folder / "own.py")
+    choice = PluginChoice(name="corner")
+    see_fields(
+        read_fields(folder / "fields.jsonl"),
+        Pipeline(PipelineConfig(detector=choice, classifier=None), "cpu"),
+        folder / "cells",
+        report=lambda _: None,
+    )
+    monkeypatch.undo()
+    card = Path(shutil.copy(weights.FOLDER / "leukocyte-cnn.json", folder))
+    given = ("--cells", folder / "cells", "--plugin", folder / "own.py", "--classifier", "always")
+    code, out, err = run(capfd, *given, "--card", card, "--title", "corners", "--json", what="classifier")
+    assert code == 0, err
+    (kept,) = [entry for entry in json.loads(card.read_text())["metrics"] if entry["title"] == "corners"]
+    assert (kept["cells"], kept["photos"]) == (3, 3) and kept["accuracy"] == pytest.approx(1 / 3, abs=1e-4)
+    assert kept["accuracy_limits"] == pytest.approx(json.loads(out)["forced"]["accuracy_limits"], abs=1e-4)
+    assert kept["recalls"] == {
+        "neutrophil": {"cells": 1, "recall": 1.0},
+        "lymphocyte": {"cells": 2, "recall": 0.0},
+    }
 
 
 @pytest.mark.parametrize("what", ["detector", "pipeline"])
