@@ -132,7 +132,7 @@ def row_of(name: str, measured: Measured, images: int, through: list[float]) -> 
         "peak_mib": measured.peak_mib,
     }
     said = ", ".join(f"{key} {value:.1f}" for key, value in row.items())
-    # A run on a borrowed machine may not live to see the table.
+    # A benchmark that is cut short has told what it measured.
     print(f"{name}, {images} images: {said}", file=sys.stderr, flush=True)
     return row
 

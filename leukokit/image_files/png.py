@@ -1,4 +1,4 @@
-"""The plainest PNG files decoded by imagecodecs, in little more than half the time that Pillow takes."""
+"""The plainest PNG files, decoded by imagecodecs in less time than Pillow takes (benchmarks/batch.py: read)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _HEADER: Final = b"\0\0\0\x0dIHDR"
 _RGB_8_BIT: Final = b"\x08\x02\0\0\0"
 """What a header says after the size: eight bits, three colours, not interlaced."""
 _LENGTHS: Final = {b"IHDR": 13, b"pHYs": 9, b"gAMA": 4, b"sRGB": 1, b"cHRM": 32, b"IEND": 0}
-"""Chunks beside the pixels' that change nothing as this toolkit reads a picture."""
+"""Chunks beside the pixels' that change nothing as this toolkit reads a picture, and how long they are."""
 _SLACK: Final = 1 << 16
 
 

@@ -24,7 +24,7 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 SIDES = arrays.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=24)
 PICTURES = SIDES.flatmap(lambda shape: arrays.arrays(np.uint8, (*shape, 3)))
 LENGTHS = {b"pHYs": 9, b"gAMA": 4, b"sRGB": 1, b"cHRM": 32}
-"""Chunks that are read by."""
+"""Chunks that are passed over, and their lengths."""
 OTHERS = [b"iCCP", b"sBIT", b"bKGD", b"tIME", b"tRNS", b"eXIf", b"tEXt", b"acTL", b"zzZz", b"PLTE", b"CgBI"]
 
 
