@@ -1,4 +1,4 @@
-"""The plainest PNG files, decoded by imagecodecs in less time than Pillow takes (benchmarks/batch.py: read)."""
+"""The plainest PNG files, decoded by imagecodecs in less time than Pillow takes (benchmarks/batch.py)."""
 
 from __future__ import annotations
 
