@@ -143,6 +143,7 @@ def stages(folder: Path, device: str) -> dict[str, float]:
 
     from leukokit.batch.manifest import Manifest, stamp_of
     from leukokit.batch.run import Batch
+    from leukokit.batch.tables import Grouping, write_tables
     from leukokit.inputs import find_images
     from leukokit.pipeline import Pipeline
     from leukokit.smear import read_smear
@@ -159,8 +160,10 @@ def stages(folder: Path, device: str) -> dict[str, float]:
         return answer
 
     pipeline.run(images[0].path)
+    classes = pipeline.classifier.classes if pipeline.classifier else ()
     with tempfile.TemporaryDirectory() as out, Manifest(Path(out), {}) as manifest:
         batch = Batch([pipeline], manifest)
+        manifest.plan(enumerate(images))
         for image in images:
             plain = timed("read", lambda image=image: read_smear(image.path))
             smear = timed("standardise", lambda plain=plain: pipeline.prepare(plain))
@@ -170,6 +173,8 @@ def stages(folder: Path, device: str) -> dict[str, float]:
             result = pipeline.result(smear, replace(graph, cells=named), image.stem_path, 0.0)
             stamp = stamp_of(image.path)
             timed("keep", lambda image=image, stamp=stamp, result=result: batch._keep(image, stamp, result))
+        entries = manifest.entries()
+        timed("tables", lambda: write_tables(Path(out), entries, classes, Grouping(None), None))
     return {name: seconds / len(images) for name, seconds in spent.items()}
 
 

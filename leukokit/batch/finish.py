@@ -105,6 +105,15 @@ def _to_know(totals: Totals, grouping: Grouping, hashes: Mapping[str, str]) -> l
             f"{_images(len(odd))} of another magnification than others of the {group}, or out of focus: "
             f"red cells of {diameter:.0f} px in {shown(name)}, {usual:.0f} px usually; see counts.csv"
         )
+    if doubtful := totals.doubtful:
+        name, share, leukocytes = doubtful[0]
+        many = f"{share:.0%} of {leukocytes:,} leukocytes"
+        if totals.groups:
+            groups = f"{len(doubtful):,} of {len(totals.groups):,} groups"
+            many = f"many leukocytes of {groups}, e.g. {many} in {shown(name)},"
+        lines.append(
+            f"{many} are unclassified: stain or camera may be new to the classifier; look at the cells"
+        )
     first: dict[str, str] = {}
     twice = [
         (name, first[digest]) for name, digest in hashes.items() if first.setdefault(digest, name) != name

@@ -26,6 +26,7 @@ from leukokit.smear import Smear
 from leukokit.taxonomy import LEUKOCYTE
 from leukokit.writers.base import Writer, write_with
 from leukokit.writers.labels import cell_labels
+from leukokit.writers.tables import cell_row, column_classes, lines
 
 TOGETHER: Final = 8
 """Images shown to a GPU at once; on a CPU more than one only costs memory."""
@@ -34,6 +35,9 @@ GALLERY: Final = 24
 THUMBNAIL_PX: Final = 72
 THUMBNAIL_REACH: Final = 1.6
 """Side of a thumbnail in longer sides of the cell's box."""
+
+_NOT_KEPT: Final = frozenset({"cells", "graph", "standardization", "provenance"})
+"""What no table shows of an image's document; the provenance is the same for every image, and in run.json."""
 
 Answer = SmearResult | LeukokitError
 Keep = Callable[[FoundImage, Stamp, Answer], "Future[None]"]
@@ -116,10 +120,12 @@ def finished(image: FoundImage, stamp: Stamp, result: Answer, writers: Sequence[
             write_with(writer, result)
     except PluginError as error:
         return Finished(image, error=str(error))
-    document = result.to_json()
-    # The same for every image, and in run.json.
-    del document["provenance"]
-    return Finished(image, stamp, packed=pack(document), thumbnails=_thumbnails(image, result))
+    document, labelling = result.to_json(), result.cells.labelling
+    name, classes = image.relative.as_posix(), column_classes(labelling.classes if labelling else ())
+    # Made into text here, by many at once, and not in the end for all images by one.
+    cells = lines(cell_row(name, cell, classes) for cell in document["cells"])
+    kept = {key: value for key, value in document.items() if key not in _NOT_KEPT}
+    return Finished(image, stamp, packed=pack(kept, cells), thumbnails=_thumbnails(image, result))
 
 
 def _results(

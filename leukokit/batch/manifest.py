@@ -24,7 +24,7 @@ from leukokit.writers.base import make_folder
 
 NAME: Final = "manifest.sqlite"
 LOCK: Final = "manifest.lock"
-SCHEMA: Final = 2
+SCHEMA: Final = 3
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS run (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -43,11 +43,19 @@ Stamp = tuple[int, int] | None
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """What became of an image: its JSON document (``SmearResult.to_json``), or why there is none."""
+    """What became of an image: what tables and report want to know of it, or why there is nothing.
+
+    Attributes:
+        name: the image's relative path.
+        document: its JSON document (``SmearResult.to_json``) without cells, graph, light and provenance.
+        error: why there is no document; empty where there is one, and where the image waits for its turn.
+        cells: its rows of the table of cells, as they are to stand there.
+    """
 
     name: Path
     document: dict[str, Any] | None
     error: str = ""
+    cells: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,15 +69,17 @@ class Thumbnail:
     jpeg: bytes
 
 
-def pack(document: Mapping[str, Any]) -> bytes:
-    """An image's document as the manifest keeps it."""
-    return zlib.compress(json.dumps(document, allow_nan=False).encode("utf-8", "backslashreplace"), 3)
+def pack(document: Mapping[str, Any], cells: str) -> bytes:
+    """An image's document and its rows of the table of cells as the manifest keeps them."""
+    # A name on disk may hold bytes that are no text.
+    text = f"{json.dumps(document, allow_nan=False)}\n{cells}".encode("utf-8", "surrogatepass")
+    return zlib.compress(text, 3)
 
 
-def unpack(packed: bytes) -> dict[str, Any]:
-    """The document again."""
-    document: dict[str, Any] = json.loads(zlib.decompress(packed))
-    return document
+def unpack(packed: bytes) -> tuple[dict[str, Any], str]:
+    """Both again."""
+    document, _, cells = zlib.decompress(packed).decode("utf-8", "surrogatepass").partition("\n")
+    return json.loads(document), cells
 
 
 class Manifest:
@@ -140,7 +150,7 @@ class Manifest:
         Args:
             image: the image.
             stamp: its file's, before it was read.
-            packed: its document.
+            packed: its document and its cells.
             thumbnails: of its leukocytes.
 
         Raises:
@@ -175,8 +185,8 @@ class Manifest:
                 "ORDER BY plan.place, plan.name"
             )
             for name, error, packed in rows:
-                document = None if packed is None else unpack(packed)
-                yield Entry(Path(os.fsdecode(name)), document, error or "")
+                document, cells = (None, "") if packed is None else unpack(packed)
+                yield Entry(Path(os.fsdecode(name)), document, error or "", cells)
 
     def remember(self, facts: Mapping[str, Any]) -> None:
         """Keep facts of the run that do not decide its results, in place of earlier ones."""

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import contextlib
+import csv
+import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from leukokit.errors import ConfigError, OutputError
 from leukokit.smear import shown
 from leukokit.writers.base import cannot_write
+from leukokit.writers.tables import plain
 
 ROWS: Final = 20_000
 """Rows that are gathered before they are written."""
 _TYPES: Final = {"image": "string", "id": "int32", "kind": "string", "label": "string", "review": "bool"}
+"""Of the columns that are not float32."""
+_READERS: Final[dict[str, Callable[[str], object]]] = {
+    "string": lambda text: shown(plain(text)),
+    "int32": int,
+    "float": float,
+    "bool": "true".__eq__,
+}
 
 
 def require_pyarrow() -> None:
@@ -34,7 +44,7 @@ class ParquetTable:
 
     Args:
         path: the file.
-        columns: texts, a whole number ``id``, a truth ``review``; every other column is float32.
+        columns: of a table of cells, the image's name first.
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
@@ -50,14 +60,17 @@ class ParquetTable:
         except OSError as error:
             raise cannot_write(path, error) from error
 
-    def row(self, values: Sequence[object]) -> None:
-        """Append a row; None where a value lacks.
+    def write(self, image: str, cells: str) -> None:
+        """Append an image's cells, rows as ``cells.csv`` has them.
 
         Raises:
             OutputError: the file cannot be written.
         """
         # A name on disk may hold bytes that are no text.
-        self._rows.append([shown(value) if isinstance(value, str) else value for value in values])
+        name, readers = shown(image), [_READERS[str(field.type)] for field in self._schema][1:]
+        for _, *values in csv.reader(io.StringIO(cells, newline="")):
+            read = [read(value) if value else None for read, value in zip(readers, values, strict=True)]
+            self._rows.append([name, *read])
         if len(self._rows) >= ROWS:
             self._flush()
 

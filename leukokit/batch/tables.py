@@ -17,7 +17,14 @@ from leukokit.differential import Differential, differential
 from leukokit.errors import ConfigError
 from leukokit.taxonomy import UNCLASSIFIED
 from leukokit.writers.base import cannot_write, write_whole
-from leukokit.writers.tables import Table, cell_columns, cell_row, column_classes, count_columns, count_row
+from leukokit.writers.tables import (
+    Table,
+    cell_columns,
+    class_counts,
+    column_classes,
+    count_columns,
+    count_row,
+)
 
 BY_FOLDER: Final = "folder"
 NO_GROUP: Final = ""
@@ -28,6 +35,11 @@ ODD_SIZE: Final = 1.4
 """Ratio of red-cell diameters from which an image is unlike its group: fields of one slide hardly do."""
 FEWEST_SIZES: Final = 5
 """Fewest images of a group that tell what is usual in it."""
+MANY_UNCLASSIFIED: Final = 0.2
+"""Share of unclassified leukocytes from which a stain or camera may be new to the classifier: in laboratories
+that `hybrid` knows it is .05 or less, in the one that it never saw .41 (docs/classifiers.md)."""
+FEWEST_LEUKOCYTES: Final = 50
+"""Fewest leukocytes of a group of which a share tells that."""
 
 
 @dataclass(slots=True)
@@ -74,6 +86,17 @@ class Totals:
                     if not 1 / ODD_SIZE < diameter / usual < ODD_SIZE
                 ]
         return found
+
+    @property
+    def doubtful(self) -> list[tuple[str, float, int]]:
+        """Groups, or all, with many unclassified cells: name, their share, number of leukocytes."""
+        found = []
+        for name, group in (self.groups or {NO_GROUP: self.whole}).items():
+            leukocytes = group.classes.total()
+            share = group.classes[UNCLASSIFIED] / max(leukocytes, 1)
+            if leukocytes >= FEWEST_LEUKOCYTES and share > MANY_UNCLASSIFIED:
+                found.append((name, share, leukocytes))
+        return sorted(found, key=lambda group: (-group[1], group[0]))
 
     @property
     def ungrouped(self) -> int:
@@ -163,24 +186,20 @@ def write_tables(
             if entry.error:
                 failures.row([name, entry.error])
             continue
-        document = entry.document
-        labels = Counter(cell["label"] for cell in document["cells"] if "label" in cell)
-        by_class = {label: labels[label] for label in named}
+        document, by_class = entry.document, class_counts(entry.document)
         for member in members:
             member.classes.update(by_class)
             member.kinds.update(document["counts"])
         totals.seconds += document["seconds"]
         totals.noted += bool(document["notes"])
-        if not document["cells"]:
+        if not entry.cells:
             totals.empty.append(name)
         if diameter := document["cell_diameter_px"]:
             totals.diameters.setdefault(group, {})[name] = diameter
         counts.row([*count_row(name, document, shown), group, DONE])
-        for cell in document["cells"]:
-            values = cell_row(name, cell, shown)
-            cells.row(values)
-            if columnar is not None:
-                columnar.row(values)
+        cells.write(entry.cells)
+        if columnar is not None:
+            columnar.write(name, entry.cells)
         if named:
             _share_rows(shares, "image", name, differential(by_class), None)
     if named:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -75,6 +76,13 @@ class Table(GrowingFile):
             raise self._failed(error) from error
 
 
+def lines(rows: Iterable[Sequence[object]]) -> str:
+    """Rows as a ``Table`` writes them, for its ``write``."""
+    stream = io.StringIO(newline="")
+    csv.writer(stream).writerows([_as_text(value) for value in row] for row in rows)
+    return stream.getvalue()
+
+
 def column_classes(classes: Sequence[str]) -> tuple[str, ...]:
     """The classes that have columns: the five of a differential count, whatever is known, then any others."""
     return (*LEUKOCYTE_CLASSES, *(name for name in classes if name not in LEUKOCYTE_CLASSES))
@@ -115,16 +123,24 @@ def count_columns(classes: Sequence[str]) -> list[str]:
 
 def count_row(image: str, document: Mapping[str, Any], classes: Sequence[str]) -> list[object]:
     """An image's JSON document, counted; a class that its classifier does not know is blank."""
-    count, size = document["differential"], document["image"]
-    known: dict[str, int] = {}
-    if count is not None:
-        known = {name: share["count"] for name, share in count["classes"].items()}
-        known |= {UNCLASSIFIED: count["unclassified"], ERYTHROBLAST: count["erythroblasts"]}
+    known, size = class_counts(document), document["image"]
     return [
         *(image, *document["counts"].values(), *map(known.get, (*classes, UNCLASSIFIED))),
         *(document["cell_diameter_px"], size["width"], size["height"], document["seconds"]),
         "; ".join(document["notes"]),
     ]
+
+
+def class_counts(document: Mapping[str, Any]) -> dict[str, int]:
+    """An image's leukocytes by class, the unclassified too; empty without a classifier."""
+    count = document["differential"]
+    if count is None:
+        return {}
+    known = {name: share["count"] for name, share in count["classes"].items()}
+    known[UNCLASSIFIED] = count["unclassified"]
+    if count["erythroblasts"] is not None:
+        known[ERYTHROBLAST] = count["erythroblasts"]
+    return known
 
 
 def _as_text(value: object) -> object:
@@ -136,3 +152,8 @@ def _as_text(value: object) -> object:
 def inert(text: str) -> str:
     """Text that no spreadsheet takes for a formula."""
     return f"'{text}" if text.startswith(FORMULA_STARTS) else text
+
+
+def plain(text: str) -> str:
+    """What ``inert`` made that text of."""
+    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA_STARTS) else text

@@ -33,7 +33,7 @@ from leukokit.taxonomy import (
 )
 from leukokit.writers.base import Writer, write_whole
 from leukokit.writers.png import PngParams, draw
-from leukokit.writers.tables import FORMULA_STARTS, GrowingFile, inert
+from leukokit.writers.tables import FORMULA_STARTS
 
 FORMATS = ("json", "csv", "coco", "yolo", "geojson", "graphml", "png")
 HOSTILE = [
@@ -322,12 +322,6 @@ def test_a_hostile_name_breaks_no_format(tmp_path: Path, name: str, stem: str) -
         assert {len(row) for row in rows_of(tmp_path / "cells.csv")} == {16}
 
 
-@given(st.text())
-def test_inert_text_starts_no_formula_and_is_changed_no_more_than_needed(text: str) -> None:
-    assert not inert(text).startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
-    assert inert(text) == (f"'{text}" if text[:1] in {*FORMULA_STARTS} else text)
-
-
 def test_numbers_are_numbers_even_below_zero(tmp_path: Path) -> None:
     saved("csv", tmp_path, made(stem="=1"))
     row = rows_of(tmp_path / "cells.csv")[0]
@@ -478,14 +472,6 @@ def test_a_disk_that_fills_up_leaves_no_half_file(tmp_path: Path, name: str, ful
     if name == "csv":
         (other,) = {"cells.csv", "counts.csv"} - {full}
         assert rows_of(tmp_path / other)
-
-
-def test_a_growing_file_is_not_seen_before_it_is_whole(tmp_path: Path) -> None:
-    growing = GrowingFile(tmp_path / "table.csv")
-    growing.write("half")
-    assert not (tmp_path / "table.csv").exists()
-    assert growing.finish().read_text() == "half"
-    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
 
 
 def test_a_writer_that_fails_is_closed(tmp_path: Path) -> None:

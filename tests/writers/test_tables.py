@@ -1,0 +1,37 @@
+"""The tables of cells and counts, as text and as files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from leukokit.writers.tables import FORMULA_STARTS, GrowingFile, Table, inert, lines, plain
+
+
+@given(st.text())
+def test_inert_text_starts_no_formula_and_is_changed_no_more_than_needed(text: str) -> None:
+    assert not inert(text).startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+    assert inert(text) == (f"'{text}" if text[:1] in {*FORMULA_STARTS} else text)
+    assert plain(inert(text)) == text or text.startswith("'")
+
+
+@given(st.lists(st.lists(st.text() | st.none() | st.booleans() | st.floats() | st.integers(), min_size=1)))
+def test_lines_are_what_a_table_writes(rows: list[list[object]]) -> None:
+    with TemporaryDirectory() as folder:
+        table, path = Table(Path(folder) / "one.csv", ["image"]), Path(folder) / "many.csv"
+        for row in rows:
+            table.row(row)
+        many = Table(path, ["image"])
+        many.write(lines(rows))
+        assert many.finish().read_bytes() == table.finish().read_bytes()
+
+
+def test_a_growing_file_is_not_seen_before_it_is_whole(tmp_path: Path) -> None:
+    growing = GrowingFile(tmp_path / "table.csv")
+    growing.write("half")
+    assert not (tmp_path / "table.csv").exists()
+    assert growing.finish().read_text() == "half"
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
