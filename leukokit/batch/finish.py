@@ -112,7 +112,7 @@ def _to_know(totals: Totals, grouping: Grouping, hashes: Mapping[str, str]) -> l
             groups = f"{len(doubtful):,} of {len(totals.groups):,} groups"
             many = f"many leukocytes of {groups}, e.g. {many} in {shown(name)},"
         lines.append(
-            f"{many} are unclassified: stain or camera may be new to the classifier; look at the cells"
+            f"{many} are unclassified: stain, camera or focus may be new to the classifier; look at the cells"
         )
     first: dict[str, str] = {}
     twice = [
