@@ -13,6 +13,7 @@ from leukokit.batch.report import MOST_FAILURES, write_report
 from leukokit.batch.tables import FILES, Grouping, Totals, write_run, write_tables
 from leukokit.errors import ConfigError
 from leukokit.smear import shown
+from leukokit.writers.base import remove_partials
 
 SOME: Final = 3
 """Names of images that one line tells."""
@@ -60,8 +61,11 @@ def finish(
     classes = facts.pop("classes")
     failures: list[Entry] = []
     hashes: dict[str, str] = {}
-    entries = _watched(manifest.entries(), failures, hashes)
+    folders = {Path()}
+    entries = _watched(manifest.entries(), failures, hashes, folders)
     totals = write_tables(manifest.out, entries, classes, grouping, target, parquet)
+    for folder in folders:
+        remove_partials(manifest.out / folder)
     whole = totals.whole
     known = _to_know(totals, grouping, hashes)
     document = {
@@ -131,9 +135,12 @@ def _images(number: int) -> str:
     return "1 image is" if number == 1 else f"{number:,} images are"
 
 
-def _watched(entries: Iterable[Entry], failures: list[Entry], hashes: dict[str, str]) -> Iterator[Entry]:
-    """The entries; on their way, as many failures as the report shows are put aside, and all hashes."""
+def _watched(
+    entries: Iterable[Entry], failures: list[Entry], hashes: dict[str, str], folders: set[Path]
+) -> Iterator[Entry]:
+    """The entries; put aside on their way: as many failures as the report shows, all hashes, all folders."""
     for entry in entries:
+        folders.add(entry.name.parent)
         if entry.document is not None:
             hashes[entry.name.as_posix()] = entry.document["image"]["sha256"]
         elif entry.error and len(failures) < MOST_FAILURES:

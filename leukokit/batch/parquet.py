@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from leukokit.errors import ConfigError, OutputError
 from leukokit.smear import shown
-from leukokit.writers.base import cannot_write
+from leukokit.writers.base import cannot_write, partial_of
 from leukokit.writers.tables import plain
 
 ROWS: Final = 20_000
@@ -52,7 +51,7 @@ class ParquetTable:
         import pyarrow.parquet as pq
 
         self.path, self._pa = path, pa
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._partial = partial_of(path)
         self._schema = pa.schema([(name, _TYPES.get(name, "float32")) for name in columns])
         self._rows: list[Sequence[Any]] = []
         try:

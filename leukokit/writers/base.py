@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -116,13 +117,27 @@ def close_all(writers: Sequence[Writer]) -> list[LeukokitError]:
     return errors
 
 
+def partial_of(path: Path) -> Path:
+    """What a file is called while it is written; not by two processes the same."""
+    return path.with_name(f".{path.name}.{os.getpid()}.part")
+
+
+def remove_partials(folder: Path) -> None:
+    """Remove files that were never finished, because what wrote them was killed; nothing writes there now."""
+    for path in folder.glob(".*.part"):
+        if re.search(r"\.\d+\.part$", path.name):
+            # One that stays is in nobody's way.
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
 def write_whole(path: Path, content: bytes | str) -> None:
     """Write under a temporary name, then rename: a reader never sees half a file.
 
     Raises:
         OutputError: the file cannot be written.
     """
-    partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+    partial = partial_of(path)
     try:
         # A name on disk may hold bytes that are no text; JSON reads them back from the escape.
         partial.write_bytes(

@@ -5,14 +5,13 @@ from __future__ import annotations
 import contextlib
 import csv
 import io
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
 from leukokit.errors import OutputError
 from leukokit.taxonomy import ERYTHROBLAST, KINDS, LEUKOCYTE_CLASSES, UNCLASSIFIED
-from leukokit.writers.base import cannot_write
+from leukokit.writers.base import cannot_write, partial_of
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
@@ -27,7 +26,7 @@ class GrowingFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._failure: OSError | None = None
-        self._partial = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._partial = partial_of(path)
         try:
             # A name on disk may hold bytes that are no text.
             self.stream: TextIO = self._partial.open(

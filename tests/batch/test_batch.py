@@ -367,8 +367,13 @@ def test_a_killed_batch_ends_as_if_it_had_not_been(tmp_path: Path, monkeypatch: 
     process.send_signal(signal.SIGKILL)
     process.wait()
     assert 5 <= len(list(out.rglob("f*.json"))) < 40 and not (out / "counts.csv").exists()
+    # As if it had been killed while it wrote; another's file is not its own.
+    for name in (".counts.csv.7.part", "slide-0/.f000.json.7.part", "slide-0/.mine.part"):
+        (out / name).touch()
     assert run(monkeypatch, arguments(root, out, *slowly)) == 0
     assert run(monkeypatch, arguments(root, tmp_path / "whole", *slowly)) == 0
+    assert [path.name for path in out.rglob("*.part")] == [".mine.part"]
+    (out / "slide-0/.mine.part").unlink()
     assert files(out) == files(tmp_path / "whole")
 
 
