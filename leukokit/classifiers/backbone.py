@@ -87,7 +87,7 @@ class _Block(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """Crops to embeddings: float32 (B, 3, S, S), RGB in 0..1, S a multiple of 32, to (B, ``width``).
+    """Crops to embeddings: float32 (B, 3, S, S), RGB in 0..1, S at least 32, to (B, ``width``).
 
     Args:
         stages: by default those of EfficientNet-Lite0.

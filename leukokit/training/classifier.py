@@ -47,7 +47,7 @@ class ClassifierRecipe(LabelledCellsRecipe):
 
     classifier: str = Field(description="a classifier plugin that looks at crops")
     graph: PluginChoice = Field(default_factory=lambda: PluginChoice(name="knn"))
-    crop_px: int = Field(80, ge=16, le=512, description="side of a crop; 64 for altarawneh")
+    crop_px: int = Field(80, ge=32, le=512, description="side of a crop; 64 for altarawneh")
     cover: float = Field(1.3, ge=0.5, le=REACH, description="side of a crop in units")
     unit: CropUnit = Field(
         "box", description="the longer side of the cell's box, or 'erythrocyte': see crops.crop_sides"
