@@ -45,11 +45,8 @@ Stamp = tuple[int, int] | None
 class Entry:
     """What became of an image: what tables and report want to know of it, or why there is nothing.
 
-    Attributes:
-        name: the image's relative path.
-        document: its JSON document (``SmearResult.to_json``) without cells, graph, light and provenance.
-        error: why there is no document; empty where there is one, and where the image waits for its turn.
-        cells: its rows of the table of cells, as they are to stand there.
+    ``document`` is its JSON (``SmearResult.to_json``) without cells, graph, light and provenance; ``cells``
+    are its rows of the table of cells. An image that waits for its turn has neither document nor error.
     """
 
     name: Path

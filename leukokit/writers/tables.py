@@ -64,19 +64,15 @@ class Table(GrowingFile):
 
     def __init__(self, path: Path, header: Sequence[str]) -> None:
         super().__init__(path)
-        self._rows = csv.writer(self.stream)
         self.row(header)
 
     def row(self, values: Sequence[object]) -> None:
         """Append a row; None is blank, and truth is written as JSON writes it."""
-        try:
-            self._rows.writerow([_as_text(value) for value in values])
-        except OSError as error:
-            raise self._failed(error) from error
+        self.write(lines([values]))
 
 
 def lines(rows: Iterable[Sequence[object]]) -> str:
-    """Rows as a ``Table`` writes them, for its ``write``."""
+    """Rows as text, for ``Table.write``."""
     stream = io.StringIO(newline="")
     csv.writer(stream).writerows([_as_text(value) for value in row] for row in rows)
     return stream.getvalue()

@@ -224,24 +224,6 @@ def test_what_one_should_know_of_the_counts_is_with_them(
     assert noted == {"b.png": "", "c.tif": "page 1 of 2 read", "slide-1/a.png": ""}
 
 
-@pytest.mark.parametrize("more", [(), ("--group-by", "folder")])
-def test_many_unclassified_leukocytes_are_said(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
-) -> None:
-    root, out = tmp_path / "in", tmp_path / "out"
-    # One of each image is unclassified: 10 of 60, 10 of 40, too few to tell, and, new, 25 of 50.
-    for name, images, leukocytes in (("known", 10, 6), ("few", 10, 4), ("new", 25, 2)):
-        for number in range(images):
-            save(root / name / f"{number}.png", leukocytes, blue=number)
-    assert run(monkeypatch, arguments(root, out, *more)) == 0
-    attention = json.loads((out / "run.json").read_text())["attention"]
-    (said,) = [line for line in attention if "unclassified" in line]
-    if more:
-        assert said.startswith("many leukocytes of 1 of 3 groups, e.g. 50% of 50 leukocytes in new, are uncl")
-    else:
-        assert said.startswith("30% of 150 leukocytes are unclassified: ")
-
-
 def test_an_image_of_another_magnification_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, out = tmp_path / "in", tmp_path / "out"
     for number in range(5):

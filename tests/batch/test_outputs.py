@@ -144,3 +144,21 @@ def test_for_what_is_not_left_nothing_is_started(tmp_path: Path, monkeypatch: py
     assert asked == [3, 0, 1]
     monkeypatch.setattr("leukokit.batch.process.looking_processes", lambda work: pytest.fail("started"))
     assert run(monkeypatch, arguments(root, out, "--processes", "2")) == 0
+
+
+@pytest.mark.parametrize("more", [(), ("--group-by", "folder")])
+def test_many_unclassified_leukocytes_are_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
+) -> None:
+    root, out = tmp_path / "in", tmp_path / "out"
+    # One of each image is unclassified: 10 of 60, 10 of 40, too few to tell, and, new, 25 of 50.
+    for name, images, leukocytes in (("known", 10, 6), ("few", 10, 4), ("new", 25, 2)):
+        for number in range(images):
+            save(root / name / f"{number}.png", leukocytes, blue=number)
+    assert run(monkeypatch, arguments(root, out, *more)) == 0
+    attention = json.loads((out / "run.json").read_text())["attention"]
+    (said,) = [line for line in attention if "unclassified" in line]
+    if more:
+        assert said.startswith("many leukocytes of 1 of 3 groups, e.g. 50% of 50 leukocytes in new, are uncl")
+    else:
+        assert said.startswith("30% of 150 leukocytes are unclassified: ")
