@@ -18,11 +18,11 @@ import numpy as np
 import numpy.typing as npt
 from harness import print_table, write_figures
 
-from leukokit.crops import optical_density
-from leukokit.pixels import scaled
+from leukokit.crops.cut import optical_density
+from leukokit.datasets.detected import SeenField, load_seen
+from leukokit.images.pixels import scaled
+from leukokit.images.standardize import estimate
 from leukokit.smear import read_smear
-from leukokit.standardize import estimate
-from leukokit.training.cells import SeenField, load_seen
 
 PARTS = 5
 SIDE = 400

@@ -69,7 +69,7 @@ def main() -> None:
 
 def drawn_smears(folder: Path) -> list[Path]:
     """Files of smears that are all different."""
-    from leukokit.data.synth import draw_smear, save_smear
+    from leukokit.synthetic.smear import draw_smear, save_smear
 
     folder.mkdir()
     paths = [folder / f"{number:02}.png" for number in range(DISTINCT)]
@@ -142,9 +142,9 @@ def stages(folder: Path, device: str) -> dict[str, float]:
     import torch
 
     from leukokit.batch.manifest import Manifest, stamp_of
+    from leukokit.batch.outputs.tables import Grouping, write_tables
     from leukokit.batch.run import Batch
-    from leukokit.batch.tables import Grouping, write_tables
-    from leukokit.inputs import find_images
+    from leukokit.images.inputs import find_images
     from leukokit.pipeline import Pipeline
     from leukokit.smear import read_smear
 

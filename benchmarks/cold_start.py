@@ -98,7 +98,7 @@ def _compare(image: Path, runs: int, imgsz: int, device: str, folder: Path) -> d
 def save_checkpoint(path: Path) -> None:
     """Put the shipped weights into a checkpoint as ultralytics' own training would leave it."""
     from leukokit import weights
-    from leukokit.detectors.yolo_network import build_network
+    from leukokit.detectors.yolo.network import build_network
     from leukokit.weights.files import load_weights
 
     shipped = weights.find(SHIPPED)

@@ -15,12 +15,12 @@ from pathlib import Path
 from rich.console import Console
 
 from leukokit.config import PipelineConfig, PluginChoice
+from leukokit.datasets.detected import load_seen
+from leukokit.datasets.fields import AnnotatedField, read_fields
 from leukokit.evaluation.detection import evaluate_detector
 from leukokit.evaluation.labelled import predict_seen
-from leukokit.evaluation.statistics import wilson
+from leukokit.metrics.statistics import wilson
 from leukokit.pipeline import Pipeline
-from leukokit.training.cells import load_seen
-from leukokit.training.fields import AnnotatedField, read_fields
 
 ERYTHROCYTES_BOXED_AS_LEUKOCYTES = {
     "027b917d-c172-5be9-8dba-6bd4ef20d22d": (1, 1, 64, 141),

@@ -67,7 +67,7 @@ def main() -> None:
 def _run(columns: int, rows: int, seeds: int, device: str, folder: Path) -> dict[str, dict[str, Any]]:
     from PIL import Image
 
-    from leukokit.data.synth import draw_smear
+    from leukokit.synthetic.smear import draw_smear
 
     fields = [draw_smear(seed, FIELD, FIELD).image for seed in range(seeds)]
     singles = [folder / f"{seed}.png" for seed in range(seeds)]

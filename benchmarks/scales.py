@@ -18,11 +18,11 @@ from rich.console import Console
 from rich.table import Table
 
 from leukokit.config import load_config
+from leukokit.datasets.fields import AnnotatedField, read_fields
 from leukokit.evaluation.detection import evaluate_detector
+from leukokit.images.pixels import scaled
 from leukokit.pipeline import Pipeline
-from leukokit.pixels import scaled
 from leukokit.smear import read_image
-from leukokit.training.fields import AnnotatedField, read_fields
 
 
 def resized(field: AnnotatedField, diameter: float, folder: Path) -> AnnotatedField:

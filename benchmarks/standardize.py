@@ -34,8 +34,8 @@ def main() -> None:
     import cv2
     import numpy as np
 
-    from leukokit.data.synth import draw_smear
-    from leukokit.standardize import estimate
+    from leukokit.images.standardize import estimate
+    from leukokit.synthetic.smear import draw_smear
 
     drawn = draw_smear().image
     figures: dict[str, dict[str, float]] = {}

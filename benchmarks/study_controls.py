@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from leukokit.cells import Cells
-from leukokit.classifiers.context import CONTEXT_FEATURES
 from leukokit.classifiers.loaded import to_input
+from leukokit.classifiers.networks.context import CONTEXT_FEATURES
 from leukokit.graph import EDGE_FEATURES, CellGraph
 from leukokit.graph_builders.base import GraphBuilder
 from leukokit.taxonomy import LEUKOCYTE

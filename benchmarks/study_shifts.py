@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 
 from leukokit.config import PipelineConfig, PluginChoice
+from leukokit.crops.stain import mix_stain
+from leukokit.datasets.detected import see_fields
+from leukokit.datasets.fields import AnnotatedField, read_fields
+from leukokit.images.pixels import RGBImage
 from leukokit.pipeline import Pipeline
-from leukokit.pixels import RGBImage
 from leukokit.smear import read_smear
-from leukokit.stain import mix_stain
-from leukokit.training.cells import see_fields
-from leukokit.training.fields import AnnotatedField, read_fields
 
 SHIFTS: Final[dict[str, tuple[float, tuple[float, float, float]]]] = {
     "as they are": (1.0, (1, 1, 1)),

@@ -15,9 +15,9 @@ import numpy.typing as npt
 import torch
 from pydantic import Field
 
-from leukokit.classifiers.backbone import EMBEDDING
 from leukokit.classifiers.loaded import to_input
-from leukokit.classifiers.networks import CropNetwork
+from leukokit.classifiers.networks.backbone import EMBEDDING
+from leukokit.classifiers.networks.networks import CropNetwork
 from leukokit.training.crops import Variation, varied_view
 from leukokit.training.hybrid import HybridRecipe, Scenes, context_network, varied_features
 from leukokit.training.labelled import LabelledCell, rarity

@@ -13,10 +13,10 @@ from pydantic import Field
 
 from leukokit.cells import Cells
 from leukokit.detectors.base import Detector
+from leukokit.images.standardize import standardize
 from leukokit.plugin import PluginParams
 from leukokit.registry import detectors
 from leukokit.smear import Smear
-from leukokit.standardize import standardize
 from leukokit.taxonomy import LEUKOCYTE
 
 

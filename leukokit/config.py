@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from leukokit._text import one_line
 from leukokit.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -116,7 +117,7 @@ def _validate(
         if first["type"] == "extra_forbidden":
             said = "no such setting" + _there_is(model, first["loc"])
         parts = [str(path) if path else "", where, said[:1].lower() + said[1:]]
-        raise ConfigError(_one_line(": ".join(part for part in parts if part))) from error
+        raise ConfigError(one_line(": ".join(part for part in parts if part))) from error
 
 
 def _there_is(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
@@ -149,7 +150,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the configuration ({error.strerror})") from error
     except Exception as error:  # PyYAML's constructors raise nearly everything on a malformed value
-        raise ConfigError(_one_line(f"{path}: not YAML ({error})")) from error
+        raise ConfigError(one_line(f"{path}: not YAML ({error})")) from error
     if values is None:
         return {}
     if not isinstance(values, dict):
@@ -178,11 +179,11 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
 
     key, equals, text = assignment.partition("=")
     if not equals or not key:
-        raise ConfigError(_one_line(f"--set {assignment}: must be KEY=VALUE, e.g. detector.confidence=0.3"))
+        raise ConfigError(one_line(f"--set {assignment}: must be KEY=VALUE, e.g. detector.confidence=0.3"))
     try:
         value = yaml.safe_load(text)
     except Exception as error:  # as above
-        raise ConfigError(_one_line(f"--set {assignment}: the value is not YAML")) from error
+        raise ConfigError(one_line(f"--set {assignment}: the value is not YAML")) from error
     *sections, last = key.split(".")
     target = values
     for section in sections:
@@ -191,9 +192,5 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
             target[section] = {"name": target[section]}
         target = target.setdefault(section, {})
         if not isinstance(target, dict):
-            raise ConfigError(_one_line(f"--set {assignment}: '{section}' has no settings of its own"))
+            raise ConfigError(one_line(f"--set {assignment}: '{section}' has no settings of its own"))
     target[last] = value
-
-
-def _one_line(message: str) -> str:
-    return " ".join(message.split())

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 from leukokit import __version__
+from leukokit._guard import TimeLimit
+from leukokit._text import printable
 from leukokit.cells import Cells, Labelling
 from leukokit.classifiers.base import Classifier
 from leukokit.config import PipelineConfig, PluginChoice
@@ -29,9 +31,8 @@ from leukokit.graph import CellGraph
 from leukokit.graph_builders.base import GraphBuilder
 from leukokit.registry import Registry, classifiers, detectors, graph_builders
 from leukokit.results import SmearResult
-from leukokit.smear import Smear, read_smear, shown
+from leukokit.smear import Smear, read_smear
 from leukokit.taxonomy import LEUKOCYTE
-from leukokit.time_limit import TimeLimit
 
 GREY: Final = 4
 """Largest difference between the channels of a picture that is grey, compressed or not."""
@@ -75,7 +76,7 @@ class Pipeline:
 
     def prepare(self, smear: Smear) -> Smear:
         """The smear with its standardisation measured, where the configuration wants one."""
-        from leukokit.standardize import estimate
+        from leukokit.images.standardize import estimate
 
         return replace(smear, standardization=estimate(smear.image)) if self.config.standardize else smear
 
@@ -124,7 +125,7 @@ class Pipeline:
         return found
 
     def _detect(self, smears: Sequence[Smear]) -> list[Cells]:
-        said = f"{shown(smears[0].path or 'image')}: detector '{self.detector.name}'"
+        said = f"{printable(smears[0].path or 'image')}: detector '{self.detector.name}'"
         answers = self._ask(said, lambda: self.detector.detect(smears), len(smears))
         if (
             not isinstance(answers, list)
@@ -163,7 +164,7 @@ class Pipeline:
         """
         said = f"graph builder '{self.graph_builder.name}'"
         if smear is not None:
-            said = f"{shown(smear.path or 'image')}: {said}"
+            said = f"{printable(smear.path or 'image')}: {said}"
         graph = self._ask(said, lambda: self.graph_builder.build(cells))
         if not isinstance(graph, CellGraph) or len(graph) != len(cells):
             raise PluginError(f"{said} must return one CellGraph of all cells it is given")
@@ -186,7 +187,7 @@ class Pipeline:
         smears, graphs = [smear for smear, _ in scenes], [graph for _, graph in scenes]
         if classifier is None:
             return [graph.cells for graph in graphs]
-        said = f"{shown(smears[0].path or 'image')}: classifier '{classifier.name}'"
+        said = f"{printable(smears[0].path or 'image')}: classifier '{classifier.name}'"
         answers = self._ask(said, lambda: classifier.classify(smears, graphs), len(graphs))
         classes, limit = self._ask(said, lambda: (tuple(classifier.classes), classifier.limit))
         if not isinstance(answers, list) or len(answers) != len(graphs):
@@ -223,7 +224,9 @@ class Pipeline:
         except DeviceMemoryError:
             if self.device == "cpu":
                 raise
-            _log.warning("%s: GPU memory is too small for it: done on the CPU", shown(smear.path or "image"))
+            _log.warning(
+                "%s: GPU memory is too small for it: done on the CPU", printable(smear.path or "image")
+            )
             return ask(self.on_cpu)
 
     def run(self, image: str | Path | Smear, output_stem: Path | None = None) -> SmearResult:

@@ -4,8 +4,8 @@ Every format ends as RGB uint8 (H, W, 3) with its orientation applied; whatever 
 (a page chosen, a depth found, transparency filled) is a note. A file that cannot be read whole is an
 ``ImageError``: a smear that is half grey would be counted as if its cells were missing.
 
-How a format is decoded is in ``leukokit.image_files``; what becomes of samples wider than 8 bits, in
-``leukokit.image_files.depth``.
+How a format is decoded is in ``leukokit.images``; what becomes of samples wider than 8 bits, in
+``leukokit.images.depth``.
 """
 
 from __future__ import annotations
@@ -18,15 +18,16 @@ from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+from leukokit._text import printable
 from leukokit.errors import ImageError
-from leukokit.image_files.checks import AGAIN
-from leukokit.image_files.decode import decode
-from leukokit.image_files.depth import RGBImage
+from leukokit.images.checks import AGAIN
+from leukokit.images.decoding import decode
+from leukokit.images.depth import RGBImage
 
 if TYPE_CHECKING:
-    from leukokit.standardize import Standardization
+    from leukokit.images.standardize import Standardization
 
-__all__ = ["MAX_PIXELS", "RGBImage", "Smear", "read_image", "read_smear", "shown"]
+__all__ = ["MAX_PIXELS", "RGBImage", "Smear", "read_image", "read_smear"]
 
 MAX_PIXELS: Final = 400_000_000
 """Most pixels read by default: 20,000 x 20,000, 1.2 GB decoded."""
@@ -116,17 +117,10 @@ def read_smear(path: Path | str, max_pixels: int = MAX_PIXELS) -> Smear:
             stream.seek(0)
             image, notes = decode(stream, max_pixels)
     except ImageError as error:
-        raise ImageError(f"{shown(path)}: {error}") from error.__cause__
+        raise ImageError(f"{printable(path)}: {error}") from error.__cause__
     except Exception as error:  # decoders of damaged files raise nearly everything
-        raise ImageError(f"{shown(path)}: {_cause(error)}") from error
+        raise ImageError(f"{printable(path)}: {_cause(error)}") from error
     return Smear(image, path, digest, tuple(notes))
-
-
-def shown(path: Path | str) -> str:
-    """A path as one printable line: control characters and undecodable bytes are escaped."""
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in str(path)
-    )
 
 
 def _require_regular_file(path: Path) -> None:
@@ -146,5 +140,5 @@ def _cause(error: Exception) -> str:
         return f"cannot be read ({error.strerror}); check the path and the disk"
     if isinstance(error, MemoryError):
         return "not enough memory to decode it; crop or reduce it"
-    reason = shown(" ".join(str(error).split()))[:120] or type(error).__name__
+    reason = printable(" ".join(str(error).split()))[:120] or type(error).__name__
     return f"is truncated or damaged ({reason}); {AGAIN}"

@@ -17,7 +17,6 @@ import torch
 from leukokit import __version__
 from leukokit.cells import Cells
 from leukokit.config import PipelineConfig, PluginChoice
-from leukokit.data.synth import draw_smear, save_smear
 from leukokit.detectors.base import Detector
 from leukokit.errors import ConfigError, LeukokitError, PluginError
 from leukokit.graph import CellGraph
@@ -25,6 +24,7 @@ from leukokit.graph_builders.base import GraphBuilder
 from leukokit.pipeline import Pipeline, resolve_device
 from leukokit.registry import detectors, graph_builders
 from leukokit.smear import Smear, read_image
+from leukokit.synthetic.smear import draw_smear, save_smear
 from leukokit.taxonomy import KINDS
 
 

@@ -95,7 +95,7 @@ print(json.dumps(sorted(sys.modules)))
     *shown, last = done.stdout.splitlines()
     loaded = json.loads(last)
     assert "leukokit" in loaded
-    assert not {*HEAVY, "leukokit.writers.png", "leukokit.detectors.yolo"}.intersection(loaded)
+    assert not {*HEAVY, "leukokit.writers.png", "leukokit.detectors.yolo.detector"}.intersection(loaded)
     if arguments == ["plugins", "list"]:
         listed = [line.split()[:2] for line in shown]
         assert ["detector", "yolo"] in listed

@@ -11,9 +11,9 @@ import pytest
 
 from leukokit.cells import Cells, Labelling
 from leukokit.graph import CellGraph
+from leukokit.images.standardize import estimate
 from leukokit.results import SCHEMA, SmearResult
 from leukokit.smear import Smear
-from leukokit.standardize import estimate
 from leukokit.taxonomy import ERYTHROBLAST, KINDS, UNCLASSIFIED
 
 KEYS = {

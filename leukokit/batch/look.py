@@ -17,9 +17,9 @@ from typing import Final, Protocol
 import numpy as np
 
 from leukokit.batch.manifest import Stamp, Thumbnail, pack, stamp_of
-from leukokit.crops import cut_crops
+from leukokit.crops.cut import cut_crops
 from leukokit.errors import LeukokitError, PluginError
-from leukokit.inputs import FoundImage
+from leukokit.images.inputs import FoundImage
 from leukokit.pipeline import Pipeline
 from leukokit.results import SmearResult
 from leukokit.smear import Smear

@@ -17,10 +17,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
+from leukokit._files import make_folder
+from leukokit._text import printable
 from leukokit.errors import ConfigError, OutputError
-from leukokit.inputs import FoundImage
-from leukokit.smear import shown
-from leukokit.writers.base import make_folder
+from leukokit.images.inputs import FoundImage
 
 NAME: Final = "manifest.sqlite"
 LOCK: Final = "manifest.lock"
@@ -159,7 +159,7 @@ class Manifest:
     def record_failure(self, image: FoundImage, error: str) -> None:
         """Keep why an image has no results."""
         # A cause may quote a name that holds bytes that are no text.
-        self._replace(image.relative, (None, None, shown(error) or "failed", None), [])
+        self._replace(image.relative, (None, None, printable(error) or "failed", None), [])
 
     def plan(self, images: Iterable[tuple[int, FoundImage]]) -> int:
         """Set which images the batch is about, each with its place in the tables; others are left out.
@@ -218,7 +218,7 @@ class Manifest:
                 ).fetchone()
                 if twice:
                     raise ConfigError(
-                        f"{shown(folder)}: {shown(os.fsdecode(twice[0]))} is in another of the batches, too; "
+                        f"{printable(folder)}: {printable(os.fsdecode(twice[0]))} is in another batch, too; "
                         "merge shards of one folder, each once"
                     )
                 with self._transaction(folder):
@@ -254,7 +254,7 @@ class Manifest:
             self._base.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?)", (key, *values))
             self._base.executemany(
                 "INSERT INTO thumbnails VALUES (?, ?, ?, ?, ?)",
-                [(key, t.cell, shown(t.label), t.probability, t.jpeg) for t in thumbnails],
+                [(key, t.cell, printable(t.label), t.probability, t.jpeg) for t in thumbnails],
             )
 
     def _remove(self) -> None:
@@ -320,13 +320,13 @@ def settings_of(out: Path) -> dict[str, Any]:
     path = out / NAME
     try:
         if not path.is_file():
-            raise ConfigError(f"{shown(out)}: holds no batch; name a folder that 'leukokit batch' wrote to")
+            raise ConfigError(f"{printable(out)}: holds no batch; name a folder written by 'leukokit batch'")
         with closing(sqlite3.connect(path)) as base:
             settings = {key: json.loads(value) for key, value in base.execute("SELECT key, value FROM run")}
     except (sqlite3.Error, OSError, ValueError) as error:
-        raise ConfigError(f"{shown(path)}: cannot be read as a batch's manifest ({error})") from error
+        raise ConfigError(f"{printable(path)}: cannot be read as a batch's manifest ({error})") from error
     if settings.pop("schema", None) != SCHEMA:
-        raise ConfigError(f"{shown(path)}: was written by another release of leukokit; run the batch again")
+        raise ConfigError(f"{printable(path)}: was written by another version of leukokit; run it again")
     return settings
 
 

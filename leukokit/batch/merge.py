@@ -6,11 +6,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from leukokit._text import printable
 from leukokit.batch.manifest import LOCK, NAME, Manifest, changes, settings_of
+from leukokit.batch.outputs.tables import FILES
 from leukokit.batch.shard import Shard
-from leukokit.batch.tables import FILES
 from leukokit.errors import ConfigError, OutputError
-from leukokit.smear import shown
 
 OWN_FILES = {*FILES, "cells.parquet", LOCK}
 """What every batch writes anew, and no image is called."""
@@ -32,15 +32,15 @@ def merge(folders: Sequence[Path], out: Path, restart: bool) -> tuple[Manifest, 
         OutputError: something cannot be written.
     """
     if out.resolve() in {folder.resolve() for folder in folders}:
-        raise ConfigError(f"{shown(out)}: is one of the batches to merge; choose another --out")
+        raise ConfigError(f"{printable(out)}: is one of the batches to merge; choose another --out")
     if (out / NAME).exists() and not restart:
-        raise ConfigError(f"{shown(out)}: holds a batch; choose another --out, or forget it with --restart")
+        raise ConfigError(f"{printable(out)}: holds a batch; choose another --out, or use --restart")
     settings = [settings_of(folder) for folder in folders]
     shards = [each.pop("shard", None) for each in settings]
     for folder, other in zip(folders[1:], settings[1:], strict=True):
         if changed := changes(settings[0], other):
             raise ConfigError(
-                f"{shown(folder)}: was done with other settings than {shown(folders[0])} "
+                f"{printable(folder)}: was done with other settings than {printable(folders[0])} "
                 f"({'; '.join(changed[:4])}); do one of the two again"
             )
     manifest = Manifest(out, {**settings[0], "shard": None}, restart)
@@ -48,7 +48,7 @@ def merge(folders: Sequence[Path], out: Path, restart: bool) -> tuple[Manifest, 
         parts, not_found = [], []
         for folder in folders:
             facts = manifest.absorb(folder)
-            parts.append({"folder": shown(folder), "command": facts.get("command")})
+            parts.append({"folder": printable(folder), "command": facts.get("command")})
             not_found += facts.get("not_found", [])
         # What shards of one folder did not find, each of them says.
         not_found = list(dict.fromkeys(not_found))
@@ -85,6 +85,6 @@ def _copy_files(folder: Path, out: Path) -> None:
                 shutil.copy2(path, target)
     except OSError as error:
         raise OutputError(
-            f"{shown(error.filename or out)}: cannot be copied ({error.strerror}); "
+            f"{printable(error.filename or out)}: cannot be copied ({error.strerror}); "
             "free space, then merge again"
         ) from error

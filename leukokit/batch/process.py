@@ -27,14 +27,14 @@ from threading import Lock, Thread
 from typing import Any, Final
 
 from leukokit import errors
+from leukokit._text import printable
 from leukokit.batch.look import Answer, Finished, Supply, finished, look, together_on
 from leukokit.batch.manifest import Stamp
 from leukokit.config import PipelineConfig
 from leukokit.errors import LeukokitError, PluginError, cause_of
-from leukokit.inputs import FoundImage
+from leukokit.images.inputs import FoundImage
 from leukokit.pipeline import Pipeline
 from leukokit.registry import load_file, writers
-from leukokit.smear import shown
 from leukokit.writers.base import close_all
 
 PATIENCE: Final = 10.0
@@ -177,7 +177,7 @@ class LookingProcess:
                 _log.warning("a process that looks at images %s; another goes on with its images", how)
                 if len(sent) == 1:
                     (image,) = sent
-                    yield Finished(image, error=f"{shown(image.path)}: the process that looked at it {how}")
+                    yield Finished(image, error=f"{printable(image.path)}: its worker process {how}")
                 else:
                     suspects.extendleft(reversed(sent))
                 sent.clear()

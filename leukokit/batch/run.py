@@ -13,7 +13,7 @@ from leukokit.batch.look import Answer, Finished, finished, look
 from leukokit.batch.manifest import Manifest, Stamp
 from leukokit.batch.process import LookingProcess, end, hear_out
 from leukokit.errors import LeukokitError
-from leukokit.inputs import FoundImage
+from leukokit.images.inputs import FoundImage
 from leukokit.pipeline import Pipeline
 from leukokit.writers.base import Writer, close_all
 

@@ -10,11 +10,11 @@ import numpy.typing as npt
 import torch
 from pydantic import Field
 
-from leukokit.appearance import appearance
-from leukokit.classifiers.context import context_features, descriptors
 from leukokit.classifiers.loaded import CropClassifier, LoadedParams, Scene, in_views
-from leukokit.classifiers.networks import ALTARAWNEH_PX, AltarawnehNetwork
+from leukokit.classifiers.networks.context import context_features, descriptors
+from leukokit.classifiers.networks.networks import ALTARAWNEH_PX, AltarawnehNetwork
 from leukokit.config import PluginChoice
+from leukokit.crops.appearance import appearance
 
 
 class AltarawnehParams(LoadedParams):

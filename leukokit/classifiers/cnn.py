@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import nn
 
 from leukokit.classifiers.loaded import CropClassifier, LoadedParams
-from leukokit.classifiers.networks import CropNetwork
+from leukokit.classifiers.networks.networks import CropNetwork
 
 
 class CnnParams(LoadedParams):

@@ -11,11 +11,11 @@ import torch
 from pydantic import Field
 
 from leukokit import weights
-from leukokit.appearance import appearance
-from leukokit.classifiers.context import context_tensors, side_by_side
 from leukokit.classifiers.loaded import LoadedClassifier, LoadedParams, Scene, in_views, ready
-from leukokit.classifiers.networks import ContextNetwork, CropNetwork
+from leukokit.classifiers.networks.context import context_tensors, side_by_side
+from leukokit.classifiers.networks.networks import ContextNetwork, CropNetwork
 from leukokit.config import PluginChoice
+from leukokit.crops.appearance import appearance
 from leukokit.errors import WeightsError
 from leukokit.plugin import PluginParams
 

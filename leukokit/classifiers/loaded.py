@@ -15,14 +15,14 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from leukokit.appearance import appearance, erythrocyte_density
-from leukokit.classifiers.backbone import EfficientNetLite
 from leukokit.classifiers.carded import CardedClassifier, CardedParams
-from leukokit.crops import crop_sides, cut_crops
+from leukokit.classifiers.networks.backbone import EfficientNetLite
+from leukokit.crops.appearance import appearance, erythrocyte_density
+from leukokit.crops.cut import crop_sides, cut_crops
+from leukokit.crops.stain import mix_stain, nucleus_map
 from leukokit.graph import CellGraph
 from leukokit.plugin import PluginParams
 from leukokit.smear import Smear
-from leukokit.stain import mix_stain, nucleus_map
 from leukokit.taxonomy import LEUKOCYTE
 from leukokit.weights.files import load_weights
 

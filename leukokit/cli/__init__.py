@@ -11,9 +11,9 @@ import typer
 from typer.core import TyperGroup
 
 from leukokit import __version__
+from leukokit._guard import is_any_abandoned
 from leukokit.cli import batch, compare, data, detect, doctor, evaluate, graph, plugins, train
 from leukokit.errors import ConfigError, LeukokitError, cause_of
-from leukokit.time_limit import is_any_abandoned
 
 
 class _Commands(TyperGroup):

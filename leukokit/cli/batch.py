@@ -17,9 +17,9 @@ import typer
 from leukokit.cli.batch_progress import Journal, Progress, conclude
 
 if TYPE_CHECKING:
+    from leukokit.batch.outputs.tables import Totals
     from leukokit.batch.process import LookingProcess, Told
     from leukokit.batch.shard import Shard
-    from leukokit.batch.tables import Totals
     from leukokit.config import PipelineConfig
     from leukokit.pipeline import Pipeline
     from leukokit.writers.base import Writer
@@ -84,18 +84,18 @@ def batch(
     """
     from rich.console import Console
 
-    from leukokit.batch.finish import finish, spare_tables
+    from leukokit._files import make_folder
     from leukokit.batch.manifest import Manifest, done_before
-    from leukokit.batch.parquet import require_pyarrow
+    from leukokit.batch.outputs.finish import finish, spare_tables
+    from leukokit.batch.outputs.parquet import require_pyarrow
+    from leukokit.batch.outputs.tables import Grouping
     from leukokit.batch.process import Work, looking_processes, told_of
     from leukokit.batch.run import Batch, cores, how_many_processes
     from leukokit.batch.shard import Shard
-    from leukokit.batch.tables import Grouping
     from leukokit.config import load_config
-    from leukokit.inputs import find_images
+    from leukokit.images.inputs import find_images
     from leukokit.pipeline import resolve_device
     from leukokit.registry import load_file
-    from leukokit.writers.base import make_folder
 
     console = Console(stderr=True, quiet=quiet, highlight=False)
     results = Console(quiet=quiet, highlight=False)
@@ -215,11 +215,11 @@ def merge(
     """Join the shards of a batch: tables, report and files as one run over all images writes them."""
     from rich.console import Console
 
-    from leukokit.batch.finish import finish, spare_tables
     from leukokit.batch.manifest import settings_of
     from leukokit.batch.merge import merge as join
-    from leukokit.batch.parquet import require_pyarrow
-    from leukokit.batch.tables import Grouping
+    from leukokit.batch.outputs.finish import finish, spare_tables
+    from leukokit.batch.outputs.parquet import require_pyarrow
+    from leukokit.batch.outputs.tables import Grouping
 
     results, grouping = Console(quiet=quiet, highlight=False), Grouping(group_by)
     if parquet:

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from leukokit.batch.tables import Totals
-    from leukokit.inputs import FoundImage
+    from leukokit.batch.outputs.tables import Totals
+    from leukokit.images.inputs import FoundImage
 
 
 SHORT: Final = {
@@ -121,9 +121,9 @@ class Progress:
             self.failures += 1
             self._journal.error(error)
         else:
-            from leukokit.smear import shown
+            from leukokit._text import printable
 
-            self._journal.info(f"{shown(image.path)}: done")
+            self._journal.info(f"{printable(image.path)}: done")
         rate = self._through / max(time.monotonic() - self._begun, 1e-6)
         failed = f"{self.failures} failed" if self.failures else ""
         self._bar.update(self._task, advance=1, rate=f"{rate:.1f}/s", failed=failed)
@@ -139,7 +139,7 @@ def conclude(
     parquet: bool,
 ) -> None:
     """Print the counts, what one should know of them, and what was written."""
-    from leukokit.batch.tables import FILES
+    from leukokit.batch.outputs.tables import FILES
 
     _print_totals(console, totals, target)
     for line in known:
@@ -154,7 +154,7 @@ def _print_totals(console: Console, totals: Totals, target: int | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from leukokit.batch.tables import still_needed
+    from leukokit.batch.outputs.tables import still_needed
 
     rows = [*sorted(totals.groups.items()), ("all", totals.whole)]
     classes = list(totals.whole.classes)

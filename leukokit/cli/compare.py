@@ -24,12 +24,12 @@ def compare(
     from rich.console import Console
     from rich.progress import Progress
 
+    from leukokit._files import make_folder
     from leukokit.cli.evaluate import console_of
     from leukokit.config import load_settings
-    from leukokit.evaluation.compare import Comparison, answer_all, fields_of, methods_of, steps_of
-    from leukokit.evaluation.compare_report import note_of, rows_of, table_of, write_all
+    from leukokit.evaluation.comparison.methods import Comparison, answer_all, fields_of, methods_of, steps_of
+    from leukokit.evaluation.comparison.report import note_of, rows_of, table_of, write_all
     from leukokit.registry import load_file
-    from leukokit.writers.base import make_folder
 
     for path in plugin or []:
         load_file(path)

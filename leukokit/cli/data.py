@@ -11,8 +11,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from leukokit.data.prepare import Report
-    from leukokit.data.recipe import SetRecipe
+    from leukokit.datasets.prepare import Report
+    from leukokit.datasets.recipe import SetRecipe
 
 app = typer.Typer(help="List, fetch and prepare smear image sets; draw a smear.", no_args_is_help=True)
 
@@ -33,7 +33,7 @@ def list_sets(catalogue: OwnCatalogue = None) -> None:
     """Show the known sets with their licences, citations and homes."""
     from rich.table import Table
 
-    from leukokit.data.catalogue import load_catalogue
+    from leukokit.datasets.catalogue import load_catalogue
 
     table = Table(box=None, header_style="bold")
     table.add_column("set", no_wrap=True)
@@ -55,8 +55,8 @@ def fetch(
     """Fetch a set from its public home, going on where an earlier try broke off."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
-    from leukokit.data.catalogue import find_set, load_catalogue
-    from leukokit.data.fetch import fetch as fetch_set
+    from leukokit.datasets.catalogue import find_set, load_catalogue
+    from leukokit.datasets.download import fetch as fetch_set
 
     entry = find_set(name, load_catalogue(catalogue))
     console = _people()
@@ -103,8 +103,8 @@ def prepare(
     ] = None,
 ) -> None:
     """Turn annotated images into what training reads, every copy of a photograph on one side."""
-    from leukokit.data.prepare import prepare_index, prepare_set
-    from leukokit.data.recipe import load_config
+    from leukokit.datasets.prepare import prepare_index, prepare_set
+    from leukokit.datasets.recipe import load_config
     from leukokit.errors import ConfigError
 
     if config is not None and folder is None and form is None:
@@ -127,7 +127,7 @@ def synth(
     diameter: Annotated[float, typer.Option(help="Usual erythrocyte diameter in pixels.")] = 70.0,
 ) -> None:
     """Draw a stained field of view whose every cell is known."""
-    from leukokit.data.synth import draw_smear, save_smear
+    from leukokit.synthetic.smear import draw_smear, save_smear
 
     smear = draw_smear(seed, width, height, leukocytes, diameter)
     truth = save_smear(smear, out)
@@ -137,8 +137,8 @@ def synth(
 def _recipe(name: str, form: Form, labelled: str | None, classes: list[str]) -> SetRecipe:
     from pydantic import ValidationError
 
-    from leukokit.data.catalogue import first_fault
-    from leukokit.data.recipe import SetRecipe
+    from leukokit.datasets.catalogue import first_fault
+    from leukokit.datasets.recipe import SetRecipe
     from leukokit.errors import ConfigError
 
     meanings = {}
@@ -159,7 +159,7 @@ def _recipe(name: str, form: Form, labelled: str | None, classes: list[str]) -> 
 def _show(report: Report, out: Path, console: Console) -> None:
     from rich.table import Table
 
-    from leukokit.data.prepare import Reason, report_path
+    from leukokit.datasets.prepare import Reason, report_path
 
     fields = Table("set", "split", "fields", box=None, header_style="bold")
     for (dataset, split), count in sorted(report.fields.items()):
@@ -196,9 +196,9 @@ def cells(
 ) -> None:
     """Detect the cells of labelled fields once, and keep what training a classifier needs of them."""
     from leukokit.config import NO_CLASSIFIER, load_config
+    from leukokit.datasets.detected import see_fields
+    from leukokit.datasets.fields import read_fields
     from leukokit.pipeline import Pipeline
-    from leukokit.training.cells import see_fields
-    from leukokit.training.fields import read_fields
 
     console = _people()
     pipeline = Pipeline(load_config(config, assign or [], classifier=NO_CLASSIFIER), device)

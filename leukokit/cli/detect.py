@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from leukokit.differential import Differential
     from leukokit.errors import LeukokitError
-    from leukokit.inputs import FoundImage
+    from leukokit.images.inputs import FoundImage
     from leukokit.pipeline import Pipeline
     from leukokit.results import SmearResult
     from leukokit.writers.base import Writer
@@ -70,7 +70,7 @@ def detect(
     from leukokit.config import load_config
     from leukokit.differential import differential
     from leukokit.errors import LeukokitError, PluginError
-    from leukokit.inputs import find_images
+    from leukokit.images.inputs import find_images
     from leukokit.pipeline import Pipeline
     from leukokit.registry import load_file
     from leukokit.writers.base import write_with
@@ -163,10 +163,11 @@ def _writer_names(save: str | None, writes: bool) -> list[str]:
 @contextlib.contextmanager
 def _open_writers(names: list[str], out: Path, unfinished: list[str]) -> Iterator[list[Writer]]:
     """Writers that are open; what they fail at when they finish is added to ``unfinished``."""
+    from leukokit._files import make_folder
     from leukokit.batch.manifest import NAME as MANIFEST
     from leukokit.errors import ConfigError
     from leukokit.registry import writers
-    from leukokit.writers.base import close_all, make_folder
+    from leukokit.writers.base import close_all
 
     plugins = [writers.get(name) for name in dict.fromkeys(names)]
     # What a file of its own cannot be written of is not to stand in a table over all images.

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-    from leukokit.training.fields import AnnotatedField
+    from leukokit.datasets.fields import AnnotatedField
 
 WIDE = 1000
 """Columns of what is no terminal: no table needs as many."""
@@ -48,12 +48,12 @@ def detector(
     """Average precision, precision and recall, and count errors, each with n and 95% limits."""
     import json
 
+    from leukokit._files import write_atomically
     from leukokit.config import NO_CLASSIFIER, load_config
     from leukokit.evaluation.detection import evaluate_detector, table_of
     from leukokit.pipeline import Pipeline
     from leukokit.registry import load_file
     from leukokit.weights import record_metrics
-    from leukokit.writers.base import write_whole
 
     for path in plugin or []:
         load_file(path)
@@ -63,7 +63,7 @@ def detector(
     figures = evaluate_detector(Pipeline(settings, device), chosen, console)
     document = json.dumps(figures, indent=1) + "\n"
     if out:
-        write_whole(out, document)
+        write_atomically(out, document)
     if card:
         record_metrics(card, title or "detector", figures)
     if as_json:
@@ -102,17 +102,17 @@ def classifier(
     import json
     from dataclasses import replace
 
+    from leukokit._files import write_atomically
     from leukokit.config import load_config
-    from leukokit.data.photographs import there_is
+    from leukokit.datasets.detected import load_seen
+    from leukokit.datasets.photographs import there_is
     from leukokit.errors import DataError
     from leukokit.evaluation.classification import card_figures, confusion_of, evaluate, note_of, table_of
     from leukokit.evaluation.confusion import confusion_table, save_confusion
     from leukokit.evaluation.labelled import predict_seen
     from leukokit.pipeline import Pipeline
     from leukokit.registry import load_file
-    from leukokit.training.cells import load_seen
     from leukokit.weights import record_metrics
-    from leukokit.writers.base import write_whole
 
     for path in plugin or []:
         load_file(path)
@@ -134,7 +134,7 @@ def classifier(
     report = evaluate(found)
     document = json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n"
     if out:
-        write_whole(out, document)
+        write_atomically(out, document)
     if card:
         record_metrics(card, title or "classifier", card_figures(report))
     if predictions:
@@ -170,12 +170,12 @@ def pipeline(
     """Leukocytes found and given their class, against annotated boxes: misses and false cells count."""
     import json
 
+    from leukokit._files import write_atomically
     from leukokit.config import load_config
     from leukokit.evaluation.confusion import ConfusionMatrix, confusion_table, save_confusion
     from leukokit.evaluation.end_to_end import evaluate_pipeline, note_of, tables_of
     from leukokit.pipeline import Pipeline
     from leukokit.registry import load_file
-    from leukokit.writers.base import write_whole
 
     for path in plugin or []:
         load_file(path)
@@ -186,7 +186,7 @@ def pipeline(
     confusion = ConfusionMatrix.model_validate(figures["confusion"])
     document = json.dumps(figures, indent=1, allow_nan=False) + "\n"
     if out:
-        write_whole(out, document)
+        write_atomically(out, document)
     if picture:
         save_confusion(picture, confusion)
     if as_json:
@@ -228,9 +228,9 @@ def _chosen(
     slide: list[str] | None,
 ) -> list[AnnotatedField]:
     """The fields of the data sets, laboratories, splits and slides asked for."""
-    from leukokit.data.photographs import there_is
+    from leukokit.datasets.fields import read_fields
+    from leukokit.datasets.photographs import there_is
     from leukokit.errors import DataError
-    from leukokit.training.fields import read_fields
 
     known = list(read_fields(fields))
     chosen = [

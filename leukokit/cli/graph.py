@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from leukokit.graph import CellGraph
-    from leukokit.pixels import RGBImage
+    from leukokit.images.pixels import RGBImage
 
 LONGEST_SIDE = 4096
 """Larger pictures are reduced to this side, in pixels."""
@@ -45,17 +45,17 @@ def graph(
     .graphml and .gexf open in Gephi, Cytoscape and networkx, .json holds networkx's node-link form, and
     .png shows the smear with cells and links drawn in.
     """
+    from leukokit._text import printable
     from leukokit.config import NO_CLASSIFIER, load_config
     from leukokit.errors import ConfigError, LeukokitError
     from leukokit.pipeline import Pipeline
     from leukokit.registry import load_file
-    from leukokit.smear import shown
 
     suffix = out.suffix.lower()
     if suffix != ".png" and suffix not in _FORMATS:
-        raise ConfigError(f"--out {shown(out)}: must end in .graphml, .gexf, .json or .png")
+        raise ConfigError(f"--out {printable(out)}: must end in .graphml, .gexf, .json or .png")
     if out.exists() and image.exists() and out.samefile(image):
-        raise ConfigError(f"--out {shown(out)}: is the image itself; choose another file")
+        raise ConfigError(f"--out {printable(out)}: is the image itself; choose another file")
     for path in plugin or []:
         load_file(path)
     assignments = [*(assign or []), *(["detector.trust_pickle=true"] if trust_pickle else [])]
@@ -72,13 +72,13 @@ def graph(
 
 
 def _save(out: Path, content: bytes | str) -> None:
-    from leukokit.writers.base import cannot_write, write_whole
+    from leukokit._files import write_atomically, write_error
 
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise cannot_write(out, error) from error
-    write_whole(out, content)
+        raise write_error(out, error) from error
+    write_atomically(out, content)
 
 
 def _report(graph: CellGraph, notes: tuple[str, ...], out: Path) -> None:
@@ -155,7 +155,7 @@ def _png(graph: CellGraph, image: RGBImage) -> bytes:
     from PIL import Image
 
     from leukokit.graph import centres
-    from leukokit.pixels import scaled
+    from leukokit.images.pixels import scaled
     from leukokit.writers.png import draw
 
     # Reduced first, so that lines keep their width.

@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
-from leukokit.evaluation.calibration import (
+from leukokit.evaluation.confusion import ConfusionMatrix, plain_table
+from leukokit.evaluation.predictions import OTHER, UNCLASSIFIED, Predictions
+from leukokit.metrics.calibration import (
     brier_score,
     expected_calibration_error,
     negative_log_likelihood,
 )
-from leukokit.evaluation.confusion import ConfusionMatrix, plain_table
-from leukokit.evaluation.predictions import OTHER, UNCLASSIFIED, Predictions
-from leukokit.evaluation.statistics import (
+from leukokit.metrics.statistics import (
     Floats,
     Ints,
     Limits,

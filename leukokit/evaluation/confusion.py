@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from leukokit.writers.base import write_whole
+from leukokit._files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -116,7 +116,7 @@ def save_confusion(path: Path, matrix: ConfusionMatrix, title: str = "") -> None
     Raises:
         OutputError: the file cannot be written.
     """
-    write_whole(path, draw_confusion(matrix, title))
+    write_atomically(path, draw_confusion(matrix, title))
 
 
 def _draw(axes: Axes, matrix: ConfusionMatrix, title: str) -> None:

@@ -19,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 
 from leukokit.cells import Cells
+from leukokit.datasets.fields import AnnotatedField
 from leukokit.errors import DataError, LeukokitError
 from leukokit.evaluation.confusion import plain_table
-from leukokit.evaluation.statistics import photo_draws, share_limits
+from leukokit.metrics.statistics import photo_draws, share_limits
 from leukokit.pipeline import Pipeline
 from leukokit.taxonomy import KINDS
-from leukokit.training.fields import AnnotatedField
 
 if TYPE_CHECKING:
     from rich.console import Console

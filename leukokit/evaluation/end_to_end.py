@@ -17,12 +17,14 @@ import numpy as np
 import numpy.typing as npt
 
 from leukokit.cells import Cells
-from leukokit.data.photographs import image_size
+from leukokit.datasets.detected import is_whole_picture
+from leukokit.datasets.fields import AnnotatedField
+from leukokit.datasets.photographs import image_size
 from leukokit.differential import differential
 from leukokit.errors import ConfigError, DataError, LeukokitError
 from leukokit.evaluation.confusion import ConfusionMatrix, plain_table
 from leukokit.evaluation.detection import partners
-from leukokit.evaluation.statistics import (
+from leukokit.metrics.statistics import (
     Floats,
     Limits,
     accuracy_limits,
@@ -36,8 +38,6 @@ from leukokit.evaluation.statistics import (
 )
 from leukokit.pipeline import Pipeline
 from leukokit.taxonomy import LEUKOCYTE, UNCLASSIFIED
-from leukokit.training.cells import is_whole_picture
-from leukokit.training.fields import AnnotatedField
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -6,10 +6,10 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from leukokit.datasets.detected import SeenField
 from leukokit.errors import ConfigError, DataError
 from leukokit.evaluation.predictions import Predictions
 from leukokit.pipeline import Pipeline
-from leukokit.training.cells import SeenField
 
 
 def predict_seen(

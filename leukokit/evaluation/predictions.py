@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
+from leukokit._text import FORMULA_STARTS
 from leukokit.errors import DataError
-from leukokit.evaluation.statistics import photo_codes
-from leukokit.writers.tables import FORMULA_STARTS, Table
+from leukokit.metrics.statistics import photo_codes
+from leukokit.writers.tables import Table
 
 UNCLASSIFIED = "unclassified"
 """The answer to a cell whose top probability is below the limit."""

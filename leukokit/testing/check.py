@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from leukokit._guard import TimeLimit
+from leukokit._text import one_line
 from leukokit.errors import LeukokitError, PluginError
 from leukokit.plugin import PluginParams
-from leukokit.time_limit import TimeLimit
 
 TIME_LIMIT: Final = 60.0
 """Seconds that a check may take."""
@@ -141,11 +142,6 @@ def refuses(call: Callable[[], object], kinds: tuple[type[Exception], ...]) -> b
     except kinds:
         return True
     return False
-
-
-def one_line(error: object) -> str:
-    """A message without its line breaks."""
-    return " ".join(str(error).split())
 
 
 def raised(error: BaseException, source: str | None) -> str:

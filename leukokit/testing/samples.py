@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from leukokit.cells import Cells, Labelling
-from leukokit.data.synth import SyntheticSmear, draw_smear
 from leukokit.graph import CellGraph
 from leukokit.results import SmearResult
 from leukokit.smear import Smear
+from leukokit.synthetic.smear import SyntheticSmear, draw_smear
 from leukokit.taxonomy import ERYTHROCYTE, KINDS, LEUKOCYTE, LEUKOCYTE_CLASSES, PLATELET
 
 WIDTH: Final = 480
@@ -35,7 +35,7 @@ def smear(seed: int = 1, path: str = "field.png") -> Smear:
 
 def standardized(seed: int = 1) -> Smear:
     """The same with its light and stain measured, as a pipeline hands it on."""
-    from leukokit.standardize import estimate
+    from leukokit.images.standardize import estimate
 
     plain = smear(seed)
     return replace(plain, standardization=estimate(plain.image))

@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from leukokit.pixels import RGBImage, scaled
-from leukokit.standardize import WHITE
+from leukokit.images.pixels import RGBImage, scaled
+from leukokit.images.standardize import WHITE
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,10 +20,10 @@ from pydantic import Field
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from leukokit.classifiers.context import context_features, descriptors
 from leukokit.classifiers.loaded import DEFAULT_VIEWS, CropClassifier, to_input, turned
+from leukokit.classifiers.networks.context import context_features, descriptors
 from leukokit.config import PluginChoice
-from leukokit.crops import REACH, CropUnit
+from leukokit.crops.cut import REACH, CropUnit
 from leukokit.errors import ConfigError
 from leukokit.registry import classifiers
 from leukokit.training.crops import Variation, varied_view

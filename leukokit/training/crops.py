@@ -10,12 +10,12 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from leukokit.crops import REACH
-from leukokit.pixels import RGBImage, resized
-from leukokit.stain import mix_stain
-from leukokit.standardize import WHITE
+from leukokit.crops.cut import REACH
+from leukokit.crops.stain import mix_stain
+from leukokit.datasets.detected import CROP_PX
+from leukokit.images.pixels import RGBImage, resized
+from leukokit.images.standardize import WHITE
 from leukokit.training.augment import disturb
-from leukokit.training.cells import CROP_PX
 
 COARSEST_PX: Final = 24
 FINEST_PX: Final = 72

@@ -21,16 +21,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from leukokit.data.catalogue import licence_of
-from leukokit.data.photographs import there_is
-from leukokit.detectors.yolo_network import build_network
+from leukokit.datasets.catalogue import licence_of
+from leukokit.datasets.fields import AnnotatedField, Selection, WeightsName, is_held_back, read_fields
+from leukokit.datasets.photographs import there_is
+from leukokit.detectors.yolo.network import build_network
 from leukokit.errors import DataError
-from leukokit.pixels import scaled
+from leukokit.images.pixels import scaled
+from leukokit.images.standardize import standardize
 from leukokit.smear import read_image
-from leukokit.standardize import standardize
 from leukokit.taxonomy import KINDS
 from leukokit.training.augment import Window, cut, disturb, join, turn
-from leukokit.training.fields import AnnotatedField, Selection, WeightsName, is_held_back, read_fields
 from leukokit.training.state import Resumable
 from leukokit.weights import DetectorCard, sha256_of
 from leukokit.weights.files import load_weights, save_weights

@@ -20,16 +20,16 @@ from pydantic import Field
 from torch import nn
 from torch.utils.data import DataLoader, Subset
 
-from leukokit.classifiers.backbone import EMBEDDING
 from leukokit.classifiers.cnn import CnnClassifier
-from leukokit.classifiers.context import CONTEXT_FEATURES, context_tensors
 from leukokit.classifiers.hybrid import embedded
 from leukokit.classifiers.loaded import DEFAULT_VIEWS, to_input
-from leukokit.classifiers.networks import ContextNetwork, CropNetwork
+from leukokit.classifiers.networks.backbone import EMBEDDING
+from leukokit.classifiers.networks.context import CONTEXT_FEATURES, context_tensors
+from leukokit.classifiers.networks.networks import ContextNetwork, CropNetwork
+from leukokit.datasets.fields import WeightsName
 from leukokit.graph_builders.base import GraphBuilder
 from leukokit.pyg import Batch, Data, GATv2Conv
 from leukokit.training.classifier import ClassifierRecipe, Progress, ViewDataset, build
-from leukokit.training.fields import WeightsName
 from leukokit.training.labelled import (
     UNCALIBRATED,
     LabelledCell,

@@ -13,20 +13,20 @@ import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from leukokit.appearance import erythrocyte_density
 from leukokit.config import PluginChoice
-from leukokit.crops import REACH, CropUnit, crop_sides
-from leukokit.data.catalogue import licence_of
-from leukokit.data.photographs import there_is
+from leukokit.crops.appearance import erythrocyte_density
+from leukokit.crops.cut import REACH, CropUnit, crop_sides
+from leukokit.crops.stain import mix_stain, nucleus_map
+from leukokit.datasets.catalogue import licence_of
+from leukokit.datasets.detected import CROP_PX, SeenField, load_seen
+from leukokit.datasets.fields import Selection, WeightsName, is_held_back
+from leukokit.datasets.photographs import there_is
 from leukokit.errors import DataError
-from leukokit.evaluation.calibration import choose_limit, fit_temperature
 from leukokit.graph_builders.base import GraphBuilder
+from leukokit.metrics.calibration import choose_limit, fit_temperature
 from leukokit.registry import graph_builders
-from leukokit.stain import mix_stain, nucleus_map
 from leukokit.taxonomy import LEUKOCYTE_CLASSES
-from leukokit.training.cells import CROP_PX, SeenField, load_seen
 from leukokit.training.crops import plain_view
-from leukokit.training.fields import Selection, WeightsName, is_held_back
 from leukokit.weights import ClassifierCard, sha256_of
 
 FEWEST_HELD: Final = 30

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
+from leukokit._files import write_atomically, write_error
+from leukokit._text import printable
 from leukokit.errors import LeukokitError, OutputError, PluginError, cause_of
 from leukokit.plugin import Plugin, PluginParams
 from leukokit.results import SmearResult
-from leukokit.smear import shown
 
 
 class Writer(Plugin, ABC):
@@ -62,7 +60,7 @@ class Writer(Plugin, ABC):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise cannot_write(path, error) from error
+            raise write_error(path, error) from error
         return path
 
     def save(self, path: Path, content: bytes | str) -> None:
@@ -71,7 +69,7 @@ class Writer(Plugin, ABC):
         Raises:
             OutputError: the disk is full, the folder may not be written to, ...
         """
-        write_whole(path, content)
+        write_atomically(path, content)
         self.files.append(path)
 
 
@@ -87,7 +85,7 @@ def write_with(writer: Writer, result: SmearResult) -> None:
     except OutputError:
         raise
     except (Exception, SystemExit) as error:
-        image = shown(result.smear.path or result.output_stem)
+        image = printable(result.smear.path or result.output_stem)
         raise PluginError(f"{image}: writer '{writer.name}' failed ({cause_of(error)})") from error
 
 
@@ -115,55 +113,3 @@ def close_all(writers: Sequence[Writer]) -> list[LeukokitError]:
         except LeukokitError as error:
             errors.append(error)
     return errors
-
-
-def partial_of(path: Path) -> Path:
-    """What a file is called while it is written; not by two processes the same."""
-    return path.with_name(f".{path.name}.{os.getpid()}.part")
-
-
-def remove_partials(folder: Path) -> None:
-    """Remove files that were never finished, because what wrote them was killed; nothing writes there now."""
-    for path in folder.glob(".*.part"):
-        if re.search(r"\.\d+\.part$", path.name):
-            # One that stays is in nobody's way.
-            with contextlib.suppress(OSError):
-                path.unlink()
-
-
-def write_whole(path: Path, content: bytes | str) -> None:
-    """Write under a temporary name, then rename: a reader never sees half a file.
-
-    Raises:
-        OutputError: the file cannot be written.
-    """
-    partial = partial_of(path)
-    try:
-        # A name on disk may hold bytes that are no text; JSON reads them back from the escape.
-        partial.write_bytes(
-            content.encode(errors="backslashreplace") if isinstance(content, str) else content
-        )
-        partial.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise cannot_write(path, error) from error
-
-
-def cannot_write(path: Path, error: OSError) -> OutputError:
-    """The error that says which file could not be written, and why."""
-    return OutputError(f"{path}: cannot be written ({error.strerror}); free space or choose another --out")
-
-
-def make_folder(out: Path) -> None:
-    """Make an output folder, where it is not there.
-
-    Raises:
-        OutputError: it cannot be made.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(
-            f"{out}: cannot make the folder ({error.strerror}); choose another --out"
-        ) from error

@@ -11,8 +11,8 @@ import numpy as np
 from pydantic import Field
 
 from leukokit.cells import Cells
-from leukokit.inputs import OWN_PICTURES
-from leukokit.pixels import RGBImage, scaled
+from leukokit.images.inputs import OWN_PICTURES
+from leukokit.images.pixels import RGBImage, scaled
 from leukokit.plugin import PluginParams
 from leukokit.results import SmearResult
 from leukokit.taxonomy import KINDS, LEUKOCYTE, colour_of

@@ -9,11 +9,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
+from leukokit._files import partial_path, write_error
+from leukokit._text import escape_formula
 from leukokit.errors import OutputError
 from leukokit.taxonomy import ERYTHROBLAST, KINDS, LEUKOCYTE_CLASSES, UNCLASSIFIED
-from leukokit.writers.base import cannot_write, partial_of
-
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 
 class GrowingFile:
@@ -26,7 +25,7 @@ class GrowingFile:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._failure: OSError | None = None
-        self._partial = partial_of(path)
+        self._partial = partial_path(path)
         try:
             # A name on disk may hold bytes that are no text.
             self.stream: TextIO = self._partial.open(
@@ -56,7 +55,7 @@ class GrowingFile:
         with contextlib.suppress(OSError):
             self._partial.unlink()
         self._failure = self._failure or error
-        return cannot_write(self.path, self._failure)
+        return write_error(self.path, self._failure)
 
 
 class Table(GrowingFile):
@@ -141,14 +140,4 @@ def class_counts(document: Mapping[str, Any]) -> dict[str, int]:
 def _as_text(value: object) -> object:
     if isinstance(value, bool):
         return str(value).lower()
-    return "" if value is None else inert(value) if isinstance(value, str) else value
-
-
-def inert(text: str) -> str:
-    """Text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(FORMULA_STARTS) else text
-
-
-def plain(text: str) -> str:
-    """What ``inert`` made that text of."""
-    return text[1:] if text.startswith("'") and text[1:].startswith(FORMULA_STARTS) else text
+    return "" if value is None else escape_formula(value) if isinstance(value, str) else value

@@ -21,10 +21,10 @@ from PIL import Image
 
 from leukokit import weights
 from leukokit.batch.manifest import Manifest, done_before
-from leukokit.batch.tables import Grouping
+from leukokit.batch.outputs.tables import Grouping
 from leukokit.cells import Cells
 from leukokit.errors import ConfigError, OutputError
-from leukokit.inputs import find_images
+from leukokit.images.inputs import find_images
 from leukokit.registry import classifiers, detectors, writers
 from leukokit.smear import Smear
 

@@ -24,7 +24,7 @@ from leukokit.cells import Cells
 from leukokit.config import PipelineConfig
 from leukokit.errors import DeviceMemoryError, LeukokitError
 from leukokit.graph import CellGraph
-from leukokit.inputs import find_images
+from leukokit.images.inputs import find_images
 from leukokit.pipeline import Pipeline
 from leukokit.smear import Smear
 

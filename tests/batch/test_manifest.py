@@ -15,7 +15,7 @@ from leukokit.batch.run import Batch
 from leukokit.cells import Cells
 from leukokit.config import PipelineConfig
 from leukokit.errors import OutputError
-from leukokit.inputs import find_images
+from leukokit.images.inputs import find_images
 from leukokit.pipeline import Pipeline
 from leukokit.smear import Smear
 

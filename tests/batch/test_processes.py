@@ -58,7 +58,7 @@ def test_processes_write_what_one_writes_and_a_death_costs_one_image(
     deadly = save(root / "slide-1" / "deadly.png", 2, blue=253)
     assert run(monkeypatch, [*arguments(root, out), *TWO]) == 3
     causes = {row["image"]: row["cause"] for row in rows(out / "failures.csv")}
-    assert "the process that looked at it was killed (SIGKILL)" in causes["slide-1/deadly.png"]
+    assert "its worker process was killed (SIGKILL)" in causes["slide-1/deadly.png"]
     assert "this image is blue" in causes["blue.png"]
     assert len(causes) == 3 and len(rows(out / "counts.csv")) == 33
     # Without that image the same command ends with the tables of a batch in one process.

@@ -109,7 +109,7 @@ def test_what_does_not_belong_together_is_refused(
     capsys.readouterr()
     cases = [
         ([outs[0], other], "detector.params.size: 9.0 is now 7.0"),
-        ([outs[0], outs[0]], "is in another of the batches"),
+        ([outs[0], outs[0]], "is in another batch"),
         ([outs[0], tmp_path / "in"], "holds no batch"),
     ]
     for folders, said in cases:

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from leukokit.cells import Cells
-from leukokit.classifiers.backbone import EMBEDDING, EfficientNetLite
-from leukokit.classifiers.context import CONTEXT_FEATURES, DESCRIPTOR, context_features, descriptors
 from leukokit.classifiers.loaded import turned
-from leukokit.classifiers.networks import DESCRIPTOR_SIZE, AltarawnehNetwork
+from leukokit.classifiers.networks.backbone import EMBEDDING, EfficientNetLite
+from leukokit.classifiers.networks.context import CONTEXT_FEATURES, DESCRIPTOR, context_features, descriptors
+from leukokit.classifiers.networks.networks import DESCRIPTOR_SIZE, AltarawnehNetwork
 from leukokit.errors import ConfigError, WeightsError
 from leukokit.graph import CellGraph
 from leukokit.pipeline import Pipeline

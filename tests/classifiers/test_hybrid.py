@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leukokit import weights
-from leukokit.appearance import appearance
 from leukokit.cells import Cells
-from leukokit.classifiers.backbone import EMBEDDING
-from leukokit.classifiers.context import CONTEXT_FEATURES, context_tensors
 from leukokit.classifiers.hybrid import HybridClassifier
 from leukokit.classifiers.loaded import Scene
-from leukokit.classifiers.networks import ContextNetwork
+from leukokit.classifiers.networks.backbone import EMBEDDING
+from leukokit.classifiers.networks.context import CONTEXT_FEATURES, context_tensors
+from leukokit.classifiers.networks.networks import ContextNetwork
+from leukokit.crops.appearance import appearance
 from leukokit.errors import WeightsError
 from leukokit.graph import CellGraph, canonical
 from leukokit.pipeline import Pipeline

@@ -12,8 +12,8 @@ import pytest
 
 from leukokit import __version__
 from leukokit.cli import main
-from leukokit.data.synth import draw_smear, save_smear
 from leukokit.registry import detectors
+from leukokit.synthetic.smear import draw_smear, save_smear
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "smear.png"
 

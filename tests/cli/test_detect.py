@@ -21,11 +21,11 @@ from leukokit.batch.manifest import Manifest
 from leukokit.cells import Cells, Labelling
 from leukokit.cli import main
 from leukokit.cli.detect import _print_classes, _print_differential, _print_row
-from leukokit.data.synth import draw_smear, save_smear
 from leukokit.differential import differential
 from leukokit.registry import ALL as ALL_REGISTRIES
 from leukokit.results import SmearResult
 from leukokit.smear import Smear
+from leukokit.synthetic.smear import draw_smear, save_smear
 from leukokit.taxonomy import ERYTHROBLAST, IMMATURE_GRANULOCYTE, LEUKOCYTE_CLASSES, UNCLASSIFIED
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "smear.png"

@@ -13,10 +13,10 @@ from PIL import Image
 from leukokit import weights
 from leukokit.cli import main
 from leukokit.config import DEFAULT_PLUGINS, PipelineConfig, PluginChoice
+from leukokit.datasets.detected import see_fields
+from leukokit.datasets.fields import AnnotatedField, read_fields, write_fields
 from leukokit.pipeline import Pipeline
 from leukokit.registry import classifiers, detectors, graph_builders, load_file
-from leukokit.training.cells import see_fields
-from leukokit.training.fields import AnnotatedField, read_fields, write_fields
 
 PLUGIN = '''
 import numpy as np

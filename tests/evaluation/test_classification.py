@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from leukokit.evaluation.calibration import brier_score, expected_calibration_error
 from leukokit.evaluation.classification import ClassificationReport, confusion_of, evaluate, note_of, table_of
 from leukokit.evaluation.predictions import Predictions
-from leukokit.evaluation.statistics import (
+from leukokit.metrics.calibration import brier_score, expected_calibration_error
+from leukokit.metrics.statistics import (
     bootstrap_photos,
     clopper_pearson,
     percentile_limits,

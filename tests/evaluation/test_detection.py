@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from leukokit.data.synth import draw_smear, save_smear
+from leukokit.datasets.fields import AnnotatedField
 from leukokit.errors import DataError
 from leukokit.evaluation.detection import (
     Matches,
@@ -25,10 +25,10 @@ from leukokit.evaluation.detection import (
     match,
     table_of,
 )
-from leukokit.evaluation.statistics import clopper_pearson
+from leukokit.metrics.statistics import clopper_pearson
 from leukokit.pipeline import Pipeline
+from leukokit.synthetic.smear import draw_smear, save_smear
 from leukokit.taxonomy import KINDS
-from leukokit.training.fields import AnnotatedField
 
 Field = tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]
 

@@ -20,6 +20,7 @@ from rich.console import Console
 from leukokit.cells import Cells
 from leukokit.classifiers.base import Classifier
 from leukokit.config import PipelineConfig, PluginChoice
+from leukokit.datasets.fields import AnnotatedField
 from leukokit.detectors.base import Detector
 from leukokit.errors import ConfigError, DataError
 from leukokit.evaluation.classification import evaluate
@@ -34,13 +35,12 @@ from leukokit.evaluation.end_to_end import (
     tables_of,
 )
 from leukokit.evaluation.predictions import Predictions
-from leukokit.evaluation.statistics import clopper_pearson
 from leukokit.graph import CellGraph
+from leukokit.metrics.statistics import clopper_pearson
 from leukokit.pipeline import Pipeline
 from leukokit.registry import classifiers, detectors
 from leukokit.smear import Smear
 from leukokit.taxonomy import ERYTHROBLAST, KINDS, UNCLASSIFIED
-from leukokit.training.fields import AnnotatedField
 
 CLASSES = ("neutrophil", "lymphocyte", "monocyte")
 A, B, C, D, E = ([x, 10.0, x + 20.0, 30.0] for x in (10.0, 40.0, 70.0, 100.0, 130.0))

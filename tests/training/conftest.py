@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from leukokit.config import PipelineConfig
+from leukokit.datasets.detected import see_fields
+from leukokit.datasets.fields import AnnotatedField
 from leukokit.pipeline import Pipeline
-from leukokit.training.cells import see_fields
-from leukokit.training.fields import AnnotatedField
 
 SMEAR = Path(__file__).parents[2] / "examples" / "smear.png"
 CLASSES = ["neutrophil", "lymphocyte", "monocyte", "eosinophil", "basophil"]

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leukokit.pixels import RGBImage
+from leukokit.images.pixels import RGBImage
 from leukokit.training.augment import Window, cut, disturb, join, turn
 
 COLOURS = [(250, 20, 20), (20, 250, 20), (20, 20, 250)]

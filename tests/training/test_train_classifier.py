@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 from leukokit.cells import Cells
 from leukokit.cli import main
 from leukokit.config import PipelineConfig
+from leukokit.datasets.detected import CROP_PX, load_seen, match_labels
+from leukokit.datasets.fields import AnnotatedField
 from leukokit.errors import ConfigError, DataError
 from leukokit.evaluation.labelled import predict_seen
+from leukokit.images.standardize import WHITE
 from leukokit.pipeline import Pipeline
 from leukokit.registry import classifiers, load_file
-from leukokit.standardize import WHITE
-from leukokit.training.cells import CROP_PX, load_seen, match_labels
 from leukokit.training.classifier import ClassifierRecipe, train_classifier
 from leukokit.training.crops import Variation, _cut_off, plain_view, varied_view
-from leukokit.training.fields import AnnotatedField
 from leukokit.training.labelled import FEWEST_HELD, UNCALIBRATED, calibration_of, rarity, training_cells
 from leukokit.weights import ClassifierCard, read_card
 

@@ -12,9 +12,10 @@ import torch
 from safetensors.torch import load_file
 
 from leukokit import weights
-from leukokit.data.synth import draw_smear, save_smear
-from leukokit.detectors.yolo_network import load_network
+from leukokit.datasets.fields import AnnotatedField, is_held_back, read_fields, write_fields
+from leukokit.detectors.yolo.network import load_network
 from leukokit.errors import ConfigError, DataError
+from leukokit.synthetic.smear import draw_smear, save_smear
 from leukokit.taxonomy import ERYTHROCYTE, KINDS, LEUKOCYTE, PLATELET
 from leukokit.training.augment import Window
 from leukokit.training.detector import (
@@ -27,7 +28,6 @@ from leukokit.training.detector import (
     load_fields,
     train_detector,
 )
-from leukokit.training.fields import AnnotatedField, is_held_back, read_fields, write_fields
 
 HELD_BACK = 0.3
 

@@ -15,22 +15,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leukokit import weights
-from leukokit.appearance import APPEARANCE
-from leukokit.classifiers.context import CONTEXT_FEATURES, context_tensors
 from leukokit.classifiers.hybrid import HybridClassifier
 from leukokit.classifiers.loaded import Scene
-from leukokit.classifiers.networks import ContextNetwork, CropNetwork
+from leukokit.classifiers.networks.context import CONTEXT_FEATURES, context_tensors
+from leukokit.classifiers.networks.networks import ContextNetwork, CropNetwork
 from leukokit.cli import main
 from leukokit.config import PipelineConfig, PluginChoice, load_settings
+from leukokit.crops.appearance import APPEARANCE
+from leukokit.datasets.detected import load_seen
+from leukokit.datasets.fields import is_held_back
 from leukokit.errors import ConfigError, WeightsError
 from leukokit.evaluation.labelled import predict_seen
 from leukokit.pipeline import Pipeline
 from leukokit.pyg import Batch, Data
 from leukokit.taxonomy import LEUKOCYTE
 from leukokit.training import labelled
-from leukokit.training.cells import load_seen
 from leukokit.training.classifier import ClassifierRecipe, plain_logits
-from leukokit.training.fields import is_held_back
 from leukokit.training.hybrid import (
     _COLOURS,
     _LENGTHS,

@@ -17,6 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from leukokit._files import write_atomically
+from leukokit._text import FORMULA_STARTS
 from leukokit.cells import Cells
 from leukokit.errors import ConfigError, OutputError
 from leukokit.registry import writers
@@ -31,9 +33,8 @@ from leukokit.taxonomy import (
     PLATELET,
     UNCLASSIFIED,
 )
-from leukokit.writers.base import Writer, write_whole
+from leukokit.writers.base import Writer
 from leukokit.writers.png import PngParams, draw
-from leukokit.writers.tables import FORMULA_STARTS
 
 FORMATS = ("json", "csv", "coco", "yolo", "geojson", "graphml", "png")
 HOSTILE = [
@@ -428,7 +429,7 @@ def test_a_folder_where_the_file_should_be(tmp_path: Path, name: str) -> None:
 
 def test_a_name_that_is_too_long(tmp_path: Path) -> None:
     path = tmp_path / ("x" * 300)
-    refusal(lambda: write_whole(path, "text"), path)
+    refusal(lambda: write_atomically(path, "text"), path)
 
 
 def full_disk(path: Path) -> None:
@@ -448,7 +449,7 @@ def test_a_full_disk_leaves_the_former_file(tmp_path: Path) -> None:
     path = tmp_path / "smear.json"
     path.write_text("former")
     full_disk(path)
-    refusal(lambda: write_whole(path, "new"), path)
+    refusal(lambda: write_atomically(path, "new"), path)
     assert [file.name for file in tmp_path.iterdir()] == ["smear.json"]
     assert_still_former(path)
 

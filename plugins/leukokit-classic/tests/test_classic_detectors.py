@@ -3,9 +3,9 @@ from itertools import pairwise
 import cv2
 import numpy as np
 import pytest
-from leukokit.data.synth import draw_smear
 from leukokit.evaluation.detection import match
 from leukokit.smear import Smear
+from leukokit.synthetic.smear import draw_smear
 from leukokit.taxonomy import LEUKOCYTE
 
 from leukokit_classic.blob import BlobDetector

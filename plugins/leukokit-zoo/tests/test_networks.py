@@ -9,7 +9,7 @@ import pytest
 import torch
 from leukokit import weights
 from leukokit.classifiers.loaded import CropClassifier
-from leukokit.detectors.yolo import DEFAULT_WEIGHTS
+from leukokit.detectors.yolo.detector import DEFAULT_WEIGHTS
 from leukokit.evaluation.detection import partners
 from leukokit.registry import classifiers
 from leukokit.taxonomy import LEUKOCYTE

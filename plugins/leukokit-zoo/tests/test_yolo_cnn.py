@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from leukokit.cells import Cells
-from leukokit.detectors.yolo import YoloDetector
+from leukokit.datasets.fields import AnnotatedField, Selection, write_fields
+from leukokit.detectors.yolo.detector import YoloDetector
 from leukokit.errors import DataError
 from leukokit.smear import Smear, read_smear
 from leukokit.taxonomy import KINDS, LEUKOCYTE
 from leukokit.testing import run_checks
-from leukokit.training.fields import AnnotatedField, Selection, write_fields
 from leukokit.weights import ClassifierCard, read_card, sha256_of
 from leukokit.weights.files import save_weights
 
@@ -107,7 +107,7 @@ def test_what_the_cnn_learns_from(fields: Path) -> None:
 
 
 def _read(path: Path) -> list[AnnotatedField]:
-    from leukokit.training.fields import read_fields
+    from leukokit.datasets.fields import read_fields
 
     return list(read_fields(path))[:1]
 

@@ -9,9 +9,9 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from leukokit.cells import Cells
-from leukokit.pixels import RGBImage, scaled
+from leukokit.images.pixels import RGBImage, scaled
+from leukokit.images.standardize import WHITE, estimate
 from leukokit.smear import Smear
-from leukokit.standardize import WHITE, estimate
 from leukokit.taxonomy import LEUKOCYTE
 from skimage.filters import threshold_otsu
 

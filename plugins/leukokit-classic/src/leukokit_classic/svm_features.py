@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from leukokit.classifiers.carded import CardedClassifier, CardedParams
-from leukokit.crops import cut_crops
+from leukokit.crops.cut import cut_crops
 from leukokit.graph import CellGraph
 from leukokit.smear import Smear
 from leukokit.taxonomy import LEUKOCYTE

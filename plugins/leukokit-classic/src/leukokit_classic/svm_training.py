@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from leukokit.crops import REACH
+from leukokit.crops.cut import REACH
 from leukokit.training.labelled import (
     UNCALIBRATED,
     LabelledCell,

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from leukokit import weights
-from leukokit.detectors.yolo import DEFAULT_WEIGHTS, YoloDetector, YoloParams
-from leukokit.detectors.yolo_network import LoadedNetwork, layout_of
+from leukokit.detectors.yolo.detector import DEFAULT_WEIGHTS, YoloDetector, YoloParams
+from leukokit.detectors.yolo.network import LoadedNetwork, layout_of
 from leukokit.errors import WeightsError
 from leukokit.taxonomy import KINDS
 from pydantic import Field
@@ -65,7 +65,7 @@ class DetrDetector(YoloDetector):
 
 
 class DetrNetwork:
-    """The network behind ``leukokit.detectors.yolo_network.Network``: a query is an anchor."""
+    """The network behind ``leukokit.detectors.yolo.network.Network``: a query is an anchor."""
 
     def __init__(self, module: Any, device: str) -> None:
         self.module, self.device = module.float().eval().to(device), device

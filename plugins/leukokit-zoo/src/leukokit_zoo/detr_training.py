@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from leukokit.data.catalogue import licence_of
+from leukokit.datasets.catalogue import licence_of
+from leukokit.datasets.fields import is_held_back, read_fields
 from leukokit.errors import DataError
 from leukokit.taxonomy import LEUKOCYTE
 from leukokit.training.detector import DetectorRecipe, WindowDataset, collate, load_fields
-from leukokit.training.fields import is_held_back, read_fields
 from leukokit.weights import DetectorCard, sha256_of
 from leukokit.weights.files import save_weights
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn

@@ -10,16 +10,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from leukokit.crops import cut_crop
-from leukokit.data.catalogue import licence_of
+from leukokit.crops.cut import cut_crop
+from leukokit.datasets.catalogue import licence_of
+from leukokit.datasets.fields import Selection, WeightsName, is_held_back, read_fields
 from leukokit.errors import DataError
-from leukokit.evaluation.calibration import fit_temperature
-from leukokit.pixels import RGBImage
+from leukokit.images.pixels import RGBImage
+from leukokit.metrics.calibration import fit_temperature
 from leukokit.smear import Smear
 from leukokit.taxonomy import KINDS, LEUKOCYTE
 from leukokit.training.augment import disturb
 from leukokit.training.detector import LoadedField, load_fields
-from leukokit.training.fields import Selection, WeightsName, is_held_back, read_fields
 from leukokit.weights import ClassifierCard, sha256_of
 from leukokit.weights.files import save_weights
 from pydantic import BaseModel, ConfigDict, Field

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 from leukokit import weights
 from leukokit.cells import Cells
-from leukokit.crops import cut_crops
-from leukokit.detectors.yolo import YoloDetector, YoloParams
+from leukokit.crops.cut import cut_crops
+from leukokit.detectors.yolo.detector import YoloDetector, YoloParams
 from leukokit.smear import Smear
 from leukokit.taxonomy import LEUKOCYTE
 from leukokit.weights import ClassifierCard

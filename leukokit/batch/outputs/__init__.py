@@ -1,0 +1,1 @@
+"""What a batch writes at its end: tables and the report."""

@@ -1,0 +1,1 @@
+"""Crops of cells: how they are cut, and what their stain and size say."""

@@ -1,1 +1,0 @@
-"""Public data sets, their preparation for training, and drawn smears."""

@@ -1,0 +1,117 @@
+"""How annotated sets are read: their form, what their class names mean, and which kinds are complete."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from leukokit.datasets.catalogue import first_fault
+from leukokit.errors import ConfigError
+from leukokit.taxonomy import KINDS, LEUKOCYTE_CLASSES
+
+Format = Literal["yolo", "voc", "coco", "classes"]
+Kind = Literal["leukocyte", "erythrocyte", "platelet"]
+
+CLASS_NAMES: Final[dict[str, str]] = {
+    **dict.fromkeys(("wbc", "white blood cell", "leukocyte", "leucocyte"), "leukocyte"),
+    **dict.fromkeys(("rbc", "red blood cell", "erythrocyte"), "erythrocyte"),
+    **dict.fromkeys(("platelet", "thrombocyte", "plt"), "platelet"),
+    **{name: f"leukocyte:{name}" for name in LEUKOCYTE_CLASSES},
+}
+"""What the usual class names mean, as ``kind`` or ``kind:label``; in lower case, singular."""
+
+
+class SetRecipe(BaseModel):
+    """How one annotated set is read."""
+
+    model_config = ConfigDict(extra="forbid", coerce_numbers_to_str=True)
+    name: str = Field(description="the set's name, in the fields and in the index")
+    format: Format = Field(description="form of its annotations")
+    folder: Path | None = Field(default=None, description="its folder, if not its name")
+    classes: dict[str, str] = Field(
+        default={}, description="class name or number -> KIND or KIND:LABEL, before the usual ones"
+    )
+    labelled: tuple[Kind, ...] | None = Field(
+        default=None, description="kinds annotated completely; all that occur, if left out"
+    )
+    labels_in_box_order: bool = Field(
+        default=False, description="whether the index lists unlike labels in the order of the leukocyte boxes"
+    )
+    index: Path | None = Field(
+        default=None,
+        description="CSV of its own, in its folder, in place of the common index: file and, if known, label, "
+        "photo, slide, lab, split; every file that it lists is kept, equal ones under one photo",
+    )
+    lab: str = Field(default="", description="with an index of its own: lab where that gives none")
+    split: Literal["", "train", "val", "test"] = Field(
+        default="", description="with an index of its own: split where that gives none"
+    )
+
+    @field_validator("classes")
+    @classmethod
+    def _known_kinds(cls, classes: dict[str, str]) -> dict[str, str]:
+        for name, meaning in classes.items():
+            if meaning.split(":")[0] not in KINDS:
+                raise ValueError(
+                    f"'{name}' is mapped to '{meaning}', whose kind is none of {', '.join(KINDS)}"
+                )
+        return {_plain(name): meaning for name, meaning in classes.items()}
+
+    @model_validator(mode="after")
+    def _defaults_of_an_index(self) -> SetRecipe:
+        if self.index is None and (self.lab or self.split):
+            raise ValueError("'lab' and 'split' are for a set with an 'index' of its own")
+        return self
+
+    def meaning(self, name: str) -> tuple[str, str] | None:
+        """Kind and label of a class name; ``None`` if it is not known."""
+        plain = _plain(name)
+        candidates = (plain, plain.removesuffix("s"))
+        found = next(
+            (table[c] for table in (self.classes, CLASS_NAMES) for c in candidates if c in table), None
+        )
+        if found is None:
+            return None
+        kind, _, label = found.partition(":")
+        return kind, label
+
+    def label_of(self, listed: str) -> str:
+        """An index's label of a leukocyte as the taxonomy writes it; one it does not know as it stands."""
+        kind, label = self.meaning(listed) or ("", "")
+        return label if kind == "leukocyte" else listed.strip()
+
+
+class FieldsConfig(BaseModel):
+    """What ``leukokit data prepare --config`` reads: several sets under one root, with a common index."""
+
+    model_config = ConfigDict(extra="forbid")
+    root: Path = Field(description="folder of the sets; a relative one is taken from the working directory")
+    index: Path = Field(description="CSV under the root: dataset, file, lab, photo, slide, label, split")
+    sets: list[SetRecipe] = Field(
+        min_length=1, description="the sets, the one that keeps a shared photo first"
+    )
+
+
+def load_config(path: Path) -> FieldsConfig:
+    """Read a configuration of several sets.
+
+    Raises:
+        ConfigError: the file is missing, is not YAML, or has a wrong setting; names it.
+    """
+    import yaml
+
+    try:
+        return FieldsConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the configuration ({error.strerror})") from error
+    except ValidationError as error:
+        raise ConfigError(f"{path}: {first_fault(error)}") from error
+    except (yaml.YAMLError, ValueError) as error:
+        raise ConfigError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
+
+
+def _plain(name: str) -> str:
+    return re.sub(r"[\s_-]+", " ", name).strip().lower()

@@ -1,0 +1,1 @@
+"""The built-in detector: a YOLO network on tiles at the size that the erythrocytes ask for."""

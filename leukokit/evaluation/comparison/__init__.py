@@ -1,0 +1,1 @@
+"""Several methods on the same fields, with paired tests."""

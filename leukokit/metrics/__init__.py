@@ -1,0 +1,1 @@
+"""Numbers that describe answers and truth: intervals, bootstrap, calibration. Arrays in, numbers out."""

@@ -1,0 +1,1 @@
+"""Smears drawn by code, with their ground truth."""

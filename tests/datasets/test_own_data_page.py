@@ -1,0 +1,28 @@
+"""docs/own-data.md: its recipes are accepted, and it names every key of a selection."""
+
+import re
+from pathlib import Path
+
+from leukokit.config import load_settings
+from leukokit.datasets.fields import Selection
+from leukokit.evaluation.comparison.methods import Comparison
+from leukokit.training.detector import DetectorRecipe
+from leukokit.training.recipes import AnyClassifierRecipe
+
+PAGE = (Path(__file__).parents[2] / "docs" / "own-data.md").read_text(encoding="utf-8")
+MODELS = {
+    "my-classifier.yaml": AnyClassifierRecipe,
+    "my-detector.yaml": DetectorRecipe,
+    "my-compare.yaml": Comparison,
+}
+
+
+def test_the_recipes_of_the_page_are_accepted(tmp_path):
+    blocks = dict(re.findall(r"```yaml\n# (\S+)[^\n]*\n(.*?)```", PAGE, re.DOTALL))
+    assert blocks.keys() == MODELS.keys()
+    for name, text in blocks.items():
+        (tmp_path / name).write_text(text)
+        load_settings(MODELS[name], tmp_path / name)
+    for key in Selection.model_fields:
+        assert f"{key}:" in blocks["my-classifier.yaml"]
+    assert "--photo-pattern" in PAGE
