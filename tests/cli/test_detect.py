@@ -78,7 +78,7 @@ def test_nothing_is_said_where_there_is_no_class(result: SmearResult) -> None:
 @pytest.mark.parametrize("width", [30, 80, 200])
 def test_many_classes_break_between_entries_only(width: int) -> None:
     to = console(width)
-    counts = {name: 12 for name in (*ALL, UNCLASSIFIED)}
+    counts = dict.fromkeys((*ALL, UNCLASSIFIED), 12)
     _print_classes(to, counted(counts))
     lines = printed(to).splitlines()
     assert len(lines) == {30: 6, 80: 2, 200: 1}[width]
