@@ -1,7 +1,7 @@
-"""The measurements of docs/results.md: which classifier, and does a cell's neighbourhood help?
+"""The measurements of docs/development/study.md: which classifier, and does a cell's neighbourhood help?
 
     python benchmarks/study.py --config configs/study.yaml --out study
-        [--jobs 2] [--device cpu] [--report docs/results.md]
+        [--jobs 2] [--device cpu] [--report docs/development/study.md]
 
 Every fold leaves a laboratory out; the fold ``known`` leaves none. Of every fold and seed it trains the CNN,
 the seed paper's network and, on the same CNN, the hybrid with its controls, and keeps what each says of the

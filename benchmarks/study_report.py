@@ -1,4 +1,4 @@
-"""The tables of docs/results.md from the answers that benchmarks/study.py kept.
+"""The tables of docs/development/study.md from the answers that benchmarks/study.py kept.
 
 A table stands between ``<!-- table NAME -->`` and ``<!-- end -->``; what is around it is written by hand.
 Intervals are at 95%, over photographs; a cell that two of three seeds got right counts as two thirds right,

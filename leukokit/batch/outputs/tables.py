@@ -37,7 +37,7 @@ FEWEST_SIZES: Final = 5
 """Fewest images of a group that tell what is usual in it."""
 MANY_UNCLASSIFIED: Final = 0.2
 """Share of unclassified leukocytes from which it is said: by ``hybrid`` it is .02 to .05 in sharp photographs
-of laboratories that it knows, .41 in one that it never saw (docs/classifiers.md)."""
+of laboratories that it knows, .41 in one that it never saw (docs/explanation/classifiers.md)."""
 FEWEST_LEUKOCYTES: Final = 50
 """Fewest leukocytes of a group of which a share tells that."""
 

@@ -1,4 +1,4 @@
-"""docs/own-data.md: its recipes are accepted, and it names every key of a selection."""
+"""docs/how-to/own-data.md: its recipes are accepted, and it names every key of a selection."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ from leukokit.evaluation.comparison.methods import Comparison
 from leukokit.training.detector import DetectorRecipe
 from leukokit.training.recipes import AnyClassifierRecipe
 
-PAGE = (Path(__file__).parents[2] / "docs" / "own-data.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "own-data.md").read_text(encoding="utf-8")
 MODELS = {
     "my-classifier.yaml": AnyClassifierRecipe,
     "my-detector.yaml": DetectorRecipe,
