@@ -11,8 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from leukokit import __version__
-from leukokit._guard import is_any_abandoned
-from leukokit.cli import batch, compare, data, detect, doctor, evaluate, graph, plugins, train
+from leukokit.cli import batch, compare, data, detect, doctor, evaluate, graph, options, plugins, train
 from leukokit.errors import ConfigError, LeukokitError, cause_of
 
 
@@ -58,7 +57,7 @@ def _options(
         bool,
         typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version),
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    debug: options.Debug = False,
 ) -> None:
     pass
 
@@ -74,13 +73,19 @@ def program() -> None:
         main()
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
-    if is_any_abandoned():
+    if _is_any_call_abandoned():
         # A thread that comes back from native code while the interpreter ends aborts the process.
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):
                 stream.flush()
         os._exit(code)
     sys.exit(code)
+
+
+def _is_any_call_abandoned() -> bool:
+    # Where nothing has imported the module, nothing was abandoned; importing it here would cost every start.
+    guard = sys.modules.get("leukokit._guard")
+    return guard is not None and guard.is_any_abandoned()
 
 
 def main() -> None:

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from leukokit.cli import options
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -28,15 +30,15 @@ DEFAULT_SAVE = "png,json,csv"
 
 
 def detect(
-    images: Annotated[
-        list[str], typer.Argument(help="Image files, folders or patterns such as 'a/**/*.tif'.")
-    ],
+    images: options.Images,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the results.", show_default=str(DEFAULT_OUT))
     ] = None,
     json_lines: Annotated[
         bool,
-        typer.Option("--json", help="One JSON document an image on stdout; files only with --out or --save."),
+        typer.Option(
+            "--json", help="One JSON document per image on stdout; files only with --out or --save."
+        ),
     ] = False,
     save: Annotated[
         str | None,
@@ -45,42 +47,38 @@ def detect(
             show_default=DEFAULT_SAVE,
         ),
     ] = None,
-    detector: Annotated[str | None, typer.Option(help="Detector plugin.", show_default="yolo")] = None,
-    graph: Annotated[str | None, typer.Option(help="Graph builder plugin.", show_default="knn")] = None,
-    classifier: Annotated[
-        str | None,
-        typer.Option(
-            help="Classifier plugin; 'none' leaves leukocytes without a class.", show_default="hybrid"
-        ),
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="Pipeline as a YAML file.")] = None,
-    assign: Annotated[
-        list[str] | None, typer.Option("--set", help="Setting, e.g. detector.confidence=0.3; repeatable.")
-    ] = None,
-    plugin: Annotated[list[Path] | None, typer.Option(help="Python file with plugins; repeatable.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    trust_pickle: Annotated[
-        bool, typer.Option("--trust-pickle", help="Read .pt weights, which can run any code.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    detector: options.Detector = None,
+    graph: options.Graph = None,
+    classifier: options.Classifier = None,
+    config: options.Config = None,
+    settings: options.Settings = None,
+    plugins: options.Plugins = None,
+    device: options.Device = "auto",
+    trust_pickle: options.TrustPickle = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Find the cells of smear images, tell their leukocytes apart, print counts and save the results."""
     from rich.console import Console
 
-    from leukokit.config import load_config
     from leukokit.differential import differential
     from leukokit.errors import LeukokitError, PluginError
     from leukokit.images.inputs import find_images
     from leukokit.pipeline import Pipeline
-    from leukokit.registry import load_file
     from leukokit.writers.base import write_with
 
     console = Console(stderr=json_lines, quiet=quiet, highlight=False)
-    for path in plugin or []:
-        load_file(path)
-    assignments = [*(assign or []), *(["detector.trust_pickle=true"] if trust_pickle else [])]
-    settings = load_config(config, assignments, detector, graph=graph, classifier=classifier)
-    pipeline = Pipeline(settings, device)
+    pipeline = Pipeline(
+        options.pipeline_config(
+            config,
+            settings,
+            plugins,
+            detector=detector,
+            graph=graph,
+            classifier=classifier,
+            trust_pickle=trust_pickle,
+        ),
+        device,
+    )
     names = _writer_names(save, writes=not json_lines or out is not None)
     found = find_images(images)
     failures = list(found.problems)

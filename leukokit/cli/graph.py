@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from leukokit.cli import options
+
 if TYPE_CHECKING:
     from collections.abc import Callable
 
@@ -18,27 +20,19 @@ LONGEST_SIDE = 4096
 
 
 def graph(
-    image: Annotated[Path, typer.Argument(help="Image file.")],
+    image: options.Image,
     out: Annotated[
         Path, typer.Option(help="File to write; its ending decides: .graphml, .gexf, .json or .png.")
     ],
-    builder: Annotated[
-        str | None, typer.Option("--graph", help="Graph builder: knn, delaunay, radius.", show_default="knn")
-    ] = None,
-    detector: Annotated[str | None, typer.Option(help="Detector plugin.", show_default="yolo")] = None,
-    classifier: Annotated[
-        str | None, typer.Option(help="Classifier plugin that names the leukocytes.", show_default="none")
-    ] = None,
-    config: Annotated[Path | None, typer.Option(help="Pipeline as a YAML file.")] = None,
-    assign: Annotated[
-        list[str] | None, typer.Option("--set", help="Setting, e.g. graph.k=4; repeatable.")
-    ] = None,
-    plugin: Annotated[list[Path] | None, typer.Option(help="Python file with plugins; repeatable.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    trust_pickle: Annotated[
-        bool, typer.Option("--trust-pickle", help="Read .pt weights, which can run any code.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")] = False,
+    builder: options.Graph = None,
+    detector: options.Detector = None,
+    classifier: options.OptionalClassifier = None,
+    config: options.Config = None,
+    settings: options.Settings = None,
+    plugins: options.Plugins = None,
+    device: options.Device = "auto",
+    trust_pickle: options.TrustPickle = False,
+    quiet: options.Quiet = False,
 ) -> None:
     """Find the cells of a smear image, link neighbours, and save the graph.
 
@@ -46,21 +40,26 @@ def graph(
     .png shows the smear with cells and links drawn in.
     """
     from leukokit._text import printable
-    from leukokit.config import NO_CLASSIFIER, load_config
+    from leukokit.config import NO_CLASSIFIER
     from leukokit.errors import ConfigError, LeukokitError
     from leukokit.pipeline import Pipeline
-    from leukokit.registry import load_file
 
     suffix = out.suffix.lower()
     if suffix != ".png" and suffix not in _FORMATS:
         raise ConfigError(f"--out {printable(out)}: must end in .graphml, .gexf, .json or .png")
     if out.exists() and image.exists() and out.samefile(image):
         raise ConfigError(f"--out {printable(out)}: is the image itself; choose another file")
-    for path in plugin or []:
-        load_file(path)
-    assignments = [*(assign or []), *(["detector.trust_pickle=true"] if trust_pickle else [])]
     pipeline = Pipeline(
-        load_config(config, assignments, detector, builder, classifier or NO_CLASSIFIER), device
+        options.pipeline_config(
+            config,
+            settings,
+            plugins,
+            detector=detector,
+            graph=builder,
+            classifier=classifier or NO_CLASSIFIER,
+            trust_pickle=trust_pickle,
+        ),
+        device,
     )
     smear = pipeline.read(image)
     (found,) = pipeline.look([smear])

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 
+from leukokit.cli import options
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -16,8 +18,6 @@ if TYPE_CHECKING:
     from leukokit.weights import Card
 
 app = typer.Typer(help="List, explain, start and check plugins.", no_args_is_help=True)
-
-PluginFiles = Annotated[list[Path] | None, typer.Option(help="Python file with plugins; repeatable.")]
 
 
 class Kind(StrEnum):
@@ -30,16 +30,15 @@ class Kind(StrEnum):
 
 
 @app.command("list")
-def list_plugins(plugin: PluginFiles = None) -> None:
+def list_plugins(plugins: options.Plugins = None) -> None:
     """List all plugins. Reads metadata only; 'leukokit doctor' also imports them."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    from leukokit.registry import ALL, load_file
+    from leukokit.registry import ALL
 
-    for path in plugin or []:
-        load_file(path)
+    options.load_plugins(plugins)
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("kind", "name", "version", "package", "status"):
         table.add_column(column)
@@ -54,17 +53,16 @@ def list_plugins(plugin: PluginFiles = None) -> None:
 @app.command()
 def info(
     name: Annotated[str, typer.Argument(help="Name of a plugin.")],
-    plugin: PluginFiles = None,
+    plugins: options.Plugins = None,
 ) -> None:
     """Show a plugin's summary, its parameters with types, defaults and meaning, and its weights' card."""
     from rich.console import Console
     from rich.markup import escape
 
     from leukokit.errors import UnknownPluginError
-    from leukokit.registry import ALL, load_file
+    from leukokit.registry import ALL
 
-    for path in plugin or []:
-        load_file(path)
+    options.load_plugins(plugins)
     having = [registry for registry in ALL if any(row.name == name for row in registry.rows())]
     if not having:
         known = ", ".join(sorted({known for registry in ALL for known in registry.names()}))
@@ -101,19 +99,17 @@ def new(
 def check(
     target: Annotated[str, typer.Argument(help="Name of a plugin, a .py file, or the folder of a package.")],
     kind: Annotated[Kind | None, typer.Option(help="Kind, where a name is of several.")] = None,
-    plugin: PluginFiles = None,
+    plugins: options.Plugins = None,
     time_limit: Annotated[float, typer.Option(min=0.1, help="Seconds that a check may take.")] = 60.0,
     verbose: Annotated[bool, typer.Option("--verbose", help="Show the checks that pass, too.")] = False,
 ) -> None:
     """Check that a plugin keeps its contract on every input that occurs. Exit code 1 where it does not."""
     from rich.console import Console
 
-    from leukokit.registry import load_file
     from leukokit.testing import run_checks
     from leukokit.testing.targets import plugins_of
 
-    for path in plugin or []:
-        load_file(path)
+    options.load_plugins(plugins)
     console = Console(highlight=False)
     passed = True
     for found in plugins_of(target, None if kind is None else kind.value.replace("-", " ")):
