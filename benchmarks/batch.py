@@ -170,7 +170,7 @@ def stages(folder: Path, device: str) -> dict[str, float]:
             cells = timed("detect", lambda smear=smear: pipeline.detect(smear))
             graph = timed("link", lambda cells=cells: pipeline.build(cells))
             named = timed("name", lambda smear=smear, graph=graph: pipeline.label(smear, graph))
-            result = pipeline.result(smear, replace(graph, cells=named), image.stem_path, 0.0)
+            result = pipeline.make_result(smear, replace(graph, cells=named), image.stem_path, 0.0)
             stamp = stamp_of(image.path)
             timed("keep", lambda image=image, stamp=stamp, result=result: batch._keep(image, stamp, result))
         entries = manifest.entries()

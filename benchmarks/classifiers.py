@@ -38,7 +38,7 @@ def main() -> None:
     from leukokit.registry import classifiers
     from leukokit.taxonomy import LEUKOCYTE
 
-    pipeline = Pipeline(PipelineConfig(classifier=None), args.device)
+    pipeline = Pipeline.from_config(PipelineConfig(classifier=None), args.device)
     smear = pipeline.read(args.image)
     cells = pipeline.detect(smear)
     graph = pipeline.build(cells)

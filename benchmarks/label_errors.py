@@ -67,7 +67,7 @@ def measure_boxes(path: Path, console: Console) -> None:
         for field in read_fields(path)
         if field.dataset == "txl-pbc" and field.split == "val" and field.lab in ("pbc", "raabin")
     ]
-    pipeline = Pipeline(PipelineConfig(), "cpu")
+    pipeline = Pipeline.from_config(PipelineConfig(), "cpu")
     for name, chosen in (("as published", fields), ("corrected", [corrected(field) for field in fields])):
         row = evaluate_detector(pipeline, chosen, console)["kinds"]["leukocyte"]
         low, high = row["ap50_limits"]
@@ -89,7 +89,7 @@ def measure_classes(folder: Path, console: Console) -> None:
     mended = replace(wrong, labels=tuple(label and "neutrophil" for label in wrong.labels))
     put_right = [mended if field is wrong else field for field in published]
     for classifier in ("hybrid", "cnn", "altarawneh"):
-        pipeline = Pipeline(PipelineConfig(classifier=PluginChoice(name=classifier)), "cpu")
+        pipeline = Pipeline.from_config(PipelineConfig(classifier=PluginChoice(name=classifier)), "cpu")
         for name, chosen in (("as published", published), ("corrected", put_right)):
             right = predict_seen(pipeline, chosen, console.print).correct
             low, high = wilson(float(right.sum()), len(right))

@@ -52,7 +52,7 @@ def main() -> None:
         and field.split == options.split
         and (not options.lab or field.lab in options.lab)
     ][:: options.every]
-    pipeline, console = Pipeline(load_config(None, options.assign), "cpu"), Console()
+    pipeline, console = Pipeline.from_config(load_config(None, options.assign), "cpu"), Console()
     table, rows = Table(title=f"{len(fields)} fields"), []
     for column in ("erythrocyte px", "leukocyte AP50", "erythrocyte AP50", "platelet AP50"):
         table.add_column(column, justify="right")

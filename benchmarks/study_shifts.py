@@ -42,7 +42,7 @@ def shifted_cells(fields: Path, detector: Path, out: Path) -> None:
         if (field.dataset, field.split) == ("txl-pbc", "val") and field.lab in ("pbc", "raabin")
     ]
     choice = PluginChoice(name="yolo", params={"weights": str(detector)})
-    pipeline = Pipeline(PipelineConfig(detector=choice, classifier=None), "cpu")
+    pipeline = Pipeline.from_config(PipelineConfig(detector=choice, classifier=None), "cpu")
     for name, (size, stain) in SHIFTS.items():
         folder = out / name
         if (folder / "fields.jsonl").exists():

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+LONGEST_CAUSE: Final = 1000
+"""Most characters of a cause in a message."""
+
 
 class LeukokitError(Exception):
     """Base of every error that leukokit raises on purpose; shown to users as one line."""
@@ -40,5 +45,11 @@ class OutputError(LeukokitError):
 
 
 def cause_of(error: BaseException) -> str:
-    """What went wrong, of which kind, in one line: for the messages of these errors."""
-    return " ".join(f"{type(error).__name__}: {error}".split())
+    """Return the kind and message of an error on one printable line, for the messages of these errors."""
+    try:
+        text = str(error)
+    except BaseException:  # the error is a plugin's, and so is its __str__
+        text = "its message cannot be shown"
+    line = " ".join(f"{type(error).__name__}: {text}".split())
+    line = "".join(c if c.isprintable() else ascii(c)[1:-1] for c in line)
+    return line if len(line) <= LONGEST_CAUSE else f"{line[:LONGEST_CAUSE]} ..."

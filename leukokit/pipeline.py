@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import logging
+import os
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -10,340 +10,392 @@ from contextlib import suppress
 from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from threading import local
+from typing import Any, Final, Self, TypeVar
+from weakref import WeakSet
 
 from leukokit import __version__
-from leukokit._guard import TimeLimit
+from leukokit._contracts import check_classes, check_detections, provenance_of
+from leukokit._devices import disable_tf32, prepare_process, resolve_device
+from leukokit._guard import ContractError, Guard, TimeLimit, translate
 from leukokit._text import printable
 from leukokit.cells import Cells, Labelling
 from leukokit.classifiers.base import Classifier
-from leukokit.config import PipelineConfig, PluginChoice
+from leukokit.config import DEFAULT_PLUGINS, PipelineConfig, PluginChoice
 from leukokit.detectors.base import Detector
-from leukokit.errors import (
-    ConfigError,
-    DeviceMemoryError,
-    LeukokitError,
-    PluginError,
-    WeightsError,
-    cause_of,
-)
+from leukokit.errors import ConfigError, ImageError, LeukokitError, PluginError, cause_of
 from leukokit.graph import CellGraph
 from leukokit.graph_builders.base import GraphBuilder
+from leukokit.plugin import Plugin
 from leukokit.registry import Registry, classifiers, detectors, graph_builders
 from leukokit.results import SmearResult
 from leukokit.smear import Smear, read_smear
 from leukokit.taxonomy import LEUKOCYTE
 
-GREY: Final = 4
-"""Largest difference between the channels of a picture that is grey, compressed or not."""
-_log = logging.getLogger(__name__)
-S = TypeVar("S")
+__all__ = ["Pipeline", "resolve_device"]
+
+GREY_RANGE: Final = 4
+"""Largest difference between the channels of a grey image, compressed or not."""
+_Linked = tuple[Smear, CellGraph]
 T = TypeVar("T")
+P = TypeVar("P", bound=Plugin)
 
 
 class Pipeline:
-    """What is done to every image, as a configuration says.
+    """A detector, a graph builder and a classifier, applied to images.
+
+    >>> from leukokit.pipeline import Pipeline
+    >>> pipeline = Pipeline(classifier=None, device="cpu")
+    >>> pipeline.run("examples/smear.png").cells.counts["leukocyte"]
+    3
+
+    A pipeline pickles. After a ``fork`` it works on one thread of a CPU, and refuses a GPU.
 
     Args:
-        config: plugins and their parameters.
-        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``.
+        detector: a detector, or the name of one.
+        graph_builder: a graph builder, or the name of one.
+        classifier: a classifier, or the name of one; None leaves leukocytes without a class.
+        standardize: even out light and stain before detection.
+        time_limit: seconds that a plugin may take per image, and reading one; 0 for no limit.
+        device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``; a plugin given as an
+            object stays on its own device.
+
+    Attributes:
+        config: the same as a configuration.
 
     Raises:
-        PluginError, ConfigError: at once, not at the first image.
+        PluginError: no such plugin, or it cannot be started.
+        ConfigError: no such device, or a wrong parameter.
     """
 
-    def __init__(self, config: PipelineConfig | None = None, device: str = "auto") -> None:
-        self.config = config or PipelineConfig()
+    detector: Detector
+    graph_builder: GraphBuilder
+    classifier: Classifier | None
+
+    def __init__(
+        self,
+        detector: Detector | str = DEFAULT_PLUGINS["detector"],
+        graph_builder: GraphBuilder | str = DEFAULT_PLUGINS["graph"],
+        classifier: Classifier | str | None = DEFAULT_PLUGINS["classifier"],
+        *,
+        standardize: bool = True,
+        time_limit: float = 600,
+        device: str = "auto",
+    ) -> None:
+        config = PipelineConfig(
+            detector=_choice(detector),
+            graph=_choice(graph_builder),
+            classifier=None if classifier is None else _choice(classifier),
+            standardize=standardize,
+            time_limit=time_limit,
+        )
+        self._set_up(config, device, detector, graph_builder, classifier)
+
+    @classmethod
+    def from_config(cls, config: PipelineConfig | None = None, device: str = "auto") -> Self:
+        """Make a pipeline from a configuration, such as ``leukokit.config.load_config`` reads.
+
+        Raises:
+            PluginError: no such plugin, or it cannot be started.
+            ConfigError: no such device, or a wrong parameter.
+        """
+        pipeline = cls.__new__(cls)
+        pipeline._set_up(config or PipelineConfig(), device)
+        return pipeline
+
+    def _set_up(
+        self, config: PipelineConfig, device: str, *plugins: Detector | GraphBuilder | Classifier | str | None
+    ) -> None:
+        self.config = config
         self.device = resolve_device(device)
         if self.device != "cpu":
-            _compute_fully()
-        self.detector: Detector = _made(detectors, self.config.detector, self.device)
-        self.graph_builder: GraphBuilder = _made(graph_builders, self.config.graph)
-        choice = self.config.classifier
-        self.classifier: Classifier | None = (
-            None if choice is None else _made(classifiers, choice, self.device)
+            disable_tf32()
+        self._limit = TimeLimit(config.time_limit)
+        self._reading, self._read_limits = local(), WeakSet[TimeLimit]()
+        self._objects = [None if isinstance(plugin, str) else plugin for plugin in (*plugins, *[None] * 3)][
+            :3
+        ]
+        detector, builder, classifier = self._objects
+        self.detector = _make(detectors, config.detector, detector, self.device)
+        self.graph_builder = _make(graph_builders, config.graph, builder)
+        self.classifier = None
+        if config.classifier is not None:
+            self.classifier = _make(classifiers, config.classifier, classifier, self.device)
+            check_classes(self.classifier)
+        self._detecting: Guard[Smear, Cells] = Guard(
+            f"detector '{self.detector.name}'",
+            lambda smears: self.detector.detect(smears),
+            check_detections,
+            _name_of,
+            self._limit,
+            lambda: self.on_cpu._detecting if self._has_cpu_twin else None,
         )
-        self._limit = TimeLimit(self.config.time_limit)
-        self._most_together: int | None = None
-
-    def read(self, path: str | Path) -> Smear:
-        """Read an image and measure its light and stain.
-
-        Raises:
-            ImageError: it cannot be read.
-        """
-        return self.prepare(read_smear(Path(path)))
-
-    def prepare(self, smear: Smear) -> Smear:
-        """The smear with its standardisation measured, where the configuration wants one."""
-        from leukokit.images.standardize import estimate
-
-        return replace(smear, standardization=estimate(smear.image)) if self.config.standardize else smear
-
-    @cached_property
-    def on_cpu(self) -> Pipeline:
-        """The same on the CPU, for what the GPU's memory does not hold."""
-        return Pipeline(self.config, "cpu")
-
-    def detect(self, smear: Smear) -> Cells:
-        """Cells of one prepared smear; found on the CPU where the GPU's memory is too small.
-
-        Raises:
-            PluginError: the detector raised, took too long, or broke its contract.
-        """
-        return self._or_on_cpu(smear, lambda pipeline: pipeline._detect([smear])[0])
-
-    def detect_all(self, smears: Sequence[Smear]) -> list[Cells | LeukokitError]:
-        """Cells of several prepared smears; an error in the place of each that the detector fails on.
-
-        Where the GPU's memory does not hold all at once, half as many are tried, from then on.
-        """
-        return self._in_parts(smears, self._detect, self.detect)
-
-    def _in_parts(
-        self, items: Sequence[S], together: Callable[[Sequence[S]], list[Cells]], alone: Callable[[S], Cells]
-    ) -> list[Cells | LeukokitError]:
-        """What is asked of all items, of as many ``together`` as the GPU's memory holds."""
-        most = self._most_together or max(len(items), 1)
-        found: list[Cells | LeukokitError] = []
-        while len(found) < len(items):
-            part = items[len(found) : len(found) + most]
-            try:
-                found += together(part) if len(part) > 1 else [alone(part[0])]
-            except DeviceMemoryError as error:
-                if len(part) == 1:
-                    found.append(error)
-                    continue
-                most = self._most_together = len(part) // 2
-                _log.warning("GPU memory does not hold %d images at once: from now on %d", len(part), most)
-            except WeightsError:
-                # No image's fault: the next would meet it, too.
-                raise
-            except LeukokitError as error:
-                # One of several is to blame: each has a turn of its own.
-                found += [error] if len(part) == 1 else [_or_error(alone, item) for item in part]
-        return found
-
-    def _detect(self, smears: Sequence[Smear]) -> list[Cells]:
-        said = f"{printable(smears[0].path or 'image')}: detector '{self.detector.name}'"
-        answers = self._ask(said, lambda: self.detector.detect(smears), len(smears))
-        if (
-            not isinstance(answers, list)
-            or len(answers) != len(smears)
-            or not all(isinstance(cells, Cells) for cells in answers)
-        ):
-            raise PluginError(f"{said} must return one Cells for each smear")
-        return answers
-
-    @cached_property
-    def _advice(self) -> tuple[str, ...]:
-        """What to say of classes from links of another kind than the classifier learnt on."""
-        builder = self.graph_builder
-        learnt = self.classifier.trained_graph if self.classifier else None
-        if self.classifier is None or learnt is None:
-            return ()
-        # A builder of that name, but another's, may not take these parameters.
-        with suppress(ConfigError):
-            if learnt.name == builder.name and builder.parse(learnt.params) == builder.params:
-                return ()
-        given = " ".join(f"{key}={value}" for key, value in learnt.params.items())
-        return (
-            f"classifier '{self.classifier.name}' was trained on graphs of '{learnt.name}'"
-            f"{f' with {given}' if given else ''}: with other links its classes are less reliable",
+        self._classifying: Guard[_Linked, Cells] = Guard(
+            f"classifier '{self.classifier.name}'" if self.classifier else "",
+            self._classify,
+            self._label,
+            _name_of_linked,
+            self._limit,
+            lambda: self.on_cpu._classifying if self._has_cpu_twin else None,
         )
 
-    def stop(self) -> None:
-        """From another thread: end what a plugin is at, for good; whoever asks gets ``KeyboardInterrupt``."""
-        self._limit.stop()
-
-    def build(self, cells: Cells, smear: Smear | None = None) -> CellGraph:
-        """The graph of one smear's cells; errors name the smear where it is given.
-
-        Raises:
-            PluginError: the graph builder raised, took too long, or broke its contract.
-        """
-        said = f"graph builder '{self.graph_builder.name}'"
-        if smear is not None:
-            said = f"{printable(smear.path or 'image')}: {said}"
-        graph = self._ask(said, lambda: self.graph_builder.build(cells))
-        if not isinstance(graph, CellGraph) or len(graph) != len(cells):
-            raise PluginError(f"{said} must return one CellGraph of all cells it is given")
-        return graph
-
-    def label(self, smear: Smear, graph: CellGraph) -> Cells:
-        """The graph's cells with the classes of the leukocytes; as they are, where there is no classifier.
-
-        Raises:
-            PluginError: the classifier raised, took too long, or broke its contract.
-        """
-        return self._or_on_cpu(smear, lambda pipeline: pipeline._label([(smear, graph)])[0])
-
-    def label_all(self, scenes: Sequence[tuple[Smear, CellGraph]]) -> list[Cells | LeukokitError]:
-        """``label`` of several smears with their graphs, as ``detect_all`` detects them."""
-        return self._in_parts(scenes, self._label, lambda scene: self.label(*scene))
-
-    def _label(self, scenes: Sequence[tuple[Smear, CellGraph]]) -> list[Cells]:
-        classifier = self.classifier
-        smears, graphs = [smear for smear, _ in scenes], [graph for _, graph in scenes]
-        if classifier is None:
-            return [graph.cells for graph in graphs]
-        said = f"{printable(smears[0].path or 'image')}: classifier '{classifier.name}'"
-        answers = self._ask(said, lambda: classifier.classify(smears, graphs), len(graphs))
-        classes, limit = self._ask(said, lambda: (tuple(classifier.classes), classifier.limit))
-        if not isinstance(answers, list) or len(answers) != len(graphs):
-            raise PluginError(f"{said} must return one array for each graph")
-        try:
-            return [
-                graph.cells.labelled(
-                    Labelling(answer, classes, limit), self._advice + _grey(smear, graph.cells)
-                )
-                for smear, graph, answer in zip(smears, graphs, answers, strict=True)
-            ]
-        except (ValueError, TypeError) as error:
-            raise PluginError(f"{said}: {error}") from error
-
-    def _ask(self, said: str, call: Callable[[], T], images: int = 1) -> T:
-        """What a plugin answers; whatever it raises is a ``PluginError`` that begins with ``said``."""
-        try:
-            return self._limit.run(call, images)
-        except LeukokitError:
-            raise
-        except (Exception, SystemExit) as error:
-            import torch
-
-            if isinstance(error, torch.cuda.OutOfMemoryError):
-                torch.cuda.empty_cache()
-                raise DeviceMemoryError(
-                    f"{said}: the GPU's memory is too small for this image; --device cpu"
-                ) from error
-            raise PluginError(f"{said} failed ({cause_of(error)})") from error
-
-    def _or_on_cpu(self, smear: Smear, ask: Callable[[Pipeline], T]) -> T:
-        try:
-            return ask(self)
-        except DeviceMemoryError:
-            if self.device == "cpu":
-                raise
-            _log.warning(
-                "%s: GPU memory is too small for it: done on the CPU", printable(smear.path or "image")
-            )
-            return ask(self.on_cpu)
+    def __reduce__(self) -> tuple[Callable[..., Pipeline], tuple[Any, ...]]:
+        return _restore, (type(self), self.config, self.device, self._objects)
 
     def run(self, image: str | Path | Smear, output_stem: Path | None = None) -> SmearResult:
-        """Read one image, find its cells, link them and tell the leukocytes' classes.
+        """Read one image, find its cells, link them and label the leukocytes.
 
         Args:
             image: a file, or pixels in memory as a ``Smear``.
             output_stem: relative path that files of this image are named by; by default the file's stem.
 
         Raises:
-            ImageError: it cannot be read.  PluginError: a plugin broke its contract.
+            ImageError: it cannot be read.
+            PluginError: a plugin failed, took too long, or broke its contract.
         """
+        if not isinstance(image, str | os.PathLike | Smear):
+            raise ImageError(
+                f"{type(image).__name__}: not an image; give a file's path or a Smear, one per call"
+            )
         started = time.perf_counter()
         smear = self.prepare(image) if isinstance(image, Smear) else self.read(image)
-        (graph,) = self.look([smear])
+        (graph,) = self.process([smear])
         if isinstance(graph, LeukokitError):
             raise graph
         seconds = time.perf_counter() - started
-        return self.result(smear, graph, output_stem or Path((smear.path or Path("image")).stem), seconds)
+        return self.make_result(
+            smear, graph, output_stem or Path((smear.path or Path("image")).stem), seconds
+        )
 
-    def look(self, smears: Sequence[Smear]) -> list[CellGraph | LeukokitError]:
-        """The linked and labelled cells of several prepared smears, which the networks are shown together.
+    def process(self, smears: Sequence[Smear]) -> list[CellGraph | LeukokitError]:
+        """Return the linked and labelled cells of prepared smears, which the networks get together.
 
         An error stands in the place of each smear that a plugin fails on.
 
         Raises:
-            WeightsError: a plugin has no network to look with.
+            WeightsError: a plugin has no network that works.
         """
+        prepare_process(self.device)
         graphs = [
-            found if isinstance(found, LeukokitError) else _or_error(partial(self.build, smear=smear), found)
-            for smear, found in zip(smears, self.detect_all(smears), strict=True)
+            found if isinstance(found, LeukokitError) else self._build_or_error(found, smear)
+            for smear, found in zip(smears, self._detecting.run(smears), strict=True)
         ]
         linked = [(number, graph) for number, graph in enumerate(graphs) if isinstance(graph, CellGraph)]
-        labelled = self.label_all([(smears[number], graph) for number, graph in linked])
-        for (number, graph), cells in zip(linked, labelled, strict=True):
-            graphs[number] = replace(graph, cells=cells) if isinstance(cells, Cells) else cells
+        if self.classifier is not None and linked:
+            labelled = self._classifying.run([(smears[number], graph) for number, graph in linked])
+            for (number, graph), cells in zip(linked, labelled, strict=True):
+                graphs[number] = replace(graph, cells=cells) if isinstance(cells, Cells) else cells
         return graphs
 
-    def result(self, smear: Smear, graph: CellGraph, output_stem: Path, seconds: float) -> SmearResult:
-        """What there is to say of a smear with its linked and labelled cells, ``seconds`` after its start."""
+    def read(self, path: str | os.PathLike[str]) -> Smear:
+        """Read an image and measure its light and stain.
+
+        Raises:
+            ImageError: it cannot be read, or takes longer than the time limit.
+        """
+        path = Path(path)
+        try:
+            return self._read_limit.run(partial(self._read, path))
+        except TimeoutError as error:
+            raise ImageError(f"{printable(path)}: {error}") from error
+
+    def prepare(self, smear: Smear) -> Smear:
+        """Return the smear with its standardisation measured, where the configuration wants one."""
+        from leukokit.images.standardize import estimate
+
+        return replace(smear, standardization=estimate(smear.image)) if self.config.standardize else smear
+
+    def detect(self, smear: Smear) -> Cells:
+        """Return the cells of one prepared smear; found on the CPU where the GPU's memory is too small.
+
+        Raises:
+            PluginError: the detector failed, took too long, or broke its contract.
+        """
+        prepare_process(self.device)
+        return _only(self._detecting.run([smear]))
+
+    def build(self, cells: Cells, smear: Smear | None = None) -> CellGraph:
+        """Return the graph of one smear's cells; errors name the smear where it is given.
+
+        Raises:
+            PluginError: the graph builder failed, took too long, or broke its contract.
+        """
+        subject = f"graph builder '{self.graph_builder.name}'"
+        if smear is not None:
+            subject = f"{_name_of(smear)}: {subject}"
+        try:
+            graph = self._limit.run(partial(self.graph_builder.build, cells))
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            raise translate(subject, error) from error
+        if not isinstance(graph, CellGraph) or len(graph) != len(cells):
+            raise PluginError(f"{subject} must return one CellGraph of all cells it is given")
+        return graph
+
+    def label(self, smear: Smear, graph: CellGraph) -> Cells:
+        """Return the graph's cells with the leukocytes labelled; unchanged where there is no classifier.
+
+        Raises:
+            PluginError: the classifier failed, took too long, or broke its contract.
+        """
+        prepare_process(self.device)
+        return graph.cells if self.classifier is None else _only(self._classifying.run([(smear, graph)]))
+
+    def make_result(self, smear: Smear, graph: CellGraph, output_stem: Path, seconds: float) -> SmearResult:
+        """Return the result of a smear with its linked and labelled cells, which took ``seconds``."""
         return SmearResult(smear, graph.cells, output_stem, self.provenance, seconds, graph)
+
+    def stop(self) -> None:
+        """From another thread: end what a plugin or a reader does; its caller gets ``KeyboardInterrupt``."""
+        for limit in (self._limit, *self._read_limits):
+            limit.stop()
+
+    @cached_property
+    def on_cpu(self) -> Pipeline:
+        """The same on the CPU, for what the GPU's memory does not hold."""
+        return type(self).from_config(self.config, "cpu")
+
+    @property
+    def _has_cpu_twin(self) -> bool:
+        """Whether ``on_cpu`` is another pipeline; one of plugin objects cannot be made again."""
+        return self.device != "cpu" and not any(self._objects)
 
     @cached_property
     def provenance(self) -> dict[str, Any]:
-        """Versions, plugins, parameters, weight hashes and device."""
+        """Versions, plugins, parameters, weight hashes and device.
+
+        Raises:
+            PluginError: a plugin cannot say, or says what JSON cannot hold.
+        """
         import torch
 
+        classifier = self.classifier
         return {
             "leukokit": __version__,
             "python": platform.python_version(),
             "torch": torch.__version__,
             "device": self.device,
             "standardize": self.config.standardize,
-            "detector": self.detector.provenance(),
-            "graph": self.graph_builder.provenance(),
-            "classifier": None if self.classifier is None else self.classifier.provenance(),
+            "detector": provenance_of("detector", self.detector),
+            "graph": provenance_of("graph builder", self.graph_builder),
+            "classifier": None if classifier is None else provenance_of("classifier", classifier),
         }
 
+    @property
+    def _read_limit(self) -> TimeLimit:
+        """The limit of the thread that reads: several read at once."""
+        limit: TimeLimit | None = getattr(self._reading, "limit", None)
+        if limit is None:
+            limit = self._reading.limit = TimeLimit(self.config.time_limit)
+            self._read_limits.add(limit)
+        return limit
 
-def _grey(smear: Smear, cells: Cells) -> tuple[str, ...]:
-    """What to say of classes in a picture without colour, of which a few pixels are looked at."""
-    if not (cells.kinds == LEUKOCYTE).any():
-        return ()
-    few = smear.image[::8, ::8]
-    colourless = int((few.max(axis=2) - few.min(axis=2)).max()) <= GREY
-    return ("a grey picture: classes are told by colour, and are not reliable here",) if colourless else ()
+    def _read(self, path: Path) -> Smear:
+        return self.prepare(read_smear(path))
+
+    def _build_or_error(self, cells: Cells, smear: Smear) -> CellGraph | LeukokitError:
+        try:
+            return self.build(cells, smear)
+        except LeukokitError as error:
+            return error
+
+    def _classify(self, linked: Sequence[_Linked]) -> Any:
+        assert self.classifier is not None
+        answers = self.classifier.classify([smear for smear, _ in linked], [graph for _, graph in linked])
+        # Where a plugin looks them up in its weights, its time counts.
+        return answers, tuple(self.classifier.classes), self.classifier.limit
+
+    def _label(self, linked: Sequence[_Linked], answer: Any) -> list[Cells]:
+        predictions, classes, threshold = answer
+        if not isinstance(predictions, list) or len(predictions) != len(linked):
+            raise ContractError("must return one array for each graph")
+        try:
+            return [
+                graph.cells.labelled(
+                    Labelling(predicted, classes, threshold),
+                    self._graph_notes + _grey_notes(smear, graph.cells),
+                )
+                for (smear, graph), predicted in zip(linked, predictions, strict=True)
+            ]
+        except (ValueError, TypeError) as error:
+            raise ContractError(f"broke its contract: {error}") from error
+
+    @cached_property
+    def _graph_notes(self) -> tuple[str, ...]:
+        """What a user should know of classes from other links than the classifier was trained on."""
+        builder = self.graph_builder
+        trained = self.classifier.trained_graph if self.classifier else None
+        if self.classifier is None or trained is None:
+            return ()
+        # A builder of that name, but another's, may not take these parameters.
+        with suppress(ConfigError):
+            if trained.name == builder.name and builder.parse(trained.params) == builder.params:
+                return ()
+        given = " ".join(f"{key}={value}" for key, value in trained.params.items())
+        return (
+            f"classifier '{self.classifier.name}' was trained on graphs of '{trained.name}'"
+            f"{f' with {given}' if given else ''}: with other links its classes are less reliable",
+        )
 
 
-def _or_error(ask: Callable[[S], T], item: S) -> T | LeukokitError:
-    try:
-        return ask(item)
-    except WeightsError:
-        raise
-    except LeukokitError as error:
-        return error
+def _restore(
+    kind: type[Pipeline],
+    config: PipelineConfig,
+    device: str,
+    plugins: list[Detector | GraphBuilder | Classifier | None],
+) -> Pipeline:
+    pipeline = kind.__new__(kind)
+    pipeline._set_up(config, device, *plugins)
+    return pipeline
 
 
-def _made(registry: Registry[Any], choice: PluginChoice, *device: str) -> Any:
-    """A plugin with its parameters, on its device if it has one.
+def _choice(plugin: Plugin | str) -> PluginChoice:
+    if isinstance(plugin, str):
+        return PluginChoice(name=plugin)
+    return PluginChoice(name=plugin.name, params=plugin.params.model_dump(mode="json"))
+
+
+def _make(registry: Registry[P], choice: PluginChoice, plugin: Any, *device: str) -> P:
+    """Return the plugin given, or make the one that is named.
 
     Raises:
-        PluginError: there is none of that name, or it fails.  ConfigError: not with these parameters.
+        PluginError: there is none of that name, or it fails.
+        ConfigError: a parameter is wrong.
     """
-    plugin = registry.get(choice.name)
-    params = plugin.parse(choice.params)
+    if plugin is not None:
+        registry.check(type(plugin), plugin.name)
+        checked: P = plugin
+        return checked
+    made = registry.get(choice.name)
+    params = made.parse(choice.params)
     try:
-        return plugin(params, *device)
-    except LeukokitError:
+        return made(params, *device)
+    except (LeukokitError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise PluginError(f"{registry.kind} '{choice.name}' cannot be started ({cause_of(error)})") from error
 
 
-def _compute_fully() -> None:
-    """Let GPUs of this process convolve with all 24 bits, not ten as cuDNN would: counts are the CPU's."""
-    import torch
-
-    torch.backends.cudnn.allow_tf32 = False
+def _name_of(smear: Smear) -> str:
+    return printable(smear.path or "image")
 
 
-def resolve_device(device: str) -> str:
-    """``auto`` made definite, and a device that is not there refused.
+def _name_of_linked(linked: _Linked) -> str:
+    return _name_of(linked[0])
 
-    Raises:
-        ConfigError: no such device.
-    """
-    if device == "cpu":
-        return device
-    import torch
 
-    if device == "auto":
-        return "cuda:0" if torch.cuda.is_available() else "cpu"
-    name, _, number = device.partition(":")
-    if name != "cuda" or (number and not number.isdigit()):
-        raise ConfigError(f"--device {device}: must be auto, cpu, cuda or cuda:N")
-    if int(number or 0) >= torch.cuda.device_count():
-        raise ConfigError(
-            f"--device {device}: there is no such GPU here ({torch.cuda.device_count()} found); use cpu"
-        )
-    return f"cuda:{number or 0}"
+def _only(answers: list[T | LeukokitError]) -> T:
+    (answer,) = answers
+    if isinstance(answer, LeukokitError):
+        raise answer
+    return answer
+
+
+def _grey_notes(smear: Smear, cells: Cells) -> tuple[str, ...]:
+    """What a user should know of classes in an image without colour; judged by every eighth pixel."""
+    if not (cells.kinds == LEUKOCYTE).any():
+        return ()
+    sample = smear.image[::8, ::8]
+    is_grey = int((sample.max(axis=2) - sample.min(axis=2)).max()) <= GREY_RANGE
+    return ("a grey picture: classes are told by colour, and are not reliable here",) if is_grey else ()

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
+import os
+import pickle
 import re
+import select
+import signal
 import sys
+import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -15,13 +23,15 @@ import pytest
 import torch
 
 from leukokit import __version__
+from leukokit._devices import resolve_device
 from leukokit.cells import Cells
+from leukokit.classifiers.base import Classifier
 from leukokit.config import PipelineConfig, PluginChoice
 from leukokit.detectors.base import Detector
-from leukokit.errors import ConfigError, LeukokitError, PluginError
+from leukokit.errors import ConfigError, ImageError, LeukokitError, PluginError
 from leukokit.graph import CellGraph
 from leukokit.graph_builders.base import GraphBuilder
-from leukokit.pipeline import Pipeline, resolve_device
+from leukokit.pipeline import Pipeline
 from leukokit.registry import detectors, graph_builders
 from leukokit.smear import Smear, read_image
 from leukokit.synthetic.smear import draw_smear, save_smear
@@ -59,7 +69,7 @@ def test_result_says_what_was_found_and_how(pipeline: Pipeline, image: Path) -> 
 
 
 def test_standardisation_can_be_left_out(image: Path) -> None:
-    plain = Pipeline(PipelineConfig(standardize=False), "cpu")
+    plain = Pipeline.from_config(PipelineConfig(standardize=False), "cpu")
     smear = plain.read(image)
     assert smear.standardization is None
     assert plain.provenance["standardize"] is False
@@ -83,14 +93,14 @@ def test_detector_that_breaks_its_contract_is_named(
     monkeypatch.setattr(detectors, "_registered", {"wrong": Wrong})
     monkeypatch.setattr(Wrong, "answer", answer)
     with pytest.raises(PluginError, match="'wrong'"):
-        Pipeline(PipelineConfig(detector=PluginChoice(name="wrong")), "cpu").run(image)
+        Pipeline.from_config(PipelineConfig(detector=PluginChoice(name="wrong")), "cpu").run(image)
 
 
 def test_a_plugin_that_would_end_the_process_is_named(monkeypatch: pytest.MonkeyPatch, image: Path) -> None:
     monkeypatch.setattr(detectors, "_registered", {"wrong": Wrong})
     monkeypatch.setattr(Wrong, "detect", lambda self, smears: sys.exit(3))
     with pytest.raises(PluginError, match=r"'wrong' failed \(SystemExit: 3\)"):
-        Pipeline(PipelineConfig(detector=PluginChoice(name="wrong")), "cpu").run(image)
+        Pipeline.from_config(PipelineConfig(detector=PluginChoice(name="wrong")), "cpu").run(image)
 
 
 class Breaking(GraphBuilder):
@@ -109,8 +119,8 @@ def test_a_graph_builder_that_fails_is_named_with_the_image(
     monkeypatch: pytest.MonkeyPatch, image: Path
 ) -> None:
     monkeypatch.setattr(graph_builders, "_registered", {"breaking": Breaking})
-    pipeline = Pipeline(PipelineConfig(graph=PluginChoice(name="breaking")), "cpu")
-    (answer,) = pipeline.look([pipeline.read(image)])
+    pipeline = Pipeline.from_config(PipelineConfig(graph=PluginChoice(name="breaking")), "cpu")
+    (answer,) = pipeline.process([pipeline.read(image)])
     assert isinstance(answer, LeukokitError)
     assert re.search(
         r"field\.png: graph builder 'breaking' failed \(ValueError: no links today\)", str(answer)
@@ -124,7 +134,7 @@ def test_a_plugin_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(detectors, "_registered", {"wrong": Wrong})
     monkeypatch.setattr(Wrong, "__init__", broken)
     with pytest.raises(PluginError, match=r"detector 'wrong' cannot be started .*no module named"):
-        Pipeline(PipelineConfig(detector=PluginChoice(name="wrong")), "cpu")
+        Pipeline.from_config(PipelineConfig(detector=PluginChoice(name="wrong")), "cpu")
 
 
 @pytest.mark.parametrize(
@@ -143,17 +153,19 @@ def test_links_that_a_classifier_did_not_learn_on_are_told(
 ) -> None:
     choice = PluginChoice(name=classifier)
     config = PipelineConfig(graph=PluginChoice.model_validate(graph), classifier=choice)
-    notes = Pipeline(config, "cpu").run(image).notes
+    notes = Pipeline.from_config(config, "cpu").run(image).notes
     assert any("was trained on graphs of 'knn'" in note for note in notes) == told
 
 
-def test_a_builder_that_takes_other_parameters_than_the_card_names_is_another(pipeline: Pipeline) -> None:
+def test_a_builder_that_takes_other_parameters_than_the_card_names_is_another(
+    pipeline: Pipeline, image: Path
+) -> None:
     classifier = pipeline.classifier
     assert classifier is not None
     with pytest.MonkeyPatch.context() as patch:
         learnt = PluginChoice(name="knn", params={"neighbours": 5})
         patch.setattr(type(classifier), "trained_graph", property(lambda self: learnt))
-        (note,) = Pipeline(device="cpu")._advice
+        (note,) = [note for note in Pipeline(device="cpu").run(image).notes if "trained on" in note]
     assert "'knn' with neighbours=5" in note
 
 
@@ -170,9 +182,11 @@ def test_classes_in_a_grey_picture_are_called_unreliable(pipeline: Pipeline, ima
 
 def test_faults_of_a_configuration_show_before_the_first_image() -> None:
     with pytest.raises(PluginError, match="yolo"):
-        Pipeline(PipelineConfig(detector=PluginChoice(name="yoloo")), "cpu")
+        Pipeline.from_config(PipelineConfig(detector=PluginChoice(name="yoloo")), "cpu")
     with pytest.raises(ConfigError, match="confidence"):
-        Pipeline(PipelineConfig(detector=PluginChoice(name="yolo", params={"confidence": "high"})), "cpu")
+        Pipeline.from_config(
+            PipelineConfig(detector=PluginChoice(name="yolo", params={"confidence": "high"})), "cpu"
+        )
     with pytest.raises(ConfigError, match="device"):
         Pipeline(device="tpu")
 
@@ -196,3 +210,105 @@ def test_a_gpu_counts_and_names_as_a_cpu_does(image: Path) -> None:
     assert there.boxes == pytest.approx(here.boxes, abs=0.01)
     assert there.labelling is not None and here.labelling is not None
     assert there.labelling.probabilities == pytest.approx(here.labelling.probabilities, abs=1e-3)
+
+
+def test_a_pipeline_takes_plugin_objects_and_pickles(image: Path) -> None:
+    detector = detectors.get("yolo")(device="cpu")
+    pipeline = Pipeline(detector=detector, graph_builder="radius", classifier=None, device="cpu")
+    assert pipeline.detector is detector and pipeline.config.graph.name == "radius"
+    found = pipeline.run(image).cells
+    assert found.labelling is None
+    again = pickle.loads(pickle.dumps(pipeline)).run(image)
+    assert again.cells.boxes.tolist() == found.boxes.tolist() and again.graph.builder == "radius"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
+@pytest.mark.parametrize("fresh", [False, True])
+def test_a_used_pipeline_works_after_a_fork(pipeline: Pipeline, image: Path, fresh: bool) -> None:
+    expected = pipeline.run(image).cells.counts
+    ours, theirs = os.pipe()
+    child = os.fork()
+    if child == 0:
+        with contextlib.suppress(BaseException):
+            counts = (Pipeline(device="cpu") if fresh else pipeline).run(image).cells.counts
+            os.write(theirs, json.dumps(counts).encode())
+        os._exit(0)
+    os.close(theirs)
+    answered = select.select([ours], [], [], 60)[0]
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert answered and json.loads(os.read(ours, 1000)) == expected
+    os.close(ours)
+
+
+class Raising(Detector):
+    """Raises what it is told to."""
+
+    name, version, summary = "raising", "1", "raises"
+    error: ClassVar[type[BaseException]] = Exception
+
+    def detect(self, smears: Sequence[Smear]) -> list[Cells]:
+        raise self.error
+
+
+class SpeechlessError(Exception):
+    def __str__(self) -> str:
+        raise ValueError("no text")
+
+
+@pytest.mark.parametrize(
+    "error", [GeneratorExit, asyncio.CancelledError, KeyboardInterrupt, BaseException, SpeechlessError]
+)
+def test_whatever_a_plugin_raises_is_its_error(
+    monkeypatch: pytest.MonkeyPatch, image: Path, error: type[BaseException]
+) -> None:
+    monkeypatch.setattr(Raising, "error", error)
+    pipeline = Pipeline(detector=Raising(), classifier=None, device="cpu")
+    with pytest.raises(PluginError, match=rf"detector 'raising' failed \(.*{error.__name__}"):
+        pipeline.run(image)
+
+
+@pytest.mark.parametrize("path", [["a.png"], 3, None])
+def test_what_is_no_path_is_refused(pipeline: Pipeline, path: Any) -> None:
+    with pytest.raises(ImageError, match="give a file's path"):
+        pipeline.run(path)
+
+
+@pytest.mark.parametrize(
+    "classes",
+    [(), ("a", "a"), ("a", "A"), ("a\x1b[31m",), ("\ud800",), ("",), (None,), (np.str_("a"),), ("a" * 101,)],
+)
+def test_class_names_are_checked_once(monkeypatch: pytest.MonkeyPatch, classes: tuple[Any, ...]) -> None:
+    class Named(Classifier):
+        name, version, summary = "named", "1", "has classes"
+
+        @property
+        def classes(self) -> tuple[str, ...]:
+            return classes
+
+        def classify(self, smears: Sequence[Smear], graphs: Sequence[CellGraph]) -> list[Any]:
+            return []
+
+    with pytest.raises(PluginError, match="classifier 'named'") as error:
+        Pipeline(classifier=Named(), device="cpu")
+    assert str(error.value).isprintable()
+
+
+def test_provenance_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Wrong, "provenance", lambda self: {"weights": object()})
+    with pytest.raises(PluginError, match="detector 'wrong' has no provenance that JSON can hold"):
+        _ = Pipeline(detector=Wrong(), device="cpu").provenance
+
+
+def test_a_note_that_is_no_text_breaks_the_contract(monkeypatch: pytest.MonkeyPatch, image: Path) -> None:
+    monkeypatch.setattr(Wrong, "answer", [replace(Cells.empty(), notes=(3,))])
+    with pytest.raises(PluginError, match="must return notes that are text"):
+        Pipeline(detector=Wrong(), device="cpu").run(image)
+
+
+def test_reading_has_a_time_limit(monkeypatch: pytest.MonkeyPatch, image: Path) -> None:
+    freed = threading.Event()
+    monkeypatch.setattr("leukokit.pipeline.read_smear", lambda path: freed.wait(60))
+    with pytest.raises(ImageError, match=r"field\.png: took longer than 0\.1 s"):
+        Pipeline(time_limit=0.1, device="cpu").read(image)
+    freed.set()

@@ -155,13 +155,13 @@ def _answers(
     yield from ((image, None, found) for image, found in read if isinstance(found, LeukokitError))
     smears = [(image, *found) for image, found in read if not isinstance(found, LeukokitError)]
     started = time.perf_counter()
-    seen = pipeline.look([smear for _, _, smear, _ in smears])
+    seen = pipeline.process([smear for _, _, smear, _ in smears])
     share = (time.perf_counter() - started) / max(len(smears), 1)
     for (image, stamp, smear, reading), graph in zip(smears, seen, strict=True):
         if isinstance(graph, LeukokitError):
             yield image, stamp, graph
         else:
-            yield image, stamp, pipeline.result(smear, graph, image.stem_path, reading + share)
+            yield image, stamp, pipeline.make_result(smear, graph, image.stem_path, reading + share)
 
 
 def _thumbnails(image: FoundImage, result: SmearResult) -> list[Thumbnail]:

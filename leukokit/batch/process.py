@@ -371,7 +371,7 @@ def _look(port: _Port, work: Work) -> list[LeukokitError]:
     cv2.setNumThreads(work.threads)
     for path in work.plugin_files:
         load_file(path)
-    pipeline = Pipeline(work.config, work.device)
+    pipeline = Pipeline.from_config(work.config, work.device)
     own = [writers.get(name)(work.out) for name in work.writers]
 
     def keep(image: FoundImage, stamp: Stamp, result: Answer) -> None:

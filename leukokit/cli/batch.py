@@ -84,6 +84,7 @@ def batch(
     """
     from rich.console import Console
 
+    from leukokit._devices import resolve_device
     from leukokit._files import make_folder
     from leukokit.batch.manifest import Manifest, done_before
     from leukokit.batch.outputs.finish import finish, spare_tables
@@ -94,7 +95,6 @@ def batch(
     from leukokit.batch.shard import Shard
     from leukokit.config import load_config
     from leukokit.images.inputs import find_images
-    from leukokit.pipeline import resolve_device
     from leukokit.registry import load_file
 
     console = Console(stderr=True, quiet=quiet, highlight=False)
@@ -257,9 +257,9 @@ def _pipelines(settings: PipelineConfig, devices: list[str], images: int) -> lis
     from leukokit.pipeline import Pipeline
 
     # One there must be: it says what decides the results.
-    pipelines = [Pipeline(settings, name) for name in devices[: max(images, 1)]]
+    pipelines = [Pipeline.from_config(settings, name) for name in devices[: max(images, 1)]]
     if devices == ["cpu"]:
-        pipelines += [Pipeline(settings, "cpu") for _ in range(share_cores(images) - 1)]
+        pipelines += [Pipeline.from_config(settings, "cpu") for _ in range(share_cores(images) - 1)]
     return pipelines
 
 

@@ -201,6 +201,6 @@ def cells(
     from leukokit.pipeline import Pipeline
 
     console = _people()
-    pipeline = Pipeline(load_config(config, assign or [], classifier=NO_CLASSIFIER), device)
+    pipeline = Pipeline.from_config(load_config(config, assign or [], classifier=NO_CLASSIFIER), device)
     crops = see_fields(read_fields(fields), pipeline, out, console.print)
     console.print(f"wrote {crops} labelled cells to {out}", soft_wrap=True)

@@ -67,7 +67,7 @@ def detect(
     from leukokit.writers.base import write_with
 
     console = Console(stderr=json_lines, quiet=quiet, highlight=False)
-    pipeline = Pipeline(
+    pipeline = Pipeline.from_config(
         options.pipeline_config(
             config,
             settings,

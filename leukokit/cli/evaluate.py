@@ -60,7 +60,7 @@ def detector(
     chosen = _chosen(fields, dataset, lab, split, slide)
     console = console_of(stderr=as_json)
     settings = load_config(config, assign or [], detector, classifier=NO_CLASSIFIER)
-    figures = evaluate_detector(Pipeline(settings, device), chosen, console)
+    figures = evaluate_detector(Pipeline.from_config(settings, device), chosen, console)
     document = json.dumps(figures, indent=1) + "\n"
     if out:
         write_atomically(out, document)
@@ -130,7 +130,7 @@ def classifier(
         raise DataError(f"no labelled cell is of that data set, laboratory, split and slide; {known}")
     console = console_of(stderr=as_json)
     settings = load_config(config, assign or [], graph=graph, classifier=classifier)
-    found = predict_seen(Pipeline(settings, device), chosen, console.print)
+    found = predict_seen(Pipeline.from_config(settings, device), chosen, console.print)
     report = evaluate(found)
     document = json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n"
     if out:
@@ -182,7 +182,7 @@ def pipeline(
     chosen = _chosen(fields, dataset, lab, split, slide)
     console = console_of(stderr=as_json)
     settings = load_config(config, assign or [], detector, graph, classifier)
-    figures = evaluate_pipeline(Pipeline(settings, device), chosen, console)
+    figures = evaluate_pipeline(Pipeline.from_config(settings, device), chosen, console)
     confusion = ConfusionMatrix.model_validate(figures["confusion"])
     document = json.dumps(figures, indent=1, allow_nan=False) + "\n"
     if out:

@@ -49,7 +49,7 @@ def graph(
         raise ConfigError(f"--out {printable(out)}: must end in .graphml, .gexf, .json or .png")
     if out.exists() and image.exists() and out.samefile(image):
         raise ConfigError(f"--out {printable(out)}: is the image itself; choose another file")
-    pipeline = Pipeline(
+    pipeline = Pipeline.from_config(
         options.pipeline_config(
             config,
             settings,
@@ -62,7 +62,7 @@ def graph(
         device,
     )
     smear = pipeline.read(image)
-    (found,) = pipeline.look([smear])
+    (found,) = pipeline.process([smear])
     if isinstance(found, LeukokitError):
         raise found
     _save(out, _png(found, smear.image) if suffix == ".png" else _FORMATS[suffix](found))

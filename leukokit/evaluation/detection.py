@@ -167,7 +167,7 @@ def _lenient(pipeline: Pipeline) -> Pipeline:
     params = choice.params | {"confidence": LOWEST_SCORE}
     lenient = {"detector": choice.model_copy(update={"params": params}), "classifier": None}
     config = pipeline.config.model_copy(update=lenient)
-    return Pipeline(config, pipeline.device)
+    return Pipeline.from_config(config, pipeline.device)
 
 
 def _add(tally: _Tally, number: int, annotated: AnnotatedField, cells: Cells, kind: int) -> None:

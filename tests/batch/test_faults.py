@@ -37,7 +37,7 @@ def plugins() -> Iterator[None]:
 
 def told_pipeline(**config: object) -> Pipeline:
     chosen = {"detector": "told", "classifier": "turns", "standardize": False, **config}
-    return Pipeline(PipelineConfig.model_validate(chosen), "cpu")
+    return Pipeline.from_config(PipelineConfig.model_validate(chosen), "cpu")
 
 
 def test_a_full_disk_stops_clearly_and_the_command_goes_on(
@@ -152,6 +152,11 @@ class TooSmall:
         return self.detect(smears)
 
 
+def cells_of(pipeline: Pipeline, smears: Sequence[Smear]) -> list[Cells | LeukokitError]:
+    found = pipeline.process(smears)
+    return [graph if isinstance(graph, LeukokitError) else graph.cells for graph in found]
+
+
 def smears_of(tmp_path: Path, count: int) -> list[Smear]:
     pipeline = told_pipeline()
     return [pipeline.read(image.path) for image in find_images([folder_of(tmp_path / "in", count)]).images]
@@ -161,17 +166,17 @@ def test_a_batch_too_large_for_the_device_is_halved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     smears, pipeline = smears_of(tmp_path, 8), told_pipeline()
-    expected = pipeline.detect_all(smears)
+    expected = cells_of(pipeline, smears)
     small = TooSmall(pipeline, 3)
     monkeypatch.setattr(pipeline.detector, "detect", small)
-    found = pipeline.detect_all(smears)
+    found = cells_of(pipeline, smears)
     assert small.asked == [8, 4, 2, 2, 2, 2]
     for cells, wanted in zip(found, expected, strict=True):
         assert isinstance(cells, Cells) and isinstance(wanted, Cells)
         assert cells.boxes.tolist() == wanted.boxes.tolist()
     assert "from now on 2" in caplog.text
     # It is not tried again with more.
-    pipeline.detect_all(smears)
+    cells_of(pipeline, smears)
     assert small.asked[6:] == [2, 2, 2, 2]
 
 
@@ -181,7 +186,7 @@ def test_what_no_device_memory_holds_is_done_on_the_cpu(
     smears, pipeline = smears_of(tmp_path, 2), told_pipeline()
     monkeypatch.setattr(pipeline, "device", "cuda:0")
     monkeypatch.setattr(pipeline.detector, "detect", TooSmall(pipeline, 0))
-    found = pipeline.detect_all(smears)
+    found = cells_of(pipeline, smears)
     assert all(isinstance(cells, Cells) for cells in found)
     assert caplog.text.count("done on the CPU") == 2
 
@@ -190,7 +195,7 @@ def test_a_classifier_that_fails_on_one_of_several_costs_that_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     smears, pipeline = smears_of(tmp_path, 6), told_pipeline()
-    expected, asked = pipeline.look(smears), list[int]()
+    expected, asked = pipeline.process(smears), list[int]()
     assert pipeline.classifier is not None
     classify = pipeline.classifier.classify
 
@@ -201,7 +206,7 @@ def test_a_classifier_that_fails_on_one_of_several_costs_that_one(
         return classify(shown, graphs)
 
     monkeypatch.setattr(pipeline.classifier, "classify", choosy)
-    found = pipeline.look(smears)
+    found = pipeline.process(smears)
     # All at once, then each by itself.
     assert asked == [6, 1, 1, 1, 1, 1, 1]
     for number, (graph, wanted) in enumerate(zip(found, expected, strict=True)):
@@ -219,7 +224,7 @@ def test_what_the_cpu_memory_does_not_hold_is_an_error(
 ) -> None:
     smears, pipeline = smears_of(tmp_path, 1), told_pipeline()
     monkeypatch.setattr(pipeline.detector, "detect", TooSmall(pipeline, 0))
-    (error,) = pipeline.detect_all(smears)
+    (error,) = cells_of(pipeline, smears)
     assert isinstance(error, DeviceMemoryError) and isinstance(error, LeukokitError)
 
 

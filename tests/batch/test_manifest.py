@@ -28,7 +28,7 @@ def plugins() -> Iterator[None]:
 
 def told_pipeline() -> Pipeline:
     chosen = {"detector": "told", "classifier": "turns", "standardize": False}
-    return Pipeline(PipelineConfig.model_validate(chosen), "cpu")
+    return Pipeline.from_config(PipelineConfig.model_validate(chosen), "cpu")
 
 
 def test_an_image_written_anew_while_it_is_looked_at_is_done_again(

@@ -103,7 +103,7 @@ def test_naming_does_without_the_import_of_torch_geometric() -> None:
     code = (
         "import sys; from pathlib import Path;"
         "from leukokit.config import PipelineConfig; from leukokit.pipeline import Pipeline;"
-        f"assert Pipeline(PipelineConfig()).run(Path({str(SMEAR)!r})).cells.class_counts;"
+        f"assert Pipeline.from_config(PipelineConfig()).run(Path({str(SMEAR)!r})).cells.class_counts;"
         "assert 'torch_geometric' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)

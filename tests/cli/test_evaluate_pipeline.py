@@ -140,7 +140,7 @@ def test_figures_are_kept_in_the_card(
     choice = PluginChoice(name="corner")
     see_fields(
         read_fields(folder / "fields.jsonl"),
-        Pipeline(PipelineConfig(detector=choice, classifier=None), "cpu"),
+        Pipeline.from_config(PipelineConfig(detector=choice, classifier=None), "cpu"),
         folder / "cells",
         report=lambda _: None,
     )

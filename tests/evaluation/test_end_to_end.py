@@ -98,7 +98,7 @@ def pipeline(monkeypatch: pytest.MonkeyPatch) -> Pipeline:
     config = PipelineConfig(
         standardize=False, detector=PluginChoice(name="said"), classifier=PluginChoice(name="told")
     )
-    return Pipeline(config, "cpu")
+    return Pipeline.from_config(config, "cpu")
 
 
 def field(
@@ -275,7 +275,7 @@ def test_pictures_of_one_cell_are_refused(
 def test_a_classifier_is_needed(pipeline: Pipeline, known: list[AnnotatedField]) -> None:
     config = pipeline.config.model_copy(update={"classifier": None})
     with pytest.raises(ConfigError, match="no classifier"):
-        evaluate_pipeline(Pipeline(config, "cpu"), known, Console(stderr=True))
+        evaluate_pipeline(Pipeline.from_config(config, "cpu"), known, Console(stderr=True))
 
 
 @pytest.mark.parametrize("labs", [("a", "a"), ("a", "b")])

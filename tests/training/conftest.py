@@ -19,7 +19,7 @@ CLASSES = ["neutrophil", "lymphocyte", "monocyte", "eosinophil", "basophil"]
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of ``leukokit data cells``: the example's leukocytes, and one that the detector misses."""
     out = tmp_path_factory.mktemp("cells")
-    pipeline = Pipeline(PipelineConfig(classifier=None))
+    pipeline = Pipeline.from_config(PipelineConfig(classifier=None))
     smear = pipeline.read(SMEAR)
     found = pipeline.detect(smear)
     boxes = [*found.boxes[found.kinds == 0].tolist(), [700.0, 20, 720, 40]]

@@ -98,10 +98,10 @@ def test_a_trained_classifier_is_loaded_and_measured(folder: Path, tmp_path: Pat
     card = read_card(path, ClassifierCard)
     assert card.classes == CLASSES and card.command == "leukokit train" and card.data[0]["leukocytes"] > 5
     config = PipelineConfig.model_validate({"classifier": {"name": "altarawneh", "weights": str(path)}})
-    predictions = predict_seen(Pipeline(config), load_seen(folder).fields)
+    predictions = predict_seen(Pipeline.from_config(config), load_seen(folder).fields)
     assert len(predictions.labels) == len(load_seen(folder).fields[0].labelled)
     with pytest.raises(ConfigError, match="no classifier"):
-        predict_seen(Pipeline(PipelineConfig(classifier=None)), load_seen(folder).fields)
+        predict_seen(Pipeline.from_config(PipelineConfig(classifier=None)), load_seen(folder).fields)
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(folder: Path, tmp_path: Path) -> None:
@@ -200,7 +200,7 @@ def test_a_network_of_another_package_is_trained_as_the_page_says(
     card = read_card(path, ClassifierCard)
     assert (card.architecture, card.crop_px) == ("crop-net", 48)
     choice = {"classifier": {"name": "crop-net", "weights": str(path)}}
-    result = Pipeline(PipelineConfig.model_validate(choice)).run(SMEAR)
+    result = Pipeline.from_config(PipelineConfig.model_validate(choice)).run(SMEAR)
     assert sum(result.cells.class_counts.values()) > 5
     assert result.provenance["classifier"]["params"]["weights"] == "crop-net"
 

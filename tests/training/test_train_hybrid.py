@@ -78,7 +78,9 @@ def trained(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def pipeline_of(path: Path) -> Pipeline:
-    return Pipeline(PipelineConfig.model_validate({"classifier": {"name": "hybrid", "weights": str(path)}}))
+    return Pipeline.from_config(
+        PipelineConfig.model_validate({"classifier": {"name": "hybrid", "weights": str(path)}})
+    )
 
 
 def test_a_trained_hybrid_is_loaded_and_names_leukocytes(folder: Path, trained: Path) -> None:
@@ -133,7 +135,7 @@ def test_training_and_classifying_see_the_same(folder: Path, trained: Path) -> N
     seen = embeddings_of(classifier.cnn, cells, own)
     known = context_logits(classifier.network, Scenes(cells, builder), seen)
     field, nodes = cells[0].field, np.array([cell.node for cell in cells])
-    smear = Pipeline(PipelineConfig(classifier=None)).read(SMEAR)
+    smear = Pipeline.from_config(PipelineConfig(classifier=None)).read(SMEAR)
     with torch.inference_mode():
         found = classifier.logits([Scene(smear, builder.build(field.cells), nodes)]).numpy()
     # Crops are kept at another resolution, boxes rounded.
@@ -177,7 +179,7 @@ def test_the_cnn_is_a_classifier_and_stays_with_its_hybrid(
     card = weights.read_card(cnn, ClassifierCard)
     assert (card.name, card.architecture, card.crop_px) == ("own-cnn", "efficientnet-lite0", 32)
     config = PipelineConfig.model_validate({"classifier": {"name": "cnn", "weights": str(cnn)}})
-    labelling = Pipeline(config).run(SMEAR).cells.labelling
+    labelling = Pipeline.from_config(config).run(SMEAR).cells.labelling
     assert labelling is not None
     assert labelling.probabilities.sum() == pytest.approx(labelling.probabilities.any(axis=1).sum(), abs=1e-3)
     # What it answers with in training and here is the same.

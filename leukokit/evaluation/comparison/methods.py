@@ -262,7 +262,7 @@ def answer_all(
         PluginError, ConfigError, OutputError: at once, not at the first field.
     """
     (out / "answers").mkdir(parents=True, exist_ok=True)
-    pipelines = {method.name: Pipeline(method.config, device) for method in methods}
+    pipelines = {method.name: Pipeline.from_config(method.config, device) for method in methods}
     for group in _by_detector(methods):
         for method in group:
             # One network serves all of them.
