@@ -20,8 +20,8 @@ from harness import print_table, write_figures
 
 from leukokit.crops.cut import optical_density
 from leukokit.datasets.detected import SeenField, load_seen
-from leukokit.images.pixels import scaled
-from leukokit.images.standardize import estimate
+from leukokit.images.pixels import scale_image
+from leukokit.images.standardize import estimate_standardization
 from leukokit.smear import read_smear
 
 PARTS = 5
@@ -64,15 +64,15 @@ def main() -> None:
 def measured(field: SeenField) -> tuple[float, float] | None:
     """Unevenness and tint of a field's background; None where too little of it is seen."""
     image = read_smear(field.source.image).image
-    picture = estimate(image).apply(image)
+    picture = estimate_standardization(image).apply(image)
     height, width = picture.shape[:2]
     seen = np.ones((height, width), np.uint8)
     for x1, y1, x2, y2 in field.cells.boxes:
         rim = 0.06 * max(x2 - x1, y2 - y1) + 2
         seen[max(int(y1 - rim), 0) : int(y2 + rim), max(int(x1 - rim), 0) : int(x2 + rim)] = 0
     factor = min(1.0, SIDE / max(height, width))
-    density = optical_density(scaled(picture, factor))
-    there = scaled(np.repeat(seen[..., None] * np.uint8(255), 3, axis=2), factor)[..., 0] == 255
+    density = optical_density(scale_image(picture, factor))
+    there = scale_image(np.repeat(seen[..., None] * np.uint8(255), 3, axis=2), factor)[..., 0] == 255
     parts = [
         np.median(colours[mask], axis=0)
         for colours, mask in zip(_parts(density), _parts(there), strict=True)

@@ -84,9 +84,8 @@ def squidpy_calls(cells: Any) -> dict[str, Callable[[], Any]] | None:
     except ImportError:
         print("squidpy is not installed here: leukokit alone is measured")
         return None
-    from leukokit.graph import centres
 
-    data = AnnData(obsm={"spatial": centres(cells)})
+    data = AnnData(obsm={"spatial": cells.centres})
     ruler = cells.ruler_px
 
     # It says what it does at every call; that is no part of the measurement.

@@ -92,7 +92,7 @@ def _run(columns: int, rows: int, seeds: int, device: str, folder: Path) -> dict
             "megapixels": area * columns * rows,
             "cells": len(document["cells"]),
             "cells_of_its_fields": expected,
-            "cell_diameter_px": document["cell_diameter_px"],
+            "erythrocyte_diameter_px": document["erythrocyte_diameter_px"],
             "seconds": large.seconds,
             "peak_mib": large.peak_mib,
         },

@@ -20,16 +20,16 @@ from rich.table import Table
 from leukokit.config import load_config
 from leukokit.datasets.fields import AnnotatedField, read_fields
 from leukokit.evaluation.detection import evaluate_detector
-from leukokit.images.pixels import scaled
+from leukokit.images.pixels import scale_image
 from leukokit.pipeline import Pipeline
 from leukokit.smear import read_image
 
 
-def resized(field: AnnotatedField, diameter: float, folder: Path) -> AnnotatedField:
+def resize_image(field: AnnotatedField, diameter: float, folder: Path) -> AnnotatedField:
     """The field with erythrocytes of about ``diameter`` pixels, its picture written to ``folder``."""
     factor = diameter / (field.cell_diameter_px() or diameter)
     path = folder / f"{field.image.stem}.png"
-    Image.fromarray(scaled(read_image(field.image), factor)).save(path, compress_level=1)
+    Image.fromarray(scale_image(read_image(field.image), factor)).save(path, compress_level=1)
     return replace(field, image=path, boxes=(field.box_array() * factor).tolist())
 
 
@@ -59,7 +59,7 @@ def main() -> None:
     for diameter in options.diameters:
         with tempfile.TemporaryDirectory() as folder:
             figures = evaluate_detector(
-                pipeline, [resized(f, diameter, Path(folder)) for f in fields], console
+                pipeline, [resize_image(f, diameter, Path(folder)) for f in fields], console
             )
         rows.append({"diameter_px": diameter, "fields": len(fields), "kinds": figures["kinds"]})
         ap50 = [f"{kind['ap50']:.3f}" for kind in figures["kinds"].values()]

@@ -34,17 +34,17 @@ def main() -> None:
     import cv2
     import numpy as np
 
-    from leukokit.images.standardize import estimate
+    from leukokit.images.standardize import estimate_standardization
     from leukokit.synthetic.smear import draw_smear
 
     drawn = draw_smear().image
     figures: dict[str, dict[str, float]] = {}
     for width, height in SIZES:
         image = cv2.resize(drawn, (width, height), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
-        measured = estimate(image)  # also the warm-up
+        measured = estimate_standardization(image)  # also the warm-up
         measured.apply(image)
         figures[f"{width} x {height}"] = {
-            "estimate_ms": _median_ms(partial(estimate, image), args.runs),
+            "estimate_ms": _median_ms(partial(estimate_standardization, image), args.runs),
             "apply_ms": _median_ms(partial(measured.apply, image), args.runs),
         }
     print_table(

@@ -1,4 +1,4 @@
-"""The cells of one field of view, as a struct of arrays."""
+"""The cells of one field of view, as arrays with one row per cell."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     import pandas as pd
     import supervision as sv
 
-FEWEST_FOR_RULER = 3
-"""Fewest erythrocytes whose median diameter, or colour, is taken for the field's."""
+MIN_ERYTHROCYTES = 3
+"""Smallest number of erythrocytes whose median diameter, or colour, stands for the field's."""
 
 LEUKOCYTE_TO_ERYTHROCYTE = 1.95
-"""Usual ratio of a leukocyte's to an erythrocyte's box side; the ruler of a field without erythrocytes."""
+"""Usual ratio of a leukocyte's to an erythrocyte's box side: the ruler of a field without erythrocytes."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,15 +29,22 @@ class Labelling:
     Attributes:
         probabilities: (N, C) float32; a leukocyte's row sums to one, any other cell's is all zero.
         classes: the C class names.
-        limit: a leukocyte whose largest probability is below it is ``unclassified`` and wants review.
+        review_threshold: a leukocyte whose largest probability is below it is ``unclassified`` and needs
+            review.
 
     Raises:
-        ValueError: shapes do not fit, or a row is no distribution.
+        ValueError: shapes do not match, or a row is not a distribution.
+
+    Example:
+        >>> import numpy as np
+        >>> labelling = Labelling(np.array([[0.9, 0.1], [0.6, 0.4]]), ("neutrophil", "lymphocyte"), 0.7)
+        >>> labelling.labels
+        ['neutrophil', 'unclassified']
     """
 
     probabilities: npt.NDArray[np.float32]
     classes: tuple[str, ...]
-    limit: float = 0.0
+    review_threshold: float = 0.0
 
     def __post_init__(self) -> None:
         values = np.asarray(self.probabilities, dtype=np.float32)
@@ -52,37 +59,52 @@ class Labelling:
 
     def __getitem__(self, index: npt.NDArray[np.bool_] | npt.NDArray[np.int64] | slice) -> Labelling:
         """The rows at a boolean mask, an array of positions, or a slice."""
-        return Labelling(self.probabilities[index], self.classes, self.limit)
+        return Labelling(self.probabilities[index], self.classes, self.review_threshold)
 
     @property
     def review(self) -> npt.NDArray[np.bool_]:
-        """(N,): leukocytes that no class is certain enough of; at a limit of 1, all."""
-        largest = self.probabilities.max(axis=1)
-        return np.asarray((largest > 0) & ((largest < self.limit) | (self.limit >= 1)), dtype=bool)
+        """(N,) bool: leukocytes whose best probability is below the threshold; at a threshold of 1, all."""
+        best, threshold = self.best, self.review_threshold
+        return np.asarray((best > 0) & ((best < threshold) | (threshold >= 1)), dtype=bool)
+
+    @property
+    def best(self) -> npt.NDArray[np.float32]:
+        """(N,) float32: the largest probability of each leukocyte; 0 for any other cell."""
+        return np.asarray(self.probabilities.max(axis=1, initial=0.0), dtype=np.float32)
 
     @property
     def labels(self) -> list[str]:
-        """N names: a class, ``unclassified``, or empty for a cell that is no leukocyte."""
-        best, known = self.probabilities.argmax(axis=1), self.probabilities.max(axis=1) > 0
+        """N names: a class, ``unclassified``, or empty for a cell that is not a leukocyte."""
         return [
-            "" if not there else UNCLASSIFIED if unsure else self.classes[number]
-            for number, there, unsure in zip(best, known, self.review, strict=True)
+            "" if not probability else UNCLASSIFIED if in_review else self.classes[number]
+            for number, probability, in_review in zip(
+                self.probabilities.argmax(axis=1), self.best, self.review, strict=True
+            )
         ]
 
 
 @dataclass(frozen=True, slots=True, eq=False, repr=False)
 class Cells:
-    """Detected cells; checked when made, so that whoever holds one may trust it. N may be 0.
+    """The cells of one field of view, as arrays with one row per cell; checked when made. N may be 0.
 
     Attributes:
         boxes: (N, 4) float32, xyxy pixels of the original image, ``x1 <= x2`` and ``y1 <= y2``.
         kinds: (N,) int64, positions in ``taxonomy.KINDS``.
         scores: (N,) float32 in 0..1, the detector's confidence.
-        notes: what a user should be told of how these cells were found.
-        labelling: the classes of the leukocytes, once a classifier has told them apart.
+        notes: sentences for the user about how these cells were found.
+        labelling: the classes of the leukocytes, once a classifier has named them.
 
     Raises:
-        ValueError: shapes do not fit, or a value is out of range or not finite.
+        ValueError: shapes do not match, or a value is out of range or not finite.
+
+    Example:
+        >>> import numpy as np
+        >>> boxes = np.array([[10, 10, 50, 50], [60, 10, 80, 30], [90, 40, 111, 60]])
+        >>> cells = Cells(boxes, np.array([LEUKOCYTE, ERYTHROCYTE, ERYTHROCYTE]), np.array([0.9, 0.8, 0.7]))
+        >>> cells
+        <Cells: 1 leukocyte, 2 erythrocyte>
+        >>> cells[cells.scores > 0.75].counts
+        {'leukocyte': 1, 'erythrocyte': 1, 'platelet': 0}
     """
 
     boxes: npt.NDArray[np.float32]
@@ -117,12 +139,12 @@ class Cells:
 
     @classmethod
     def empty(cls, notes: tuple[str, ...] = ()) -> Cells:
-        """No cell at all."""
+        """A field without cells."""
         return cls(np.empty((0, 4), np.float32), np.empty(0, np.int64), np.empty(0, np.float32), notes)
 
     @classmethod
     def concatenate(cls, parts: Sequence[Cells]) -> Cells:
-        """Cells of several parts in their order, without classes; equal notes are kept once."""
+        """Join the cells of several parts in their order, without classes; equal notes are kept once."""
         if not parts:
             return cls.empty()
         return cls(
@@ -132,8 +154,8 @@ class Cells:
             tuple(dict.fromkeys(note for part in parts for note in part.notes)),
         )
 
-    def labelled(self, labelling: Labelling, notes: tuple[str, ...] = ()) -> Cells:
-        """The same cells with classes, and what a user should be told of these."""
+    def with_labelling(self, labelling: Labelling, notes: tuple[str, ...] = ()) -> Cells:
+        """Return the same cells with classes, and with further notes after their own."""
         return replace(self, labelling=labelling, notes=self.notes + notes)
 
     def __len__(self) -> int:
@@ -150,24 +172,30 @@ class Cells:
 
     @property
     def diameters(self) -> npt.NDArray[np.float32]:
-        """(N,) float32: the geometric mean of each box's sides, in pixels."""
+        """(N,) float32: geometric mean of each box's sides, in pixels."""
         sides = self.boxes[:, 2:] - self.boxes[:, :2]
         return np.sqrt(sides[:, 0] * sides[:, 1]).astype(np.float32)
 
     @property
-    def cell_diameter_px(self) -> float | None:
-        """Median erythrocyte diameter in pixels, the field's own ruler; None with fewer than three."""
+    def centres(self) -> npt.NDArray[np.float64]:
+        """(N, 2) float64: x and y of the middle of each box, in pixels."""
+        boxes = self.boxes.astype(np.float64)
+        return (boxes[:, :2] + boxes[:, 2:]) / 2
+
+    @property
+    def erythrocyte_diameter_px(self) -> float | None:
+        """The ruler: median erythrocyte diameter in pixels; None with fewer than three erythrocytes."""
         erythrocytes = self.diameters[self.kinds == ERYTHROCYTE]
-        return float(np.median(erythrocytes)) if len(erythrocytes) >= FEWEST_FOR_RULER else None
+        return float(np.median(erythrocytes)) if len(erythrocytes) >= MIN_ERYTHROCYTES else None
 
     @property
     def ruler_px(self) -> float | None:
-        """Erythrocyte diameter in pixels, measured or implied; None where no cell has a size.
+        """Erythrocyte diameter in pixels, measured or estimated; None where no cell has a size.
 
-        Where fewer than three erythrocytes are found it is what the leukocytes imply, by the usual ratio of
-        the two, or else the median diameter of all cells.
+        With fewer than three erythrocytes it is estimated from the leukocytes, by the usual ratio of the two
+        diameters, or else it is the median diameter of all cells.
         """
-        if measured := self.cell_diameter_px:
+        if measured := self.erythrocyte_diameter_px:
             return measured
         diameters = self.diameters
         sized = diameters > 0
@@ -178,32 +206,47 @@ class Cells:
 
     @property
     def counts(self) -> dict[str, int]:
-        """Number of cells of each kind, those with none included."""
+        """Number of cells per kind, zeros included."""
         return {kind: int((self.kinds == number).sum()) for number, kind in enumerate(KINDS)}
 
     @property
     def class_counts(self) -> dict[str, int]:
-        """Leukocytes of each class and those unclassified; empty before they are labelled."""
+        """Number of leukocytes per class, and of unclassified ones; empty without a labelling."""
         if self.labelling is None:
             return {}
         labels = self.labelling.labels
         return {name: labels.count(name) for name in (*self.labelling.classes, UNCLASSIFIED)}
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row a cell: kind, score, x1, y1, x2, y2 (pixels); label, review, p_CLASS once labelled."""
+        """A table with one row per cell.
+
+        Columns: ``id`` (the cell's number), ``kind``, ``score``, ``x1``, ``y1``, ``x2``, ``y2`` (pixels).
+        With a labelling also ``label``, ``probability`` (of the best class), ``review`` and ``p_CLASS`` for
+        each class; these are missing values for a cell that is not a leukocyte.
+
+        Example:
+            >>> import numpy as np
+            >>> cells = Cells(np.array([[0, 0, 8, 8]]), np.array([2]), np.array([0.5]))
+            >>> cells.to_dataframe()[["id", "kind", "x2"]].to_dict("records")
+            [{'id': 0, 'kind': 'platelet', 'x2': 8.0}]
+        """
         import pandas as pd
 
         kinds = pd.Series([KINDS[kind] for kind in self.kinds], dtype=str)
-        table = pd.DataFrame({"kind": kinds, "score": self.scores})
+        table = pd.DataFrame({"id": np.arange(len(self)), "kind": kinds, "score": self.scores})
         table[["x1", "y1", "x2", "y2"]] = self.boxes
         if self.labelling is not None:
-            table["label"] = pd.Series(self.labelling.labels, dtype=str)
-            table["review"] = self.labelling.review
-            table[[f"p_{name}" for name in self.labelling.classes]] = self.labelling.probabilities
+            best = self.labelling.best
+            without_class = best == 0
+            probabilities = np.where(without_class[:, None], np.nan, self.labelling.probabilities)
+            table["label"] = pd.Series([label or None for label in self.labelling.labels], dtype="string")
+            table["probability"] = np.where(without_class, np.nan, best)
+            table["review"] = pd.Series(self.labelling.review, dtype="boolean").mask(without_class)
+            table[[f"p_{name}" for name in self.labelling.classes]] = probabilities
         return table
 
     def to_supervision(self) -> sv.Detections:
-        """As ``supervision.Detections``; ``class_id`` is the kind's number, ``class_name`` its name."""
+        """Return ``supervision.Detections``; ``class_id`` is the kind's number, ``class_name`` its name."""
         import supervision as sv
 
         return sv.Detections(
@@ -215,11 +258,15 @@ class Cells:
 
     @classmethod
     def from_supervision(cls, detections: sv.Detections) -> Cells:
-        """From ``supervision.Detections`` whose ``class_id`` are kinds; a missing confidence counts as 1."""
+        """Read ``supervision.Detections`` whose ``class_id`` are kinds; a missing confidence counts as 1.
+
+        Raises:
+            ValueError: there are detections, but no ``class_id``.
+        """
         count = len(detections)
         kinds, scores = detections.class_id, detections.confidence
         if kinds is None and count:
-            raise ValueError("detections without class_id: the kind of the cells is not known")
+            raise ValueError("detections without class_id: the kinds of the cells are not known")
         return cls(
             np.asarray(detections.xyxy, dtype=np.float32),
             np.zeros(0, np.int64) if kinds is None else np.asarray(kinds, dtype=np.int64),

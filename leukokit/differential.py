@@ -1,4 +1,4 @@
-"""The differential count: the share of each class among the classified leukocytes, with exact limits."""
+"""The differential count: the percentage of each class among the classified leukocytes."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import Any, Final
 from leukokit.metrics.statistics import clopper_pearson
 from leukokit.taxonomy import ERYTHROBLAST, UNCLASSIFIED
 
-FEWEST: Final = 100
-"""Leukocytes that a differential count wants at least; of fewer, its limits are wide."""
+MIN_LEUKOCYTES: Final = 100
+"""Smallest number of classified leukocytes for a differential count; with fewer, its intervals are wide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,9 +19,9 @@ class Share:
 
     Attributes:
         count: leukocytes of the class.
-        percent: of all classified leukocytes; None where there is none.
-        low: lower 95% limit of it, in percent.
-        high: upper 95% limit of it, in percent.
+        percent: percentage of all classified leukocytes; None where there are none.
+        low: lower end of its 95% confidence interval, in percent.
+        high: upper end of its 95% confidence interval, in percent.
     """
 
     count: int
@@ -35,9 +35,9 @@ class Differential:
     """A differential count.
 
     Attributes:
-        shares: by class, in the classifier's order.
-        unclassified: leukocytes of no certain class; they are in no percentage.
-        erythroblasts: found among the leukocytes, but none of them; None where they are not looked for.
+        shares: by class, in the classifier's order; empty where no classifier named the cells.
+        unclassified: leukocytes below the review threshold; no percentage includes them.
+        erythroblasts: found as leukocytes, but counted apart; None where the classifier has no such class.
     """
 
     shares: dict[str, Share]
@@ -46,13 +46,13 @@ class Differential:
 
     @property
     def n(self) -> int:
-        """Classified leukocytes: what the percentages are of."""
+        """Number of classified leukocytes: the denominator of the percentages."""
         return sum(share.count for share in self.shares.values())
 
     @property
-    def few(self) -> bool:
-        """Whether fewer leukocytes are classified than a differential count wants."""
-        return self.n < FEWEST
+    def below_minimum(self) -> bool:
+        """Whether fewer leukocytes are classified than a differential count needs."""
+        return self.n < MIN_LEUKOCYTES
 
     @property
     def erythroblasts_per_100(self) -> float | None:
@@ -60,16 +60,16 @@ class Differential:
         return None if self.erythroblasts is None or not self.n else 100 * self.erythroblasts / self.n
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values: counts, and percentages to two decimals; what is not known is None."""
+        """Return JSON values: counts, and percentages with two decimals; what is not known is None."""
         per_100 = self.erythroblasts_per_100
         return {
             "n": self.n,
-            "few": self.few,
+            "below_minimum": self.below_minimum,
             "classes": {
                 name: {
                     "count": share.count,
                     "percent": None if share.percent is None else round(share.percent, 2),
-                    "limits": [round(share.low, 2), round(share.high, 2)],
+                    "interval": [round(share.low, 2), round(share.high, 2)],
                 }
                 for name, share in self.shares.items()
             },
@@ -80,17 +80,27 @@ class Differential:
 
 
 def differential(class_counts: Mapping[str, int]) -> Differential:
-    """The differential count of cells counted by class, such as ``Cells.class_counts`` or sums of them.
+    """Compute the differential count of leukocytes counted by class.
 
-    Unclassified cells and erythroblasts are no part of the percentages, whose limits are those of Rümke's
-    table: cells are taken as drawn independently from the blood.
+    Unclassified cells and erythroblasts are in no percentage. The intervals are Clopper and Pearson's, those
+    of Rümke's table: cells are taken as drawn independently from the blood.
+
+    Args:
+        class_counts: number of leukocytes by class, such as ``Cells.class_counts`` or sums of them.
 
     Raises:
-        ValueError: a count is below zero.
+        ValueError: a count is negative.
+
+    Example:
+        >>> count = differential({"neutrophil": 60, "lymphocyte": 40, "unclassified": 5})
+        >>> count.n, count.shares["lymphocyte"].percent, count.unclassified
+        (100, 40.0, 5)
+        >>> f"{count.shares['lymphocyte'].low:.1f} to {count.shares['lymphocyte'].high:.1f}"
+        '30.3 to 50.3'
     """
     counts = dict(class_counts)
     if any(count < 0 for count in counts.values()):
-        raise ValueError("a count of cells cannot be below zero")
+        raise ValueError("a count of cells cannot be negative")
     unclassified = counts.pop(UNCLASSIFIED, 0)
     erythroblasts = counts.pop(ERYTHROBLAST, None)
     n = sum(counts.values())

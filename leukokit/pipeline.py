@@ -201,9 +201,11 @@ class Pipeline:
 
     def prepare(self, smear: Smear) -> Smear:
         """Return the smear with its standardisation measured, where the configuration wants one."""
-        from leukokit.images.standardize import estimate
+        from leukokit.images.standardize import estimate_standardization
 
-        return replace(smear, standardization=estimate(smear.image)) if self.config.standardize else smear
+        if not self.config.standardize:
+            return smear
+        return replace(smear, standardization=estimate_standardization(smear.image))
 
     def detect(self, smear: Smear) -> Cells:
         """Return the cells of one prepared smear; found on the CPU where the GPU's memory is too small.
@@ -312,7 +314,7 @@ class Pipeline:
             raise ContractError("must return one array for each graph")
         try:
             return [
-                graph.cells.labelled(
+                graph.cells.with_labelling(
                     Labelling(predicted, classes, threshold),
                     self._graph_notes + _grey_notes(smear, graph.cells),
                 )

@@ -1,10 +1,10 @@
-"""The answer for one image: its cells, and everything needed to know how they were found."""
+"""The result for one image: its cells, and everything needed to know how they were found."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from leukokit.cells import Cells, Labelling
 from leukokit.differential import Differential, differential
@@ -12,24 +12,36 @@ from leukokit.graph import CellGraph
 from leukokit.smear import Smear
 from leukokit.taxonomy import KINDS
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SCHEMA = 1
-"""Version of the JSON document; a field's meaning never changes within one."""
+"""Version of the JSON document; within one version a key never changes its meaning."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, repr=False)
 class SmearResult:
-    """Cells of one smear with their provenance; checked when made.
+    """The cells of one field of view with their provenance; checked when made.
 
     Attributes:
-        smear: the image they were found on, original pixels.
-        cells: what was found, the leukocytes with their classes where a classifier was asked.
-        output_stem: relative path, without suffix, that output files of this image are named by.
+        smear: the field in its original pixels.
+        cells: its cells; the leukocytes have classes where the pipeline has a classifier.
+        output_stem: relative path, without suffix, that output files of this image are named after.
         provenance: versions, plugins, parameters, weight hashes and device.
         seconds: time spent on it.
-        graph: how the cells are linked, if they are; its nodes are the cells, in their order.
+        graph: links between the cells, if any; its nodes are the cells, in their order.
 
     Raises:
-        ValueError: the graph is of another number of cells.
+        ValueError: the graph has another number of cells.
+
+    Example:
+        >>> from leukokit.synthetic.smear import draw_smear
+        >>> field = Smear.from_array(draw_smear(width=400, height=300, leukocytes=1).image)
+        >>> result = SmearResult(field, Cells.empty(), Path("field"))
+        >>> result
+        <SmearResult of 400 x 300 px: <Cells: none>>
+        >>> result.to_json()["counts"]
+        {'leukocyte': 0, 'erythrocyte': 0, 'platelet': 0}
     """
 
     smear: Smear
@@ -43,26 +55,38 @@ class SmearResult:
         if self.graph is not None and len(self.graph) != len(self.cells):
             raise ValueError(f"{len(self.cells)} cells, but a graph of {len(self.graph)}")
 
+    def __repr__(self) -> str:
+        name = "" if self.smear.path is None else f" {str(self.smear.path)!r}"
+        return f"<SmearResult of{name} {self.smear.width} x {self.smear.height} px: {self.cells!r}>"
+
     @property
-    def differential(self) -> Differential | None:
-        """The differential count of this field; None where its leukocytes have no classes."""
-        return None if self.cells.labelling is None else differential(self.cells.class_counts)
+    def differential(self) -> Differential:
+        """The differential count of this field; without shares where no classifier named the cells."""
+        return differential(self.cells.class_counts)
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What a user should be told, from reading and from detecting."""
+        """Sentences for the user, from reading and from detecting."""
         return self.smear.notes + self.cells.notes
 
-    def to_json(self) -> dict[str, Any]:
-        """The JSON document of the image (schema 1); boxes in pixels of the original image.
+    def to_dataframe(self) -> pd.DataFrame:
+        """``Cells.to_dataframe`` with the image's path as its first column, ``image``.
 
-        A cell that a classifier has looked at has a ``label`` (its class, or ``unclassified``), the
-        ``probabilities`` of all classes, and ``review``: whether none of them is certain enough. Other cells,
-        and those of a field without classes, lack the three. ``counts`` are of cells as they were detected;
-        ``graph`` and ``differential`` are null where there is none.
+        The path is empty for pixels in memory; tables of several fields can be concatenated.
         """
-        diameter = self.cells.cell_diameter_px
-        count = self.differential
+        table = self.cells.to_dataframe()
+        table.insert(0, "image", "" if self.smear.path is None else str(self.smear.path))
+        return table
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON document of the image (schema 1); boxes in pixels of the original image.
+
+        A cell that a classifier named has a ``label`` (its class, or ``unclassified``), the
+        ``probabilities`` of all classes, and ``review``: whether the best of them is below the review
+        threshold. Other cells lack the three. ``counts`` are of cells as they were detected; ``graph`` and
+        ``differential`` are null where there are none.
+        """
+        diameter = self.cells.erythrocyte_diameter_px
         standardization = self.smear.standardization
         return {
             "schema": SCHEMA,
@@ -72,12 +96,12 @@ class SmearResult:
                 "height": self.smear.height,
                 "sha256": self.smear.sha256,
             },
-            "cell_diameter_px": None if diameter is None else round(diameter, 2),
+            "erythrocyte_diameter_px": None if diameter is None else round(diameter, 2),
             "standardization": None if standardization is None else standardization.to_json(),
             "cells": _cells_json(self.cells),
             "graph": None if self.graph is None else _graph_json(self.graph),
             "counts": self.cells.counts,
-            "differential": None if count is None else count.to_json(),
+            "differential": None if self.cells.labelling is None else self.differential.to_json(),
             "notes": list(self.notes),
             "seconds": round(self.seconds, 3),
             "provenance": self.provenance,

@@ -1,11 +1,11 @@
-"""A field of view as the house works on it, and how an image file becomes one.
+"""A field of view with its pixels, and how an image file becomes one.
 
-Every format ends as RGB uint8 (H, W, 3) with its orientation applied; whatever was decided on the way
-(a page chosen, a depth found, transparency filled) is a note. A file that cannot be read whole is an
-``ImageError``: a smear that is half grey would be counted as if its cells were missing.
+Every format becomes RGB uint8 (H, W, 3) with its orientation applied. Each decision on the way (the page
+that was read, the depth that was assumed, transparency that was filled) is a note. A file that cannot be
+read whole is an ``ImageError``, because a field that is half grey would be counted as if it had no cells
+there.
 
-How a format is decoded is in ``leukokit.images``; what becomes of samples wider than 8 bits, in
-``leukokit.images.depth``.
+``leukokit.images`` decodes the formats; ``leukokit.images.depth`` reduces samples wider than 8 bits.
 """
 
 from __future__ import annotations
@@ -41,11 +41,17 @@ class Smear:
         image: RGB uint8 (H, W, 3), C-contiguous, H and W at least 1, orientation applied.
         path: the file it was read from, if any.
         sha256: hexadecimal SHA-256 of the file's bytes, or of the pixels' where there is no file.
-        notes: what a user should be told of how it was read, a sentence each.
-        standardization: its light and stain as measured, where the pipeline wants them evened out.
+        notes: sentences for the user about how it was read.
+        standardization: its light and stain as measured, where the pipeline standardises it.
 
     Raises:
         ImageError: ``image`` is not such an array.
+
+    Example:
+        >>> import numpy as np
+        >>> field = Smear.from_array(np.full((480, 640, 3), 230, np.uint8))
+        >>> field.width, field.height
+        (640, 480)
     """
 
     image: RGBImage
@@ -57,24 +63,24 @@ class Smear:
     def __post_init__(self) -> None:
         """Check the image; one that is not C-contiguous is copied."""
         image: Any = self.image
-        what = "a smear's image must be an RGB uint8 array of shape (H, W, 3)"
+        wanted = "a smear's image must be an RGB uint8 array of shape (H, W, 3)"
         if not isinstance(image, np.ndarray):
-            raise ImageError(f"{what}, not {type(image).__name__}")
+            raise ImageError(f"{wanted}, not {type(image).__name__}")
         if image.dtype != np.uint8:
-            raise ImageError(f"{what}, not {image.dtype}; scale it to 0..255 and convert it")
+            raise ImageError(f"{wanted}, not {image.dtype}; scale it to 0..255 and convert it")
         if image.ndim != 3 or image.shape[2] != 3:
-            raise ImageError(f"{what}, not {image.shape}; repeat a grey channel, drop an alpha channel")
+            raise ImageError(f"{wanted}, not {image.shape}; repeat a grey channel, drop an alpha channel")
         if image.size == 0:
-            raise ImageError(f"{what} with at least one pixel, not {image.shape}")
+            raise ImageError(f"{wanted} with at least one pixel, not {image.shape}")
         object.__setattr__(self, "image", np.ascontiguousarray(image))
 
     @classmethod
     def from_array(cls, image: RGBImage, path: Path | None = None) -> Smear:
-        """Make a smear of pixels already in memory.
+        """Make a field of view from pixels in memory.
 
         Args:
             image: RGB uint8 (H, W, 3); copied only if it is not C-contiguous.
-            path: where it comes from, for messages and results; not opened.
+            path: its origin, for messages and results; never opened.
 
         Raises:
             ImageError: another type, dtype or shape, or no pixels.
@@ -84,30 +90,38 @@ class Smear:
 
     @property
     def width(self) -> int:
-        """Pixels a row."""
+        """Pixels per row."""
         return int(self.image.shape[1])
 
     @property
     def height(self) -> int:
-        """Rows."""
+        """Number of rows."""
         return int(self.image.shape[0])
 
 
 def read_image(path: Path | str) -> RGBImage:
-    """``read_smear(path).image``: RGB uint8 (H, W, 3)."""
+    """Return ``read_smear(path).image``: RGB uint8 (H, W, 3)."""
     return read_smear(path).image
 
 
 def read_smear(path: Path | str, max_pixels: int = MAX_PIXELS) -> Smear:
-    """Read a JPEG, PNG, BMP, WebP or TIFF file (its first page), told apart by content, not by name.
+    """Read a JPEG, PNG, BMP, WebP or TIFF file; its format is recognised by content, not by name.
 
     Args:
         path: the file.
-        max_pixels: refuse larger images; judged by the header, before anything is decoded.
+        max_pixels: larger images are refused by their header, before anything is decoded.
 
     Raises:
-        ImageError: the file is missing, unreadable, empty, truncated, damaged, too large or no image of
+        ImageError: the file is missing, unreadable, empty, truncated, damaged, too large or not an image of
             these formats; one line naming the file, the cause and what to do.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     Image.new("RGB", (64, 48), "white").save(f"{folder}/field.png")
+        ...     read_smear(f"{folder}/field.png").image.shape
+        (48, 64, 3)
     """
     path = Path(path)
     try:

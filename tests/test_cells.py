@@ -88,7 +88,7 @@ def test_no_cell_is_a_normal_answer() -> None:
     assert_same(nothing, Cells(plain, plain, plain))
     assert len(nothing) == 0
     assert nothing.boxes.shape == (0, 4)
-    assert nothing.cell_diameter_px is None
+    assert nothing.erythrocyte_diameter_px is None
     assert nothing.counts == dict.fromkeys(KINDS, 0)
     assert nothing.diameters.shape == (0,)
     assert len(nothing[nothing.kinds == LEUKOCYTE]) == len(nothing[:3]) == 0
@@ -99,9 +99,9 @@ def test_no_cell_is_a_normal_answer() -> None:
 
 def test_an_empty_table_has_the_columns_and_types_of_a_full_one() -> None:
     nothing, some = Cells.empty().to_dataframe(), of_kind(PLATELET, [4.0]).to_dataframe()
-    assert list(nothing.columns) == list(some.columns) == ["kind", "score", "x1", "y1", "x2", "y2"]
+    assert list(nothing.columns) == list(some.columns) == ["id", "kind", "score", "x1", "y1", "x2", "y2"]
     assert nothing.dtypes.tolist() == some.dtypes.tolist()
-    assert some.iloc[0].tolist() == ["platelet", 1.0, 5.0, 7.0, 9.0, 11.0]
+    assert some.iloc[0].tolist() == [0, "platelet", 1.0, 5.0, 7.0, 9.0, 11.0]
 
 
 @settings(deadline=None, max_examples=60)
@@ -144,11 +144,11 @@ def test_supervision_without_confidence_or_kind() -> None:
 
 def test_the_ruler_is_the_median_red_cell_and_wants_three() -> None:
     others = [of_kind(LEUKOCYTE, [90.0] * 9), of_kind(PLATELET, [9.0] * 9)]
-    assert Cells.concatenate([*others, of_kind(ERYTHROCYTE, [40.0, 50.0])]).cell_diameter_px is None
+    assert Cells.concatenate([*others, of_kind(ERYTHROCYTE, [40.0, 50.0])]).erythrocyte_diameter_px is None
     three = Cells.concatenate([*others, of_kind(ERYTHROCYTE, [40.0, 43.0, 300.0])])
-    assert three.cell_diameter_px == pytest.approx(43.0)
+    assert three.erythrocyte_diameter_px == pytest.approx(43.0)
     oblong = Cells(np.array([[0, 0, 20, 80]] * 3), np.full(3, ERYTHROCYTE), np.ones(3, np.float32))
-    assert oblong.cell_diameter_px == pytest.approx(40.0)
+    assert oblong.erythrocyte_diameter_px == pytest.approx(40.0)
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,9 @@ def test_the_ruler_is_implied_where_it_cannot_be_measured(
 CLASSES = ("neutrophil", "lymphocyte", "blast")
 MIXED = Cells.concatenate([of_kind(LEUKOCYTE, [9.0, 8.0, 7.0]), of_kind(ERYTHROCYTE, [4.0])])
 LABELLING = Labelling(
-    np.array([[0.1, 0.875, 0.025], [0.25, 0.35, 0.4], [0.5, 0.3, 0.2], [0, 0, 0]]), CLASSES, limit=0.5
+    np.array([[0.1, 0.875, 0.025], [0.25, 0.35, 0.4], [0.5, 0.3, 0.2], [0, 0, 0]]),
+    CLASSES,
+    review_threshold=0.5,
 )
 
 
@@ -208,34 +210,44 @@ def test_a_class_is_named_where_it_is_certain_enough() -> None:
 
 
 def test_classes_stay_with_their_cells() -> None:
-    cells = MIXED.labelled(LABELLING)
+    cells = MIXED.with_labelling(LABELLING)
     assert MIXED.labelling is None
     assert MIXED.class_counts == {}
     assert_same(cells, MIXED)
     assert cells.class_counts == {"neutrophil": 1, "lymphocyte": 1, "blast": 0, UNCLASSIFIED: 1}
     some = cells[np.array([3, 0])]
     assert some.labelling is not None
-    assert (some.labelling.labels, some.labelling.limit) == (["", "lymphocyte"], 0.5)
+    assert (some.labelling.labels, some.labelling.review_threshold) == (["", "lymphocyte"], 0.5)
     assert cells[cells.kinds == LEUKOCYTE].class_counts == cells.class_counts
     assert Cells.concatenate([cells, MIXED]).labelling is None
     with pytest.raises(ValueError, match="4 cells, but probabilities of 3"):
-        MIXED.labelled(LABELLING[:3])
+        MIXED.with_labelling(LABELLING[:3])
 
 
 def test_a_labelled_field_without_a_cell() -> None:
-    nothing = Cells.empty().labelled(Labelling(np.zeros((0, 3)), CLASSES, 0.5))
+    nothing = Cells.empty().with_labelling(Labelling(np.zeros((0, 3)), CLASSES, 0.5))
     assert nothing.class_counts == {**dict.fromkeys(CLASSES, 0), UNCLASSIFIED: 0}
-    some = MIXED.labelled(LABELLING).to_dataframe()
+    some = MIXED.with_labelling(LABELLING).to_dataframe()
     assert list(nothing.to_dataframe().columns) == list(some.columns)
 
 
 def test_a_table_of_labelled_cells() -> None:
-    table = MIXED.labelled(LABELLING).to_dataframe()
+    table = MIXED.with_labelling(LABELLING).to_dataframe()
     classes = [f"p_{name}" for name in CLASSES]
-    assert list(table.columns)[6:] == ["label", "review", *classes]
-    assert table["label"].tolist() == LABELLING.labels
-    assert table["review"].tolist() == [False, True, False, False]
-    np.testing.assert_array_equal(table[classes].to_numpy(), LABELLING.probabilities)
+    assert list(table.columns)[7:] == ["label", "probability", "review", *classes]
+    leukocytes = table[table["kind"] == "leukocyte"]
+    assert leukocytes["id"].tolist() == [0, 1, 2]
+    assert leukocytes["label"].tolist() == LABELLING.labels[:3]
+    assert leukocytes["probability"].tolist() == pytest.approx([0.875, 0.4, 0.5])
+    assert leukocytes["review"].tolist() == [False, True, False]
+    np.testing.assert_array_equal(leukocytes[classes].to_numpy(), LABELLING.probabilities[:3])
+
+
+def test_a_table_leaves_the_classes_of_an_erythrocyte_blank() -> None:
+    table = MIXED.with_labelling(LABELLING).to_dataframe()
+    (erythrocyte,) = (row for _, row in table.iterrows() if row["kind"] == "erythrocyte")
+    assert erythrocyte[7:].isna().all()
+    assert table.to_csv(index=False).splitlines()[4].endswith(",,,,,,")
 
 
 def test_at_a_limit_of_one_every_leukocyte_wants_review() -> None:

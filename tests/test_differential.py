@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from leukokit.differential import FEWEST, differential
+from leukokit.differential import MIN_LEUKOCYTES, differential
 from leukokit.metrics.statistics import clopper_pearson
 from leukokit.taxonomy import ERYTHROBLAST, LEUKOCYTE_CLASSES, UNCLASSIFIED
 
@@ -24,7 +24,7 @@ COUNTS = st.dictionaries(
 )
 def test_limits_are_those_of_ruemke(count: int, low: float, high: float) -> None:
     share = differential({"neutrophil": 100 - count, "basophil": count}).to_json()["classes"]["basophil"]
-    assert share == {"count": count, "percent": float(count), "limits": [low, high]}
+    assert share == {"count": count, "percent": float(count), "interval": [low, high]}
     mirrored = differential({"basophil": 100 - count, "neutrophil": count}).shares["basophil"]
     assert (mirrored.low, mirrored.high) == (
         pytest.approx(100 - high, abs=0.006),
@@ -56,7 +56,7 @@ def test_unclassified_and_erythroblasts_are_in_no_percentage() -> None:
         "neutrophil": 75,
         "lymphocyte": 25,
     }
-    assert count.few
+    assert count.below_minimum
 
 
 def test_erythroblasts_that_are_not_looked_for_are_not_none_at_all() -> None:
@@ -67,11 +67,11 @@ def test_erythroblasts_that_are_not_looked_for_are_not_none_at_all() -> None:
     assert differential({"neutrophil": 0, ERYTHROBLAST: 2}).erythroblasts_per_100 is None
 
 
-@pytest.mark.parametrize(("n", "few"), [(0, True), (99, True), (100, False), (101, False)])
-def test_few_leukocytes_are_flagged(n: int, few: bool) -> None:
-    assert FEWEST == 100
+@pytest.mark.parametrize(("n", "below_minimum"), [(0, True), (99, True), (100, False), (101, False)])
+def test_few_leukocytes_are_flagged(n: int, below_minimum: bool) -> None:
+    assert MIN_LEUKOCYTES == 100
     # What is not classified does not help.
-    assert differential({"neutrophil": n, UNCLASSIFIED: 50, ERYTHROBLAST: 50}).few is few
+    assert differential({"neutrophil": n, UNCLASSIFIED: 50, ERYTHROBLAST: 50}).below_minimum is below_minimum
 
 
 def test_of_nothing_nothing_is_known() -> None:
@@ -79,7 +79,7 @@ def test_of_nothing_nothing_is_known() -> None:
     assert (share.count, share.percent, share.low, share.high) == (0, None, 0, 100)
     assert differential({}).to_json() == {
         "n": 0,
-        "few": True,
+        "below_minimum": True,
         "classes": {},
         "unclassified": 0,
         "erythroblasts": None,
@@ -88,7 +88,7 @@ def test_of_nothing_nothing_is_known() -> None:
 
 
 def test_counts_below_zero_are_refused() -> None:
-    with pytest.raises(ValueError, match="below zero"):
+    with pytest.raises(ValueError, match="negative"):
         differential({"neutrophil": 3, "basophil": -1})
 
 

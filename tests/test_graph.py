@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leukokit.cells import Cells, Labelling
-from leukokit.graph import EDGE_FEATURES, NODE_FEATURES, CellGraph, canonical, centres
+from leukokit.graph import EDGE_FEATURES, NODE_FEATURES, CellGraph, canonical_edges
 from leukokit.taxonomy import ERYTHROCYTE, LEUKOCYTE, PLATELET
 
 # An erythrocyte is 10 px wide here: three of them are the ruler.
@@ -38,7 +38,7 @@ def assert_same(found: CellGraph, wanted: CellGraph) -> None:
             found.cells.labelling.probabilities, wanted.cells.labelling.probabilities
         )
         assert found.cells.labelling.classes == wanted.cells.labelling.classes
-        assert found.cells.labelling.limit == wanted.cells.labelling.limit
+        assert found.cells.labelling.review_threshold == wanted.cells.labelling.review_threshold
     np.testing.assert_array_equal(found.edges, wanted.edges)
     assert found.cells.notes == wanted.cells.notes
     assert (found.builder, found.params) == (wanted.builder, wanted.params)
@@ -82,7 +82,7 @@ def some_graphs(draw: st.DrawFn) -> CellGraph:
         (np.array([[1], [1]]), "none to itself"),
         (np.array([[1, 0], [2, 1]]), "sorted"),
         (np.array([[0, 0], [2, 1]]), "sorted"),
-        (np.array([[0, 0], [1, 1]]), "each there once"),
+        (np.array([[0, 0], [1, 1]]), "without repeats"),
     ],
 )
 def test_wrong_edges_are_refused(edges: Any, complaint: str) -> None:
@@ -181,7 +181,7 @@ def test_features_are_finite_and_whole(graph: CellGraph) -> None:
     nodes, edges = graph.node_features, graph.edge_features
     assert nodes.shape == (len(graph), len(NODE_FEATURES)) and np.isfinite(nodes).all()
     assert edges.shape == (graph.edges.shape[1], len(EDGE_FEATURES)) and np.isfinite(edges).all()
-    points = centres(graph.cells)
+    points = graph.cells.centres
     for (i, j), length in zip(graph.edges.T, graph.lengths_px, strict=True):
         assert length == pytest.approx(math.dist(points[i], points[j]), rel=1e-6)
 
@@ -189,7 +189,7 @@ def test_features_are_finite_and_whole(graph: CellGraph) -> None:
 def test_labels_are_attributes_that_people_read() -> None:
     probabilities = np.zeros((5, 2), np.float32)
     probabilities[3] = [0.25, 0.75]
-    labelled = FIVE.labelled(Labelling(probabilities, ("neutrophil", "monocyte"), 0.9))
+    labelled = FIVE.with_labelling(Labelling(probabilities, ("neutrophil", "monocyte"), 0.9))
     nodes = CellGraph(labelled, EDGES).to_networkx().nodes
     assert (nodes[3]["label"], nodes[3]["review"]) == ("unclassified", True)
     assert (nodes[3]["p_neutrophil"], nodes[3]["p_monocyte"]) == (0.25, 0.75)
@@ -252,11 +252,11 @@ def test_pyg_graphs_of_several_smears_batch() -> None:
 @settings(max_examples=100)
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)).filter(lambda p: p[0] != p[1])))
 def test_canonical_is_what_a_set_would_give(pairs: list[tuple[int, int]]) -> None:
-    found = canonical(np.array(pairs, np.int64).reshape(-1, 2).T, 7)
+    found = canonical_edges(np.array(pairs, np.int64).reshape(-1, 2).T, 7)
     assert found.T.tolist() == sorted([min(p), max(p)] for p in {frozenset(pair) for pair in pairs})
 
 
 @pytest.mark.parametrize("pairs", [[[0], [7]], [[-1], [2]], [[3], [3]], [[0, 1]], [[0], [1], [2]]])
 def test_canonical_refuses(pairs: list[list[int]]) -> None:
     with pytest.raises(ValueError):
-        canonical(np.array(pairs), 7)
+        canonical_edges(np.array(pairs), 7)

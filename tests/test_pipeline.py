@@ -59,7 +59,7 @@ def test_result_says_what_was_found_and_how(pipeline: Pipeline, image: Path) -> 
     assert document["counts"]["leukocyte"] == 2
     assert sum(document["counts"].values()) == len(document["cells"])
     assert {cell["kind"] for cell in document["cells"]} <= set(KINDS)
-    assert document["cell_diameter_px"] == pytest.approx(40, rel=0.12)
+    assert document["erythrocyte_diameter_px"] == pytest.approx(40, rel=0.12)
     assert document["standardization"]["unevenness"] >= 1
     provenance = document["provenance"]
     assert provenance["leukokit"] == __version__

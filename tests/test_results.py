@@ -11,7 +11,7 @@ import pytest
 
 from leukokit.cells import Cells, Labelling
 from leukokit.graph import CellGraph
-from leukokit.images.standardize import estimate
+from leukokit.images.standardize import estimate_standardization
 from leukokit.results import SCHEMA, SmearResult
 from leukokit.smear import Smear
 from leukokit.taxonomy import ERYTHROBLAST, KINDS, UNCLASSIFIED
@@ -19,7 +19,7 @@ from leukokit.taxonomy import ERYTHROBLAST, KINDS, UNCLASSIFIED
 KEYS = {
     "schema",
     "image",
-    "cell_diameter_px",
+    "erythrocyte_diameter_px",
     "standardization",
     "cells",
     "counts",
@@ -60,7 +60,7 @@ def test_a_field_with_cells() -> None:
     }
     assert [cell["id"] for cell in document["cells"]] == [0, 1, 2, 3]
     assert document["counts"] == {"leukocyte": 1, "erythrocyte": 3, "platelet": 0}
-    assert document["cell_diameter_px"] == 10.0
+    assert document["erythrocyte_diameter_px"] == 10.0
     assert document["notes"] == ["first of 3 pages", "cells overlap"]
     assert document["seconds"] == 1.235
     assert document["provenance"] == {"device": "cpu"}
@@ -74,13 +74,13 @@ def test_an_empty_field_from_memory() -> None:
     assert set(document) == KEYS
     assert document["cells"] == []
     assert document["counts"] == dict.fromkeys(KINDS, 0)
-    assert document["cell_diameter_px"] is None
+    assert document["erythrocyte_diameter_px"] is None
     assert document["image"]["path"] is None
 
 
 def test_what_was_evened_out_is_in_the_document() -> None:
     result = made(Cells.empty())
-    measured = estimate(result.smear.image)
+    measured = estimate_standardization(result.smear.image)
     told = replace(result, smear=replace(result.smear, standardization=measured))
     document = json.loads(json.dumps(told.to_json(), allow_nan=False))
     assert document["standardization"]["unevenness"] == pytest.approx(measured.unevenness, abs=1e-3)
@@ -89,11 +89,11 @@ def test_what_was_evened_out_is_in_the_document() -> None:
 
 LABELLED = Cells(
     np.array([[10 * i, 5, 10 * i + 8, 13] for i in range(5)]), np.array([0, 1, 0, 0, 0]), np.ones(5)
-).labelled(
+).with_labelling(
     Labelling(
         np.array([[0.91234567, 0.08765433], [0, 0], [0.6, 0.4], [0.125, 0.875], [0, 0]]),
         ("neutrophil", ERYTHROBLAST),
-        limit=0.7,
+        review_threshold=0.7,
     )
 )
 
@@ -111,8 +111,8 @@ def test_a_labelled_field() -> None:
     assert document["counts"] == {"leukocyte": 4, "erythrocyte": 1, "platelet": 0}
     assert document["differential"] == {
         "n": 1,
-        "few": True,
-        "classes": {"neutrophil": {"count": 1, "percent": 100.0, "limits": [2.5, 100.0]}},
+        "below_minimum": True,
+        "classes": {"neutrophil": {"count": 1, "percent": 100.0, "interval": [2.5, 100.0]}},
         "unclassified": 1,
         "erythroblasts": 1,
         "erythroblasts_per_100": 100.0,
@@ -120,10 +120,10 @@ def test_a_labelled_field() -> None:
 
 
 def test_a_labelled_field_without_a_cell_has_a_differential_of_nothing() -> None:
-    nothing = Cells.empty().labelled(Labelling(np.zeros((0, 1)), ("neutrophil",)))
+    nothing = Cells.empty().with_labelling(Labelling(np.zeros((0, 1)), ("neutrophil",)))
     count = json.loads(json.dumps(made(nothing).to_json(), allow_nan=False))["differential"]
     assert count["n"] == 0
-    assert count["classes"] == {"neutrophil": {"count": 0, "percent": None, "limits": [0.0, 100.0]}}
+    assert count["classes"] == {"neutrophil": {"count": 0, "percent": None, "interval": [0.0, 100.0]}}
     assert (count["erythroblasts"], count["erythroblasts_per_100"]) == (None, None)
 
 
@@ -135,3 +135,22 @@ def test_the_graph_is_in_the_document() -> None:
     assert alone == {"builder": "", "params": {}, "edges": []}
     with pytest.raises(ValueError, match="5 cells, but a graph of 0"):
         replace(made(LABELLED), graph=CellGraph.unlinked(Cells.empty()))
+
+
+def test_a_table_names_its_image() -> None:
+    table = made(LABELLED).to_dataframe()
+    assert list(table.columns[:3]) == ["image", "id", "kind"]
+    assert set(table["image"]) == {str(Path("ward 3/smear.png"))}
+    assert set(made(LABELLED, path=None).to_dataframe()["image"]) == {""}
+
+
+def test_its_text_form_has_no_pixels() -> None:
+    assert repr(made(LABELLED)) == (
+        f"<SmearResult of {str(Path('ward 3/smear.png'))!r} 64 x 48 px: <Cells: 4 leukocyte, 1 erythrocyte, "
+        "1 neutrophil, 1 erythroblast, 1 unclassified>>"
+    )
+
+
+def test_without_a_classifier_the_differential_is_empty() -> None:
+    count = made(Cells.empty()).differential
+    assert (count.n, dict(count.shares), count.unclassified, count.erythroblasts) == (0, {}, 0, None)

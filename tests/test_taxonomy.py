@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from leukokit import taxonomy
 from leukokit.taxonomy import (
     CLASS_COLOURS,
     COLOURS,
@@ -23,6 +24,8 @@ from leukokit.taxonomy import (
     LEUKOCYTE_CLASSES,
     PLATELET,
     UNCLASSIFIED,
+    canonical_name,
+    class_of,
     colour_of,
     kind_of,
 )
@@ -133,3 +136,34 @@ def test_other_names_are_no_kind(name: str) -> None:
 @given(st.text())
 def test_any_text_is_a_kind_or_none(name: str) -> None:
     assert kind_of(name) in {*KINDS, None}
+
+
+@pytest.mark.parametrize(
+    ("name", "label"),
+    [
+        ("Neutrophils", "neutrophil"),
+        ("segmented neutrophil", "neutrophil"),
+        ("BNE", "neutrophil"),
+        ("band", "neutrophil"),
+        ("lym", "lymphocyte"),
+        ("IG", "immature granulocyte"),
+        ("Metamyelocyte", "immature granulocyte"),
+        ("nRBC", "erythroblast"),
+        ("WBC", None),
+        ("red", None),
+        ("artefact", None),
+    ],
+)
+def test_names_of_other_tools_are_classes(name: str, label: str | None) -> None:
+    assert class_of(name) == label
+
+
+def test_every_class_is_a_leukocyte_by_kind() -> None:
+    assert {kind_of(name) for name in CLASS_COLOURS if name != UNCLASSIFIED} == {"leukocyte"}
+    assert canonical_name("red") == "erythrocyte" and canonical_name("white") == "leukocyte"
+
+
+def test_no_name_stands_for_two_things() -> None:
+    tables = (taxonomy._KIND_ALIASES, taxonomy._CLASS_ALIASES)
+    names = [name for table in tables for main, others in table.items() for name in (main, *others)]
+    assert len(names) == len(set(names))

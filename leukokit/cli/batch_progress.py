@@ -172,6 +172,6 @@ def _print_totals(console: Console, totals: Totals, target: int | None) -> None:
     console.print(table)
     if len(rows) > 21:
         console.print(f"and {len(rows) - 21} more groups in differential.csv")
-    if totals.whole.classes and totals.whole.count.few:
+    if totals.whole.classes and totals.whole.count.below_minimum:
         said = f"n = {totals.whole.count.n}: a differential count wants 100 classified leukocytes or more."
         console.print(said, style="yellow")

@@ -189,7 +189,7 @@ def _print_row(console: Console, result: SmearResult, first: bool) -> None:
     from rich.text import Text
 
     counts = result.cells.counts
-    ruler = result.cells.cell_diameter_px
+    ruler = result.cells.erythrocyte_diameter_px
     width = max(20, console.width - 60)
     table = Table(box=None, show_header=first, header_style="bold", pad_edge=False)
     table.add_column("image", width=width, no_wrap=True)
@@ -238,7 +238,7 @@ def _print_differential(console: Console, count: Differential, images: int) -> N
             table.add_row(Text(name), str(share.count), f"{share.percent:.1f}", limits)
         table.add_row("classified leukocytes", str(count.n), style="bold")
         console.print(table)
-    if count.few:
+    if count.below_minimum:
         said = f"n = {count.n}: a differential count wants 100 classified leukocytes or more."
         console.print(said, style="yellow")
     if count.unclassified:

@@ -109,13 +109,12 @@ def _gexf(graph: CellGraph) -> bytes:
 
     import networkx as nx
 
-    from leukokit.graph import centres
     from leukokit.taxonomy import colour_of
 
     linked = graph.to_networkx()
     # GEXF keeps no attributes of a graph but its name.
     linked.graph = {"name": graph.builder}
-    places = zip(centres(graph.cells).tolist(), graph.cells.diameters.tolist(), strict=True)
+    places = zip(graph.cells.centres.tolist(), graph.cells.diameters.tolist(), strict=True)
     for node, ((x, y), diameter) in zip(linked.nodes.values(), places, strict=True):
         red, green, blue = _rgb(colour_of(node.get("label") or node["kind"]))
         # Laid out as on the smear; in Gephi y grows upwards.
@@ -153,16 +152,15 @@ def _png(graph: CellGraph, image: RGBImage) -> bytes:
     import numpy as np
     from PIL import Image
 
-    from leukokit.graph import centres
-    from leukokit.images.pixels import scaled
+    from leukokit.images.pixels import scale_image
     from leukokit.writers.png import draw
 
     # Reduced first, so that lines keep their width.
     scale = min(1.0, LONGEST_SIDE / max(image.shape[:2]))
-    picture = scaled(image, scale).copy()
+    picture = scale_image(image, scale).copy()
     cells = replace(graph.cells, boxes=graph.cells.boxes * np.float32(scale))
     # OpenCV takes whole numbers, here of sixteenths of a pixel.
-    points = np.round(centres(cells) * 16).astype(np.int32)
+    points = np.round(cells.centres * 16).astype(np.int32)
     width = max(1, round(max(picture.shape[:2]) / 900))
     lines = list(points[graph.edges.T])
     cv2.polylines(

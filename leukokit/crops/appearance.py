@@ -12,9 +12,9 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from leukokit.cells import FEWEST_FOR_RULER, Cells
+from leukokit.cells import MIN_ERYTHROCYTES, Cells
 from leukokit.crops.cut import optical_density
-from leukokit.images.pixels import scaled
+from leukokit.images.pixels import scale_image
 from leukokit.smear import Smear
 from leukokit.taxonomy import ERYTHROCYTE
 
@@ -38,7 +38,7 @@ PATCH_PX: Final = 16
 def erythrocyte_density(looks: npt.NDArray[np.float32], cells: Cells) -> npt.NDArray[np.float32] | None:
     """(3,) median optical density of a field's erythrocytes, of all ``looks`` (N, 13); None of too few."""
     found = looks[cells.kinds == ERYTHROCYTE, :3]
-    return np.median(found, axis=0) if len(found) >= FEWEST_FOR_RULER else None
+    return np.median(found, axis=0) if len(found) >= MIN_ERYTHROCYTES else None
 
 
 def appearance(smear: Smear, cells: Cells) -> npt.NDArray[np.float32]:
@@ -56,7 +56,7 @@ def appearance(smear: Smear, cells: Cells) -> npt.NDArray[np.float32]:
         return out
     ruler = cells.ruler_px
     scale = min(1.0, RULER_PX / ruler) if ruler else 1.0
-    picture = scaled(smear.image, scale)
+    picture = scale_image(smear.image, scale)
     if smear.standardization is not None:
         picture = smear.standardization.apply(picture)
     height, width = picture.shape[:2]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leukokit.cells import LEUKOCYTE_TO_ERYTHROCYTE, Cells
-from leukokit.images.pixels import RGBImage, resized
+from leukokit.images.pixels import RGBImage, resize_image
 from leukokit.images.standardize import WHITE
 from leukokit.smear import Smear
 
@@ -65,7 +65,7 @@ def cut_crop(smear: Smear, centre: tuple[float, float], side: float, px: int) ->
     v1, v2 = round((y1 - top) * factor), round((y2 - top) * factor)
     if x2 <= x1 or y2 <= y1 or u2 <= u1 or v2 <= v1:
         return out
-    part = resized(np.ascontiguousarray(smear.image[y1:y2, x1:x2]), u2 - u1, v2 - v1)
+    part = resize_image(np.ascontiguousarray(smear.image[y1:y2, x1:x2]), u2 - u1, v2 - v1)
     if smear.standardization is not None:
         extent = (x1 / smear.width, y1 / smear.height, x2 / smear.width, y2 / smear.height)
         part = smear.standardization.apply(part, extent)

@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
-from leukokit.cells import FEWEST_FOR_RULER, LEUKOCYTE_TO_ERYTHROCYTE
+from leukokit.cells import LEUKOCYTE_TO_ERYTHROCYTE, MIN_ERYTHROCYTES
 from leukokit.errors import DataError
 from leukokit.taxonomy import KINDS
 
@@ -65,7 +65,7 @@ class AnnotatedField:
         boxes, kinds = self.box_array(), self.kind_array()
         sides = np.sqrt((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1]))
         erythrocytes = sides[kinds == KINDS.index("erythrocyte")]
-        if len(erythrocytes) >= FEWEST_FOR_RULER:
+        if len(erythrocytes) >= MIN_ERYTHROCYTES:
             return float(np.median(erythrocytes))
         leukocytes = sides[kinds == KINDS.index("leukocyte")]
         return float(np.median(leukocytes)) / LEUKOCYTE_TO_ERYTHROCYTE if len(leukocytes) else None

@@ -136,7 +136,7 @@ def outcomes_of(annotated: AnnotatedField, cells: Cells) -> list[Outcome]:
     assert found.labelling is not None
     met = partners(found.boxes, found.scores, boxes)
     truth = [labels[number] if number >= 0 else NOTHING for number in met]
-    forced, given = replace(found.labelling, limit=0.0).labels, found.labelling.labels
+    forced, given = replace(found.labelling, review_threshold=0.0).labels, found.labelling.labels
     missed = np.setdiff1d(np.arange(len(labels)), met)
     return [
         *(Outcome(*names) for names in zip(truth, forced, given, strict=True)),

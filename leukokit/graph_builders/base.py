@@ -11,7 +11,7 @@ from pydantic import Field
 
 from leukokit.cells import Cells
 from leukokit.errors import ConfigError
-from leukokit.graph import CellGraph, canonical, centres
+from leukokit.graph import CellGraph, canonical_edges
 from leukokit.plugin import Plugin, PluginParams
 from leukokit.taxonomy import LEUKOCYTE
 
@@ -49,7 +49,7 @@ class GraphBuilder(Plugin, ABC):
         if len(chosen) > 1:
             # Where no cell has a size there is no ruler, and pixels stand in.
             unit = (cells.ruler_px or 1.0) if self.params.unit == "diameters" else 1.0
-            edges = chosen[canonical(self.pairs(centres(cells)[chosen], unit), len(chosen))]
+            edges = chosen[canonical_edges(self.pairs(cells.centres[chosen], unit), len(chosen))]
         return CellGraph(cells, edges, self.name, self.params.model_dump(mode="json"))
 
     @abstractmethod

@@ -10,7 +10,7 @@ RGBImage = npt.NDArray[np.uint8]
 """RGB uint8 (H, W, 3)."""
 
 
-def resized(image: RGBImage, width: int, height: int) -> RGBImage:
+def resize_image(image: RGBImage, width: int, height: int) -> RGBImage:
     """The picture at another size: averaged where it shrinks, interpolated where it grows."""
     if image.shape[:2] == (height, width):
         return image
@@ -19,7 +19,7 @@ def resized(image: RGBImage, width: int, height: int) -> RGBImage:
     return np.asarray(cv2.resize(image, (width, height), interpolation=how), dtype=np.uint8)
 
 
-def scaled(image: RGBImage, factor: float) -> RGBImage:
+def scale_image(image: RGBImage, factor: float) -> RGBImage:
     """The picture with both sides multiplied by ``factor``, at least one pixel each."""
     height, width = image.shape[:2]
-    return resized(image, max(1, round(width * factor)), max(1, round(height * factor)))
+    return resize_image(image, max(1, round(width * factor)), max(1, round(height * factor)))

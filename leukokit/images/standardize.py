@@ -28,7 +28,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from leukokit.images.pixels import RGBImage, scaled
+from leukokit.images.pixels import RGBImage, scale_image
 
 REDUCED_SIDE = 128
 """Longer side, in pixels, of the copy that everything is estimated on."""
@@ -119,7 +119,7 @@ class Standardization:
         }
 
 
-def estimate(image: RGBImage) -> Standardization:
+def estimate_standardization(image: RGBImage) -> Standardization:
     """Measure light and stain of a field.
 
     Args:
@@ -128,7 +128,7 @@ def estimate(image: RGBImage) -> Standardization:
     The expectile fit follows Newey & Powell (1987, doi:10.2307/1911031).
     """
     height, width = image.shape[:2]
-    small = scaled(image, min(1.0, REDUCED_SIDE / max(height, width)))
+    small = scale_image(image, min(1.0, REDUCED_SIDE / max(height, width)))
     log_intensity = np.log(np.maximum(small.reshape(-1, 3).astype(np.float32), 1.0))
     basis = _basis(*small.shape[:2])
     unlit = _unlit(small)
@@ -141,8 +141,8 @@ def estimate(image: RGBImage) -> Standardization:
 
 
 def standardize(image: RGBImage) -> RGBImage:
-    """``estimate(image).apply(image)``."""
-    return estimate(image).apply(image)
+    """``estimate_standardization(image).apply(image)``."""
+    return estimate_standardization(image).apply(image)
 
 
 def _unlit(small: RGBImage) -> npt.NDArray[np.bool_] | None:

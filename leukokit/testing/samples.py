@@ -35,10 +35,10 @@ def smear(seed: int = 1, path: str = "field.png") -> Smear:
 
 def standardized(seed: int = 1) -> Smear:
     """The same with its light and stain measured, as a pipeline hands it on."""
-    from leukokit.images.standardize import estimate
+    from leukokit.images.standardize import estimate_standardization
 
     plain = smear(seed)
-    return replace(plain, standardization=estimate(plain.image))
+    return replace(plain, standardization=estimate_standardization(plain.image))
 
 
 def odd_smears() -> dict[str, Smear]:
@@ -122,7 +122,7 @@ def labelled(cells: Cells) -> Cells:
         probabilities[node, number % len(LEUKOCYTE_CLASSES)] = 0.8
         if number == 0:
             probabilities[node] = 1 / len(LEUKOCYTE_CLASSES)
-    return cells.labelled(Labelling(probabilities, LEUKOCYTE_CLASSES, 0.5))
+    return cells.with_labelling(Labelling(probabilities, LEUKOCYTE_CLASSES, 0.5))
 
 
 def result(cells: Cells, stem: str = "field", seed: int = 1) -> SmearResult:

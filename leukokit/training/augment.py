@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from leukokit.images.pixels import RGBImage, scaled
+from leukokit.images.pixels import RGBImage, scale_image
 from leukokit.images.standardize import WHITE
 
 
@@ -125,7 +125,7 @@ def _blurred(picture: npt.NDArray[np.float32], sigma: float) -> npt.NDArray[np.f
 def _warp(image: RGBImage, matrix: npt.NDArray[np.float64], size: tuple[int, int], scale: float) -> RGBImage:
     if scale < 0.6:
         # Bilinear warping would alias: halve first, as often as it takes.
-        halved = scaled(image, 0.5)
+        halved = scale_image(image, 0.5)
         doubled = matrix * np.array([[2, 2, 1], [2, 2, 1]])
         return _warp(halved, doubled, size, scale * 2)
     fill = (int(WHITE),) * 3

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from leukokit.crops.cut import REACH
 from leukokit.crops.stain import mix_stain
 from leukokit.datasets.detected import CROP_PX
-from leukokit.images.pixels import RGBImage, resized
+from leukokit.images.pixels import RGBImage, resize_image
 from leukokit.images.standardize import WHITE
 from leukokit.training.augment import disturb
 
@@ -47,7 +47,7 @@ def plain_view(crop: RGBImage, px: int, cover: float) -> RGBImage:
     """
     half = CROP_PX * cover / REACH / 2
     low, high = round(CROP_PX / 2 - half), round(CROP_PX / 2 + half)
-    return resized(np.ascontiguousarray(crop[low:high, low:high]), px, px)
+    return resize_image(np.ascontiguousarray(crop[low:high, low:high]), px, px)
 
 
 def varied_view(
@@ -79,7 +79,7 @@ def varied_view(
         picture = mix_stain(picture, _turned_hue(variation.hue, rng))
     if rng.random() < variation.coarse:
         side = int(rng.uniform(COARSEST_PX, FINEST_PX))
-        picture = resized(resized(picture, side, side), px, px)
+        picture = resize_image(resize_image(picture, side, side), px, px)
     return disturb(picture, rng)
 
 

@@ -26,7 +26,7 @@ from leukokit.datasets.fields import AnnotatedField, Selection, WeightsName, is_
 from leukokit.datasets.photographs import there_is
 from leukokit.detectors.yolo.network import build_network
 from leukokit.errors import DataError
-from leukokit.images.pixels import scaled
+from leukokit.images.pixels import scale_image
 from leukokit.images.standardize import standardize
 from leukokit.smear import read_image
 from leukokit.taxonomy import KINDS
@@ -137,7 +137,7 @@ def load_fields(fields: list[AnnotatedField]) -> list[LoadedField]:
         boxes, kinds = annotated.box_array(), annotated.kind_array()
         keep = np.isin(kinds, [KINDS.index(kind) for kind in annotated.labelled])
         scale = min(1.0, FIELD_DIAMETER_PX / diameter)
-        image = scaled(image, scale)
+        image = scale_image(image, scale)
         loaded.append(
             (
                 Window(image, boxes[keep] * np.float32(scale), kinds[keep]),

@@ -12,7 +12,7 @@ from pydantic import Field
 
 from leukokit.cells import Cells
 from leukokit.images.inputs import OWN_PICTURES
-from leukokit.images.pixels import RGBImage, scaled
+from leukokit.images.pixels import RGBImage, scale_image
 from leukokit.plugin import PluginParams
 from leukokit.results import SmearResult
 from leukokit.taxonomy import KINDS, LEUKOCYTE, colour_of
@@ -61,7 +61,7 @@ def draw(image: RGBImage, cells: Cells, longest_side: int = 4096) -> RGBImage:
     height, width = image.shape[:2]
     scale = min(1.0, longest_side / max(height, width))
     # supervision takes colours in the order of the picture's channels as BGR: it is given BGR.
-    scene = np.ascontiguousarray(scaled(image, scale)[..., ::-1])
+    scene = np.ascontiguousarray(scale_image(image, scale)[..., ::-1])
     size = scene.shape[1], scene.shape[0]
     thickness = max(1, round(max(size) / 700))
     shown = replace(cells, boxes=cells.boxes * np.float32(scale))

@@ -107,7 +107,7 @@ def count_columns(classes: Sequence[str]) -> list[str]:
         *KINDS,
         *classes,
         UNCLASSIFIED,
-        "cell_diameter_px",
+        "erythrocyte_diameter_px",
         "width",
         "height",
         "seconds",
@@ -120,7 +120,7 @@ def count_row(image: str, document: Mapping[str, Any], classes: Sequence[str]) -
     known, size = class_counts(document), document["image"]
     return [
         *(image, *document["counts"].values(), *map(known.get, (*classes, UNCLASSIFIED))),
-        *(document["cell_diameter_px"], size["width"], size["height"], document["seconds"]),
+        *(document["erythrocyte_diameter_px"], size["width"], size["height"], document["seconds"]),
         "; ".join(document["notes"]),
     ]
 

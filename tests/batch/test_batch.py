@@ -56,7 +56,7 @@ def test_every_image_has_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     # Of a/x: six leukocytes, one uncertain; the others are l, m, e, b, n in turn.
     own = {row["class"]: row for row in shares if row["name"] == "a/x.png"}
     assert own["neutrophil"]["count"] == "1" and own["neutrophil"]["percent"] == "20.00"
-    assert own["neutrophil"]["n"] == "5" and own["neutrophil"]["few"] == "true"
+    assert own["neutrophil"]["n"] == "5" and own["neutrophil"]["below_minimum"] == "true"
     group = next(row for row in shares if (row["scope"], row["name"]) == ("group", "b"))
     assert (group["n"], group["unclassified"], group["still_needed"]) == ("1", "1", "9")
     whole = [row for row in shares if row["scope"] == "all"]

@@ -24,7 +24,7 @@ from leukokit.classifiers.networks.context import CONTEXT_FEATURES, context_tens
 from leukokit.classifiers.networks.networks import ContextNetwork
 from leukokit.crops.appearance import appearance
 from leukokit.errors import WeightsError
-from leukokit.graph import CellGraph, canonical
+from leukokit.graph import CellGraph, canonical_edges
 from leukokit.pipeline import Pipeline
 from leukokit.pyg import Batch, Data, GATv2Conv
 from leukokit.registry import graph_builders
@@ -44,7 +44,7 @@ def network_of(seed: int = 0, layers: int = 2) -> ContextNetwork:
 def data_of(rng: np.random.Generator, nodes: int, links: int) -> Data:
     """A field of random figures, without links where there are fewer than two cells."""
     pairs = rng.integers(0, max(nodes, 1), (2, links if nodes > 1 else 0))
-    edges = canonical(pairs[:, pairs[0] != pairs[1]], nodes)
+    edges = canonical_edges(pairs[:, pairs[0] != pairs[1]], nodes)
     both = torch.from_numpy(np.concatenate([edges, edges[::-1]], axis=1))
     return Data(
         x=torch.from_numpy(rng.normal(0, 1, (nodes, len(CONTEXT_FEATURES))).astype(np.float32)),

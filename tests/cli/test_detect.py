@@ -42,7 +42,9 @@ def counted(counts: dict[str, int], labelled: bool = True) -> SmearResult:
     boxes = np.tile([1.0, 1.0, 9.0, 9.0], (len(rows), 1)).reshape(-1, 4)
     cells = Cells(boxes, np.zeros(len(rows), int), np.ones(len(rows)))
     if labelled:
-        cells = cells.labelled(Labelling(np.array(rows).reshape(-1, len(ALL)), ALL, limit=0.5))
+        cells = cells.with_labelling(
+            Labelling(np.array(rows).reshape(-1, len(ALL)), ALL, review_threshold=0.5)
+        )
     smear = Smear.from_array(np.zeros((10, 10, 3), np.uint8), Path("ward 3/smear.png"))
     return SmearResult(smear, cells, Path("smear"))
 

@@ -11,8 +11,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leukokit.images.pixels import RGBImage, scaled
-from leukokit.images.standardize import ENVELOPE, REDUCED_SIDE, WHITE, _basis, estimate, standardize
+from leukokit.images.pixels import RGBImage, scale_image
+from leukokit.images.standardize import (
+    ENVELOPE,
+    REDUCED_SIDE,
+    WHITE,
+    _basis,
+    estimate_standardization,
+    standardize,
+)
 from leukokit.synthetic.smear import SyntheticSmear, draw_smear
 
 WIDTH, HEIGHT = 400, 300
@@ -67,10 +74,12 @@ def test_background_becomes_even_and_white(drawn: SyntheticSmear) -> None:
 
 def test_unevenness_measures_the_light(drawn: SyntheticSmear) -> None:
     light = quadratic(0.4)
-    even, uneven = estimate(drawn.image), estimate(dimmed(drawn.image, light))
+    even, uneven = estimate_standardization(drawn.image), estimate_standardization(dimmed(drawn.image, light))
     assert 1.0 <= even.unevenness < 1.5
     assert uneven.unevenness == pytest.approx(even.unevenness / light.min(), rel=0.3)
-    assert estimate(np.full((50, 80, 3), 180, np.uint8)).unevenness == pytest.approx(1.0, abs=0.02)
+    assert estimate_standardization(np.full((50, 80, 3), 180, np.uint8)).unevenness == pytest.approx(
+        1.0, abs=0.02
+    )
 
 
 @settings(deadline=None, max_examples=30)
@@ -84,7 +93,7 @@ def test_crop_with_its_extent_is_the_crop_of_the_whole(
     drawn: SyntheticSmear, left: int, top: int, width: int, height: int
 ) -> None:
     field = dimmed(drawn.image, quadratic(0.3))
-    measured = estimate(field)
+    measured = estimate_standardization(field)
     right, bottom = min(WIDTH, left + width), min(HEIGHT, top + height)
     extent = (left / WIDTH, top / HEIGHT, right / WIDTH, bottom / HEIGHT)
     crop = measured.apply(field[top:bottom, left:right], extent)
@@ -94,7 +103,7 @@ def test_crop_with_its_extent_is_the_crop_of_the_whole(
 
 
 def test_work_in_strips_does_not_show(drawn: SyntheticSmear, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = estimate(drawn.image)
+    measured = estimate_standardization(drawn.image)
     whole = measured.apply(drawn.image)
     monkeypatch.setattr("leukokit.images.standardize.STRIP_PIXELS", 7 * WIDTH)
     assert np.array_equal(measured.apply(drawn.image), whole)
@@ -159,14 +168,14 @@ def test_uniform_picture_stays_uniform(size: tuple[int, int], grey: int) -> None
 
 def test_noise_does_not_break_it() -> None:
     image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
-    measured = estimate(image)
+    measured = estimate_standardization(image)
     assert np.isfinite(measured.surface).all()
     assert np.isfinite(measured.gains).all()
     assert standardize(image).std() > 10
 
 
 def test_what_is_recorded_is_json(drawn: SyntheticSmear) -> None:
-    recorded = json.loads(json.dumps(estimate(drawn.image).to_json()))
+    recorded = json.loads(json.dumps(estimate_standardization(drawn.image).to_json()))
     assert recorded["unevenness"] >= 1
     assert len(recorded["stain_gains"]) == 3
     assert np.array(recorded["light_surface"]).shape == (7, 3)
@@ -181,9 +190,9 @@ def test_black_around_the_field_changes_nothing_within(drawn: SyntheticSmear, sh
     else:
         black = np.hypot(x - width / 2, y - height / 2) > 0.55 * height
     picture[black] = 3
-    found = estimate(picture)
+    found = estimate_standardization(picture)
     assert found.unlit is not None and found.to_json()["unlit_share"] == pytest.approx(black.mean(), abs=0.04)
-    inside, whole = found.apply(picture), estimate(drawn.image).apply(drawn.image)
+    inside, whole = found.apply(picture), estimate_standardization(drawn.image).apply(drawn.image)
     # Not the slivers between disc and border, too small to be told from a nucleus.
     assert (inside[black] == 240).mean() > 0.99
     assert np.abs(inside[~black].astype(int) - whole[~black]).mean() < 6
@@ -196,17 +205,17 @@ def test_black_around_the_field_changes_nothing_within(drawn: SyntheticSmear, sh
 def test_dark_nuclei_and_dark_fields_are_smear(drawn: SyntheticSmear) -> None:
     picture = drawn.image.copy()
     picture[100:140, 100:140] = 0
-    assert estimate(picture).unlit is None
-    assert estimate(np.full((60, 80, 3), 10, np.uint8)).unlit is None
+    assert estimate_standardization(picture).unlit is None
+    assert estimate_standardization(np.full((60, 80, 3), 10, np.uint8)).unlit is None
 
 
 def test_the_light_is_the_weighted_fit_in_double_precision(drawn: SyntheticSmear) -> None:
     image = np.clip(drawn.image * quadratic(0.4), 0, 255).astype(np.uint8)
-    small = scaled(image, REDUCED_SIDE / WIDTH)
+    small = scale_image(image, REDUCED_SIDE / WIDTH)
     log_intensity = np.log(np.maximum(small.reshape(-1, 3).astype(float), 1.0))
     basis = _basis(*small.shape[:2]).astype(float)
     ridge = 2e-3 * len(basis) * np.diag([0.0, 1, 1, 1, 1, 1, 1])
-    surface = estimate(image).surface
+    surface = estimate_standardization(image).surface
     for channel in range(3):
         target = log_intensity[:, channel]
         fitted = np.array([np.quantile(target, 0.9), 0, 0, 0, 0, 0, 0])

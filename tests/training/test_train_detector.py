@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from leukokit import weights
 from leukokit.datasets.fields import AnnotatedField, is_held_back, read_fields, write_fields
-from leukokit.detectors.yolo.network import load_network
+from leukokit.detectors.yolo.network import load_yolo
 from leukokit.errors import ConfigError, DataError
 from leukokit.synthetic.smear import draw_smear, save_smear
 from leukokit.taxonomy import ERYTHROCYTE, KINDS, LEUKOCYTE, PLATELET
@@ -157,7 +157,7 @@ def test_run_leaves_weights_with_their_card(uninterrupted: tuple[Path, list[str]
     assert card.command == "leukokit train detector"
     assert card.recipe["steps"] == 8
     assert card.data[0]["dataset"] == "drawn" and card.data[0]["fields"] == 6
-    loaded = load_network(path, "cpu", trust_pickle=False)
+    loaded = load_yolo(path, "cpu", trust_pickle=False)
     assert loaded.cell_diameter_px == 30.0
     assert np.isfinite(loaded.network(np.zeros((1, 64, 64, 3), np.uint8))).all()
     assert {file.name for file in path.parent.iterdir()} == {"best.safetensors", "best.json", "state.pt"}

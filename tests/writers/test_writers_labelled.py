@@ -46,9 +46,11 @@ BARE = Cells(
     np.array([0.9, 0.8, 0.7, 0.6, 0.5]),
 )
 LABELLING = Labelling(
-    np.array([[0.1, 0.9, 0], [0.55, 0.25, 0.2], [0.125, 0, 0.875], [0, 0, 0], [0, 0, 0]]), NAMES, limit=0.6
+    np.array([[0.1, 0.9, 0], [0.55, 0.25, 0.2], [0.125, 0, 0.875], [0, 0, 0], [0, 0, 0]]),
+    NAMES,
+    review_threshold=0.6,
 )
-CELLS = BARE.labelled(LABELLING)
+CELLS = BARE.with_labelling(LABELLING)
 LABELS = ["basophil", UNCLASSIFIED, "blast", "", ""]
 
 
@@ -82,7 +84,7 @@ def test_a_label_says_what_it_might_be() -> None:
 
 
 def test_csv_has_a_column_a_class(tmp_path: Path) -> None:
-    blank = Cells.empty().labelled(Labelling(np.zeros((0, 3)), NAMES))
+    blank = Cells.empty().with_labelling(Labelling(np.zeros((0, 3)), NAMES))
     saved("csv", tmp_path, made(), made(blank, "blank"), made(BARE, "bare"))
     cells = rows_of(tmp_path / "cells.csv")
     assert [row["label"] for row in cells] == LABELS + [""] * 5
@@ -107,8 +109,8 @@ def test_csv_has_the_same_columns_whether_labelled_or_not(tmp_path: Path) -> Non
     runs: dict[str, list[SmearResult]] = {
         "none": [],
         "bare": [made(BARE)],
-        "labelled": [made(BARE.labelled(known))],
-        "late": [made(BARE), made(BARE.labelled(known), "other")],
+        "labelled": [made(BARE.with_labelling(known))],
+        "late": [made(BARE), made(BARE.with_labelling(known), "other")],
     }
     headers = set()
     for run, results in runs.items():
@@ -199,7 +201,7 @@ def test_png_is_coloured_by_class(tmp_path: Path) -> None:
 def test_png_names_what_it_is_unsure_of_in_another_way() -> None:
     image = made().smear.image
     unsure = CELLS[1:2]
-    sure = BARE[1:2].labelled(Labelling(LABELLING.probabilities[1:2], NAMES, limit=0.5))
+    sure = BARE[1:2].with_labelling(Labelling(LABELLING.probabilities[1:2], NAMES, review_threshold=0.5))
     asked, told, bare = (draw(image, cells)[:300] for cells in (unsure, sure, BARE[1:2]))
     assert pixels_of(asked, UNCLASSIFIED) and not pixels_of(asked, "neutrophil")
     assert pixels_of(told, "neutrophil") and not pixels_of(told, UNCLASSIFIED)
@@ -212,8 +214,8 @@ def test_the_legend_wraps_rather_than_losing_a_class() -> None:
     assert narrow.shape[0] > 300 and narrow.shape[1] == 100
     for name in (*KINDS, *NAMES, UNCLASSIFIED):
         assert pixels_of(narrow[300:], name), name
-    other = replace(LABELLING, limit=0.0)
-    assert (draw(image, BARE.labelled(other))[300:] != wide[300:]).any(), "the legend tells the counts"
+    other = replace(LABELLING, review_threshold=0.0)
+    assert (draw(image, BARE.with_labelling(other))[300:] != wide[300:]).any(), "the legend tells the counts"
     assert draw(image, BARE).shape[0] < wide.shape[0]
 
 

@@ -20,7 +20,7 @@ from leukokit._text import escape_formula, printable
 from leukokit.batch.look import GALLERY
 from leukokit.batch.manifest import Entry, Thumbnail
 from leukokit.batch.outputs.tables import Group, Totals, images_needed, still_needed
-from leukokit.differential import FEWEST, Differential, Share
+from leukokit.differential import MIN_LEUKOCYTES, Differential, Share
 from leukokit.taxonomy import KINDS, UNCLASSIFIED, colour_of
 
 NAME: Final = "report.html"
@@ -167,7 +167,7 @@ def _view(
         "classified": bool(whole.classes),
         "classifier": run["provenance"].get("classifier"),
         "count": count,
-        "fewest": FEWEST,
+        "fewest": MIN_LEUKOCYTES,
         "target": target,
         "needed": 0 if target is None else still_needed(count, target),
         "more_images": None if target is None else images_needed(whole, target),
@@ -226,7 +226,7 @@ def _row(name: str, group: Group, labels: Sequence[str], target: int | None) -> 
     # The row of a group whose images all failed has the columns of the others.
     if labels:
         count = group.count
-        figures.append(Figure(f"{count.n:,}", count.n, "few" if count.few else ""))
+        figures.append(Figure(f"{count.n:,}", count.n, "few" if count.below_minimum else ""))
         if target is not None:
             figures.append(_whole(still_needed(count, target)))
         figures += [_share(count.shares.get(label)) for label in labels]

@@ -167,7 +167,7 @@ def write_tables(
     shares = Table(
         out / "differential.csv",
         [
-            *("scope", "name", "class", "count", "percent", "low_95", "high_95", "n", "few"),
+            *("scope", "name", "class", "count", "percent", "low_95", "high_95", "n", "below_minimum"),
             *("unclassified", "erythroblasts_per_100", "still_needed"),
         ],
     )
@@ -194,7 +194,7 @@ def write_tables(
         totals.noted += bool(document["notes"])
         if not entry.cells:
             totals.empty.append(name)
-        if diameter := document["cell_diameter_px"]:
+        if diameter := document["erythrocyte_diameter_px"]:
             totals.diameters.setdefault(group, {})[name] = diameter
         counts.row([*count_row(name, document, shown), group, DONE])
         cells.write(entry.cells)
@@ -253,7 +253,7 @@ def _share_rows(table: Table, scope: str, name: str, count: Differential, target
             [
                 *(scope, name, label, share.count),
                 "" if share.percent is None else f"{share.percent:.2f}",
-                *(f"{share.low:.2f}", f"{share.high:.2f}", count.n, str(count.few).lower()),
+                *(f"{share.low:.2f}", f"{share.high:.2f}", count.n, str(count.below_minimum).lower()),
                 count.unclassified,
                 "" if per_100 is None else f"{per_100:.2f}",
                 needed,

@@ -15,10 +15,10 @@ from pydantic import Field
 from leukokit import weights
 from leukokit.cells import Cells
 from leukokit.detectors.base import Detector
-from leukokit.detectors.yolo.network import LoadedNetwork, load_network
-from leukokit.detectors.yolo.scale import ENOUGH, GLIMPSE_SIDE, Glimpse, diameter_of, glimpses
+from leukokit.detectors.yolo.network import YoloModel, load_yolo
+from leukokit.detectors.yolo.ruler import ENOUGH, GLIMPSE_SIDE, Glimpse, diameter_of, glimpses
 from leukokit.detectors.yolo.tiling import Tile, owned, suppress, suppress_around, tiles_of
-from leukokit.images.pixels import RGBImage, scaled
+from leukokit.images.pixels import RGBImage, scale_image
 from leukokit.plugin import PluginParams
 from leukokit.smear import Smear
 from leukokit.taxonomy import LEUKOCYTE
@@ -88,9 +88,9 @@ class YoloDetector(Detector):
     Params: ClassVar[type[PluginParams]] = YoloParams
 
     @cached_property
-    def loaded(self) -> LoadedNetwork:
+    def loaded(self) -> YoloModel:
         """The network; loaded on first use."""
-        return load_network(weights.find(self.params.weights), self.device, self.params.trust_pickle)
+        return load_yolo(weights.find(self.params.weights), self.device, self.params.trust_pickle)
 
     @property
     def confidence(self) -> float:
@@ -214,7 +214,7 @@ def _as_look(smear: Smear, glimpse: Glimpse) -> _Look:
 def _picture(look: _Look) -> RGBImage:
     left, top, right, bottom = look.tile.region
     part = look.smear.image[top:bottom, left:right]
-    part = scaled(part, look.scale)
+    part = scale_image(part, look.scale)
     if look.smear.standardization is not None:
         width, height = look.smear.width, look.smear.height
         extent = (left / width, top / height, right / width, bottom / height)

@@ -35,7 +35,7 @@ class Network(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class LoadedNetwork:
+class YoloModel:
     """A network ready to run, and what is known of it.
 
     ``kinds`` maps the network's classes to positions in ``taxonomy.KINDS``; diameters are in pixels of
@@ -63,7 +63,7 @@ def quiet_ultralytics() -> None:
     os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.gettempdir())
 
 
-def load_network(path: Path, device: str, trust_pickle: bool) -> LoadedNetwork:
+def load_yolo(path: Path, device: str, trust_pickle: bool) -> YoloModel:
     """Load weights by the kind of their file.
 
     Raises:
@@ -148,11 +148,11 @@ class TorchNetwork:
         return to_corners((output[0] if isinstance(output, tuple) else output).cpu().numpy())
 
 
-def _from_safetensors(path: Path, device: str) -> LoadedNetwork:
+def _from_safetensors(path: Path, device: str) -> YoloModel:
     card = weights.read_card(path, weights.DetectorCard)
     module = build_network(card.architecture, len(card.kinds))
     load_weights(module, path)
-    return LoadedNetwork(
+    return YoloModel(
         network=TorchNetwork(module, device),
         kinds=_kinds_of(path, card.kinds),
         cell_diameter_px=card.cell_diameter_px,
@@ -163,7 +163,7 @@ def _from_safetensors(path: Path, device: str) -> LoadedNetwork:
     )
 
 
-def _from_pickle(path: Path, device: str) -> LoadedNetwork:
+def _from_pickle(path: Path, device: str) -> YoloModel:
     quiet_ultralytics()
     import torch
 
@@ -180,9 +180,9 @@ def _from_pickle(path: Path, device: str) -> LoadedNetwork:
     return _foreign(path, TorchNetwork(module, device), ordered)
 
 
-def _foreign(path: Path, network: Network, class_names: list[str]) -> LoadedNetwork:
+def _foreign(path: Path, network: Network, class_names: list[str]) -> YoloModel:
     # Nothing is known of the sizes such a network was trained on: the range is what YOLO's strides allow.
-    return LoadedNetwork(
+    return YoloModel(
         network=network,
         kinds=_kinds_of(path, class_names),
         cell_diameter_px=48.0,

@@ -14,10 +14,10 @@ import pytest
 from leukokit import weights
 from leukokit.cells import Cells
 from leukokit.detectors.yolo.detector import YoloDetector, YoloParams
-from leukokit.detectors.yolo.network import LoadedNetwork
+from leukokit.detectors.yolo.network import YoloModel
 from leukokit.errors import ConfigError, WeightsError
-from leukokit.images.pixels import RGBImage, scaled
-from leukokit.images.standardize import estimate
+from leukokit.images.pixels import RGBImage, scale_image
+from leukokit.images.standardize import estimate_standardization
 from leukokit.smear import Smear, read_image
 from leukokit.synthetic.smear import draw_smear
 from leukokit.taxonomy import ERYTHROCYTE, KINDS, LEUKOCYTE
@@ -29,7 +29,7 @@ REAL = ROOT.parent / "shared" / "data"
 
 def prepared(image: RGBImage) -> Smear:
     smear = Smear.from_array(image)
-    return replace(smear, standardization=estimate(image))
+    return replace(smear, standardization=estimate_standardization(image))
 
 
 def overlaps(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
@@ -44,11 +44,11 @@ def of_kind(cells: Cells, kind: int) -> Cells:
 
 
 @pytest.fixture(scope="module")
-def loaded() -> LoadedNetwork:
+def loaded() -> YoloModel:
     return YoloDetector().loaded
 
 
-def detector(loaded: LoadedNetwork, **params: object) -> YoloDetector:
+def detector(loaded: YoloModel, **params: object) -> YoloDetector:
     """A detector that shares the network, which takes longest to load."""
     made = YoloDetector(YoloParams.model_validate(params))
     made.__dict__["loaded"] = loaded
@@ -70,7 +70,7 @@ def truth() -> dict[int, npt.NDArray[np.float32]]:
 
 
 @pytest.fixture(scope="module")
-def answer(loaded: LoadedNetwork, example: RGBImage) -> Cells:
+def answer(loaded: YoloModel, example: RGBImage) -> Cells:
     return detector(loaded).detect([prepared(example)])[0]
 
 
@@ -88,17 +88,17 @@ def test_erythrocytes_of_the_example_are_found_and_measured(
     found = overlaps(of_kind(answer, ERYTHROCYTE).boxes, truth[ERYTHROCYTE]) >= 0.5
     assert found.any(axis=0).mean() >= 0.9
     true_diameter = json.loads(EXAMPLE.with_suffix(".json").read_text())["erythrocyte_diameter_px"]
-    assert answer.cell_diameter_px == pytest.approx(true_diameter, rel=0.1)
+    assert answer.erythrocyte_diameter_px == pytest.approx(true_diameter, rel=0.1)
 
 
 @pytest.mark.parametrize("factor", [0.4, 2.5])
 def test_size_of_the_picture_does_not_matter(
-    loaded: LoadedNetwork, example: RGBImage, answer: Cells, factor: float
+    loaded: YoloModel, example: RGBImage, answer: Cells, factor: float
 ) -> None:
-    (other,) = detector(loaded).detect([prepared(scaled(example, factor))])
+    (other,) = detector(loaded).detect([prepared(scale_image(example, factor))])
     assert other.counts["leukocyte"] == answer.counts["leukocyte"]
-    assert other.cell_diameter_px is not None and answer.cell_diameter_px is not None
-    assert other.cell_diameter_px == pytest.approx(answer.cell_diameter_px * factor, rel=0.12)
+    assert other.erythrocyte_diameter_px is not None and answer.erythrocyte_diameter_px is not None
+    assert other.erythrocyte_diameter_px == pytest.approx(answer.erythrocyte_diameter_px * factor, rel=0.12)
 
 
 def test_boxes_lie_in_the_image_and_are_told_once(answer: Cells, example: RGBImage) -> None:
@@ -109,19 +109,19 @@ def test_boxes_lie_in_the_image_and_are_told_once(answer: Cells, example: RGBIma
         assert (overlaps(boxes, boxes)[~np.eye(len(boxes), dtype=bool)] <= 0.6 + 1e-4).all()
 
 
-def test_same_image_gives_the_same_answer(loaded: LoadedNetwork, example: RGBImage, answer: Cells) -> None:
+def test_same_image_gives_the_same_answer(loaded: YoloModel, example: RGBImage, answer: Cells) -> None:
     (again,) = detector(loaded).detect([prepared(example)])
     assert np.array_equal(again.boxes, answer.boxes)
     assert np.array_equal(again.kinds, answer.kinds)
     assert np.array_equal(again.scores, answer.scores)
 
 
-def test_batch_of_different_sizes_equals_one_by_one(loaded: LoadedNetwork, example: RGBImage) -> None:
+def test_batch_of_different_sizes_equals_one_by_one(loaded: YoloModel, example: RGBImage) -> None:
     images = [
         draw_smear(1, 400, 300, 2, 40.0).image,
         np.full((200, 333, 3), 255, np.uint8),
         draw_smear(2, 400, 300, 2, 40.0).image,
-        scaled(example, 0.6),
+        scale_image(example, 0.6),
         draw_smear(4, 420, 640, 2, 90.0).image,
     ]
     smears = [prepared(image) for image in images]
@@ -138,7 +138,7 @@ def test_batch_of_different_sizes_equals_one_by_one(loaded: LoadedNetwork, examp
     assert len(together[0]) > 10 and len(together[1]) == 0
 
 
-def test_fields_of_unlike_sizes_fill_the_batches(loaded: LoadedNetwork) -> None:
+def test_fields_of_unlike_sizes_fill_the_batches(loaded: YoloModel) -> None:
     asked: list[tuple[int, ...]] = []
 
     def network(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -156,22 +156,22 @@ def test_fields_of_unlike_sizes_fill_the_batches(loaded: LoadedNetwork) -> None:
         assert np.abs(cells.boxes - expected.boxes).max() < 0.1
 
 
-def test_no_smear_and_no_cell(loaded: LoadedNetwork) -> None:
+def test_no_smear_and_no_cell(loaded: YoloModel) -> None:
     assert detector(loaded).detect([]) == []
     (cells,) = detector(loaded).detect([prepared(np.full((300, 400, 3), 255, np.uint8))])
     assert len(cells) == 0
     assert cells.boxes.shape == (0, 4)
-    assert cells.cell_diameter_px is None
+    assert cells.erythrocyte_diameter_px is None
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (40, 3)])
-def test_smallest_images(loaded: LoadedNetwork, size: tuple[int, int]) -> None:
+def test_smallest_images(loaded: YoloModel, size: tuple[int, int]) -> None:
     (cells,) = detector(loaded).detect([prepared(np.full((*size, 3), 200, np.uint8))])
     assert len(cells) <= 2
 
 
 def test_lowest_score_is_the_weights_own_or_the_users(
-    loaded: LoadedNetwork, example: RGBImage, answer: Cells
+    loaded: YoloModel, example: RGBImage, answer: Cells
 ) -> None:
     assert detector(loaded).confidence == loaded.confidence
     assert answer.scores.min() >= loaded.confidence
@@ -184,7 +184,7 @@ def test_lowest_score_is_the_weights_own_or_the_users(
     assert len(none) == 0
 
 
-def test_given_diameter_is_not_measured(loaded: LoadedNetwork) -> None:
+def test_given_diameter_is_not_measured(loaded: YoloModel) -> None:
     drawn = draw_smear(1, 400, 300, 2, 40.0)
     (told,) = detector(loaded, cell_diameter_px=40).detect([prepared(drawn.image)])
     assert abs(told.counts["erythrocyte"] - drawn.kinds.count("erythrocyte")) <= 8
@@ -193,7 +193,7 @@ def test_given_diameter_is_not_measured(loaded: LoadedNetwork) -> None:
     assert wrong.counts["erythrocyte"] < told.counts["erythrocyte"] / 2
 
 
-def test_provenance_names_the_weights(loaded: LoadedNetwork) -> None:
+def test_provenance_names_the_weights(loaded: YoloModel) -> None:
     stored = json.loads(json.dumps(detector(loaded).provenance()))
     path = weights.find("smear-yolo11n")
     assert stored["weights_sha256"] == weights.sha256_of(path)
@@ -238,7 +238,7 @@ def close(count: int, expected: int) -> bool:
     return abs(count - expected) <= max(1, 0.01 * expected)
 
 
-def test_large_field_counts_as_its_parts_and_as_one_look(loaded: LoadedNetwork) -> None:
+def test_large_field_counts_as_its_parts_and_as_one_look(loaded: YoloModel) -> None:
     """Cells cut where fields are pasted stay cut, so the fields one by one are the reference.
 
     All are looked at in one scale: the pasted fields' own scales differ, and with them the faint cells.
@@ -267,7 +267,7 @@ def test_large_field_counts_as_its_parts_and_as_one_look(loaded: LoadedNetwork) 
         assert (overlaps(boxes, boxes)[~np.eye(len(boxes), dtype=bool)] <= 0.6 + 1e-4).all()
 
 
-def test_tiles_of_a_drawn_field_count_each_cell_once(loaded: LoadedNetwork, example: RGBImage) -> None:
+def test_tiles_of_a_drawn_field_count_each_cell_once(loaded: YoloModel, example: RGBImage) -> None:
     # A diameter that asks for another look, at 1.6 times the size of the first one.
     smear = prepared(example)
     tiled, one = (detector(loaded, tile_px=px, cell_diameter_px=55).detect([smear])[0] for px in (512, 2048))

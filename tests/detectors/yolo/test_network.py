@@ -16,9 +16,9 @@ from leukokit import weights
 from leukokit.cells import Cells
 from leukokit.detectors.yolo.anchors import to_corners
 from leukokit.detectors.yolo.detector import YoloDetector, YoloParams
-from leukokit.detectors.yolo.network import build_network, layout_of, load_network
+from leukokit.detectors.yolo.network import build_network, layout_of, load_yolo
 from leukokit.errors import WeightsError
-from leukokit.images.standardize import estimate
+from leukokit.images.standardize import estimate_standardization
 from leukokit.smear import Smear, read_image
 from leukokit.taxonomy import ERYTHROCYTE, LEUKOCYTE, PLATELET
 from leukokit.weights.files import load_weights, save_weights
@@ -29,7 +29,7 @@ SHIPPED = weights.find("smear-yolo11n")
 
 def cells_by(**params: Any) -> Cells:
     image = read_image(EXAMPLE)
-    smear = replace(Smear.from_array(image), standardization=estimate(image))
+    smear = replace(Smear.from_array(image), standardization=estimate_standardization(image))
     # Not the card's own threshold: other kinds of file have no card.
     return YoloDetector(YoloParams(confidence=0.25, **params)).detect([smear])[0]
 
@@ -79,7 +79,7 @@ def recard(path: Path, **changes: Any) -> None:
 
 def refusal(path: Path, trust_pickle: bool = False) -> str:
     with pytest.raises(WeightsError) as error:
-        load_network(path, "cpu", trust_pickle)
+        load_yolo(path, "cpu", trust_pickle)
     message = str(error.value)
     assert "\n" not in message
     assert str(path) in message or str(path.with_suffix(".json")) in message
@@ -98,7 +98,7 @@ def test_saved_weights_are_loaded_again(tmp_path: Path, shipped_network: Any) ->
 
 
 def test_shipped_card_says_what_is_shipped() -> None:
-    loaded = load_network(SHIPPED, "cpu", trust_pickle=False)
+    loaded = load_yolo(SHIPPED, "cpu", trust_pickle=False)
     assert loaded.kinds.tolist() == [LEUKOCYTE, ERYTHROCYTE, PLATELET]
     low, high = loaded.diameter_range_px
     assert low < loaded.cell_diameter_px < high
@@ -107,7 +107,7 @@ def test_shipped_card_says_what_is_shipped() -> None:
 
 
 def test_output_is_a_box_and_scores_an_anchor() -> None:
-    loaded = load_network(SHIPPED, "cpu", trust_pickle=False)
+    loaded = load_yolo(SHIPPED, "cpu", trust_pickle=False)
     output = loaded.network(np.full((2, 64, 96, 3), 240, np.uint8))
     assert output.shape == (2, (8 * 12) + (4 * 6) + (2 * 3), 4 + 3)
     assert output.dtype == np.float32
@@ -171,7 +171,7 @@ def test_unknown_class_names(tmp_path: Path) -> None:
 def test_class_names_of_others_are_understood(tmp_path: Path) -> None:
     path = copied(tmp_path)
     recard(path, kinds=["WBC", "red_blood_cells", "Platelets"])
-    assert load_network(path, "cpu", False).kinds.tolist() == [LEUKOCYTE, ERYTHROCYTE, PLATELET]
+    assert load_yolo(path, "cpu", False).kinds.tolist() == [LEUKOCYTE, ERYTHROCYTE, PLATELET]
 
 
 def test_foreign_suffix(tmp_path: Path) -> None:
@@ -277,7 +277,7 @@ def test_layout_in_the_working_directory_is_not_read(tmp_path: Path, monkeypatch
     ran = tmp_path / "ran"
     (tmp_path / "yolo11n.yaml").write_text(HOSTILE.format(path=str(ran)))
     monkeypatch.chdir(tmp_path)
-    assert load_network(SHIPPED, "cpu", trust_pickle=False).cell_diameter_px
+    assert load_yolo(SHIPPED, "cpu", trust_pickle=False).cell_diameter_px
     assert not ran.exists()
 
 
@@ -288,7 +288,7 @@ def test_card_that_names_a_file_as_architecture_is_refused(tmp_path: Path) -> No
     card = json.loads(SHIPPED.with_suffix(".json").read_text())
     path.with_suffix(".json").write_text(json.dumps(card | {"architecture": str(tmp_path / "yolo11n")}))
     with pytest.raises(WeightsError, match="no such ultralytics detection architecture"):
-        load_network(path, "cpu", trust_pickle=False)
+        load_yolo(path, "cpu", trust_pickle=False)
     assert not ran.exists()
 
 

@@ -9,8 +9,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 from leukokit.cells import Cells
-from leukokit.images.pixels import RGBImage, scaled
-from leukokit.images.standardize import WHITE, estimate
+from leukokit.images.pixels import RGBImage, scale_image
+from leukokit.images.standardize import WHITE, estimate_standardization
 from leukokit.smear import Smear
 from leukokit.taxonomy import LEUKOCYTE
 from skimage.filters import threshold_otsu
@@ -38,8 +38,8 @@ class Nucleus:
 
 def reduced(smear: Smear, longer_side: int = LONGER_SIDE) -> RGBImage:
     """The smear at no more than ``longer_side`` pixels, RGB uint8, its light and stain evened out."""
-    small = scaled(smear.image, min(1.0, longer_side / max(smear.height, smear.width)))
-    measured = smear.standardization or estimate(small)
+    small = scale_image(smear.image, min(1.0, longer_side / max(smear.height, smear.width)))
+    measured = smear.standardization or estimate_standardization(small)
     return measured.apply(small)
 
 

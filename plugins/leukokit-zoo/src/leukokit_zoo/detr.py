@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from leukokit import weights
 from leukokit.detectors.yolo.detector import DEFAULT_WEIGHTS, YoloDetector, YoloParams
-from leukokit.detectors.yolo.network import LoadedNetwork, layout_of
+from leukokit.detectors.yolo.network import YoloModel, layout_of
 from leukokit.errors import WeightsError
 from leukokit.taxonomy import KINDS
 from pydantic import Field
@@ -40,7 +40,7 @@ class DetrDetector(YoloDetector):
     Params = DetrParams
 
     @cached_property
-    def loaded(self) -> LoadedNetwork:
+    def loaded(self) -> YoloModel:
         """The network; loaded on first use.
 
         Raises:
@@ -48,7 +48,7 @@ class DetrDetector(YoloDetector):
         """
         path = weights.find(self.params.weights)
         card = weights.read_card(path, weights.DetectorCard)
-        return LoadedNetwork(
+        return YoloModel(
             network=DetrNetwork(load(path), self.device),
             kinds=np.array([KINDS.index(kind) for kind in card.kinds], dtype=np.int64),
             cell_diameter_px=card.cell_diameter_px,

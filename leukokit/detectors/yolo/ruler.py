@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from leukokit.cells import FEWEST_FOR_RULER, LEUKOCYTE_TO_ERYTHROCYTE, Cells
+from leukokit.cells import LEUKOCYTE_TO_ERYTHROCYTE, MIN_ERYTHROCYTES, Cells
 from leukokit.taxonomy import ERYTHROCYTE, LEUKOCYTE
 
 GLIMPSE_SIDE = 640
@@ -53,7 +53,7 @@ def diameter_of(cells: Cells, smallest: float, largest: float) -> tuple[float, i
     diameters = cells.diameters
     usable = (diameters >= smallest) & (diameters <= largest)
     erythrocytes = diameters[usable & (cells.kinds == ERYTHROCYTE)]
-    if len(erythrocytes) >= FEWEST_FOR_RULER:
+    if len(erythrocytes) >= MIN_ERYTHROCYTES:
         return float(np.median(erythrocytes)), len(erythrocytes)
     leukocytes = diameters[(cells.kinds == LEUKOCYTE) & (cells.scores >= 0.5)]
     if len(leukocytes):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leukokit.cells import Cells
-from leukokit.detectors.yolo.scale import GLIMPSE_SIDE, LEUKOCYTE_TO_ERYTHROCYTE, diameter_of, glimpses
+from leukokit.detectors.yolo.ruler import GLIMPSE_SIDE, LEUKOCYTE_TO_ERYTHROCYTE, diameter_of, glimpses
 from leukokit.taxonomy import ERYTHROCYTE, LEUKOCYTE, PLATELET
 
 
