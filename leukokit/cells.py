@@ -35,7 +35,7 @@ class Labelling:
     Raises:
         ValueError: shapes do not match, or a row is not a distribution.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> labelling = Labelling(np.array([[0.9, 0.1], [0.6, 0.4]]), ("neutrophil", "lymphocyte"), 0.7)
         >>> labelling.labels
@@ -97,7 +97,7 @@ class Cells:
     Raises:
         ValueError: shapes do not match, or a value is out of range or not finite.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> boxes = np.array([[10, 10, 50, 50], [60, 10, 80, 30], [90, 40, 111, 60]])
         >>> cells = Cells(boxes, np.array([LEUKOCYTE, ERYTHROCYTE, ERYTHROCYTE]), np.array([0.9, 0.8, 0.7]))
@@ -224,7 +224,7 @@ class Cells:
         With a labelling also ``label``, ``probability`` (of the best class), ``review`` and ``p_CLASS`` for
         each class; these are missing values for a cell that is not a leukocyte.
 
-        Example:
+        Examples:
             >>> import numpy as np
             >>> cells = Cells(np.array([[0, 0, 8, 8]]), np.array([2]), np.array([0.5]))
             >>> cells.to_dataframe()[["id", "kind", "x2"]].to_dict("records")

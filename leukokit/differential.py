@@ -91,7 +91,7 @@ def differential(class_counts: Mapping[str, int]) -> Differential:
     Raises:
         ValueError: a count is negative.
 
-    Example:
+    Examples:
         >>> count = differential({"neutrophil": 60, "lymphocyte": 40, "unclassified": 5})
         >>> count.n, count.shares["lymphocyte"].percent, count.unclassified
         (100, 40.0, 5)

@@ -55,7 +55,7 @@ class CellGraph:
         ValueError: an edge leads to a cell that does not exist or to itself, is repeated or out of order;
             or an attribute has another type.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> boxes = np.array([[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]])
         >>> cells = Cells(boxes, np.array([1, 1, 1]), np.array([0.9, 0.8, 0.7]))

@@ -34,7 +34,7 @@ class SmearResult:
     Raises:
         ValueError: the graph has another number of cells.
 
-    Example:
+    Examples:
         >>> from leukokit.synthetic.smear import draw_smear
         >>> field = Smear.from_array(draw_smear(width=400, height=300, leukocytes=1).image)
         >>> result = SmearResult(field, Cells.empty(), Path("field"))

@@ -47,7 +47,7 @@ class Smear:
     Raises:
         ImageError: ``image`` is not such an array.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> field = Smear.from_array(np.full((480, 640, 3), 230, np.uint8))
         >>> field.width, field.height
@@ -115,7 +115,7 @@ def read_smear(path: Path | str, max_pixels: int = MAX_PIXELS) -> Smear:
         ImageError: the file is missing, unreadable, empty, truncated, damaged, too large or not an image of
             these formats; one line naming the file, the cause and what to do.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from PIL import Image
         >>> with tempfile.TemporaryDirectory() as folder:

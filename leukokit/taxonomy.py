@@ -80,7 +80,7 @@ def canonical_name(name: str) -> str | None:
 
     Case, separators and a plural ``s`` do not matter.
 
-    Example:
+    Examples:
         >>> canonical_name("WBC"), canonical_name("nRBCs"), canonical_name("Band-Neutrophils")
         ('leukocyte', 'erythroblast', 'neutrophil')
         >>> canonical_name("artefact") is None
@@ -95,7 +95,7 @@ def kind_of(name: str) -> str | None:
 
     A class of leukocytes stands for a leukocyte, and so does an erythroblast, which is found as one.
 
-    Example:
+    Examples:
         >>> kind_of("red_blood_cells"), kind_of("monocyte"), kind_of("NRBC")
         ('erythrocyte', 'leukocyte', 'leukocyte')
     """
@@ -106,7 +106,7 @@ def kind_of(name: str) -> str | None:
 def class_of(name: str) -> str | None:
     """Return the leukocyte class that a name of another tool or data set stands for, or None.
 
-    Example:
+    Examples:
         >>> class_of("segmented neutrophils"), class_of("IG"), class_of("WBC")
         ('neutrophil', 'immature granulocyte', None)
     """

@@ -2,9 +2,9 @@
 
     python tools/docker_steps.py --bin .venv/bin --build-arg UV_TORCH_BACKEND= -- detect smear.png
 
-COPY copies below a temporary folder, which stands for the image's root; absolute paths that COPY and WORKDIR name
-are replaced in later steps. RUN runs in a shell with ``--bin`` first on its PATH. Then the entry point runs once,
-in WORKDIR, with the arguments behind ``--``. Only the instructions that the Dockerfile uses are known.
+A temporary folder stands for the image's root: COPY copies below it, and absolute paths that COPY and WORKDIR
+name are replaced in later steps. RUN runs in a shell with ``--bin`` first on its PATH. Then the entry point runs
+once, in WORKDIR, with the arguments behind ``--``. Only the instructions that the Dockerfile uses are known.
 """
 
 from __future__ import annotations
@@ -108,8 +108,10 @@ class Image:
 def main() -> int:
     """Run all steps; return the entry point's exit code."""
     parser = argparse.ArgumentParser(description="Run the steps of the Dockerfile without docker.")
-    parser.add_argument("--bin", type=Path, required=True, help="Folder of the interpreter to install into.")
-    parser.add_argument("--build-arg", action="append", default=[], metavar="NAME=VALUE", help="As in docker.")
+    parser.add_argument("--bin", type=Path, required=True, help="Folder with the python to install into.")
+    parser.add_argument(
+        "--build-arg", action="append", default=[], metavar="NAME=VALUE", help="As in docker."
+    )
     parser.add_argument("arguments", nargs="*", help="Arguments of the entry point.")
     options = parser.parse_args()
     build_args = dict(argument.split("=", 1) for argument in options.build_arg)
