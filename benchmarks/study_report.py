@@ -143,7 +143,7 @@ def _against(kept: Kept, method: str, names: Sequence[str], short: str) -> str:
 def mcnemar_table(kept: Kept) -> str:
     """McNemar's test, first seed: cells that only one of the two names rightly."""
     first = kept.study.seeds[:1]
-    rows = [[f"{lab}, never seen", *_mcnemar(kept, lab, lab, first)] for lab in kept.labs]
+    rows = [[f"{lab}, unseen", *_mcnemar(kept, lab, lab, first)] for lab in kept.labs]
     rows += [[f"{test}, known", *_mcnemar(kept, KNOWN, test, first)] for test in KNOWN_TESTS]
     return _markdown(["cells of", "n", "only cnn", "only hybrid", "p"], rows)
 
@@ -176,7 +176,7 @@ def paper_table(kept: Kept) -> str:
     for test in PAPER:
         cells = kept.tests(KNOWN)[test]
         photos = len({cell.field.source.photo for cell in cells})
-        heads += [f"{test} ({len(cells)} files)", f"a photograph ({photos})"]
+        heads += [f"{test} ({len(cells)} files)", f"per photograph ({photos})"]
     return _markdown(["accuracy", *heads], rows)
 
 

@@ -1,4 +1,4 @@
-"""docs/how-to/own-data.md: its recipes are accepted, and it names every key of a selection."""
+"""The recipes on the pages about one's own data are accepted, and every key of a selection is named."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,8 @@ from leukokit.evaluation.comparison.methods import Comparison
 from leukokit.training.detector import DetectorRecipe
 from leukokit.training.recipes import AnyClassifierRecipe
 
-PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "own-data.md").read_text(encoding="utf-8")
+HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
+PAGE = "".join((HOW_TO / name).read_text(encoding="utf-8") for name in ("own-data.md", "compare.md"))
 MODELS = {
     "my-classifier.yaml": AnyClassifierRecipe,
     "my-detector.yaml": DetectorRecipe,
