@@ -25,8 +25,8 @@ from leukokit.synthetic.smear import draw_smear
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"```(console|python)\n(.*?)```", re.DOTALL)
-SECONDS = re.compile(r"[\d.]+( s)?$|\b\d+(\.\d+)? s\b")
-"""What differs from run to run: a time at the end of a line, or in a sentence."""
+VARYING = re.compile(r"[\d.]+( s)?$|\b\d+(\.\d+)? (s|MB)\b")
+"""What differs from run to run: times, at the end of a line too, and memory."""
 
 
 def pages() -> list[Path]:
@@ -39,13 +39,13 @@ def run_page(page: Path, folder: Path) -> str:
     """The page with the outputs that its commands print now; they run in ``folder``, one after another."""
     for name in ("examples", "configs"):
         shutil.copytree(ROOT / name, folder / name)
-    _draw_smears(folder / "smears")
+    draw_smears(folder / "smears")
     known: dict[str, object] = {}
     with contextlib.chdir(folder):
         return BLOCK.sub(lambda block: _run_block(block, known), page.read_text(encoding="utf-8"))
 
 
-def _draw_smears(folder: Path) -> None:
+def draw_smears(folder: Path) -> None:
     """Two slides of two drawn fields, which the pages call the reader's own."""
     for seed in range(1, 5):
         path = folder / f"slide-{(seed + 1) // 2}" / f"field-{seed}.png"
@@ -114,7 +114,7 @@ def _says_the_same(old: str | None, new: str) -> bool:
     """Whether two lines differ in nothing but times and the last digits of decimal numbers."""
     if old is None:
         return False
-    parts, others = (re.split(r"(\d+\.\d+)", SECONDS.sub("", line).rstrip()) for line in (old, new))
+    parts, others = (re.split(r"(\d+\.\d+)", VARYING.sub("", line).rstrip()) for line in (old, new))
     return parts[::2] == others[::2] and all(
         abs(float(one) - float(other)) < 0.01 for one, other in zip(parts[1::2], others[1::2], strict=True)
     )
