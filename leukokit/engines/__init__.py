@@ -1,0 +1,1 @@
+"""Engines: the libraries that run the networks of detectors and classifiers."""

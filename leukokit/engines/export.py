@@ -1,0 +1,154 @@
+"""Torch modules written as ONNX graphs that take their weights from the safetensors file beside them.
+
+The weights are shipped once: a graph's initializers are ONNX external data, which name the file, the offset
+and the length of each tensor in it. Any ONNX tool opens such a graph where the two files lie together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from leukokit._files import write_atomically
+from leukokit.errors import WeightsError, cause_of
+
+OPSET: Final = 18
+"""The first version of the operators that scatters with a maximum, which attention over links wants."""
+PREFIX: Final = "network."
+"""What the name of a weight begins with where a module wraps the network that the file holds."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """An input that a module is traced with.
+
+    Attributes:
+        name: of the input.
+        value: a torch tensor.
+        open_sides: names of its sides that may have any length, by position.
+    """
+
+    name: str
+    value: Any
+    open_sides: Mapping[int, str]
+
+
+def graph_of(module: Any, inputs: Sequence[Example], outputs: Mapping[str, Mapping[int, str]]) -> Any:
+    """A torch module in evaluation mode as an ONNX ``ModelProto``, its weights under their own names.
+
+    Args:
+        module: a ``torch.nn.Module``.
+        inputs: what it is traced with.
+        outputs: names of what it returns, and of their open sides.
+
+    Raises:
+        WeightsError: torch cannot export it, or the package ``onnx`` is missing.
+    """
+    import io
+
+    import torch
+
+    try:
+        import onnx
+    except ImportError as error:
+        raise WeightsError("an export needs the package 'onnx'; pip install 'leukokit[export]'") from error
+    stream = io.BytesIO()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.onnx.export(
+                module.eval(),
+                tuple(one.value for one in inputs),
+                stream,
+                opset_version=OPSET,
+                # The exporter that keeps the names of the weights.
+                dynamo=False,
+                do_constant_folding=False,
+                input_names=[one.name for one in inputs],
+                output_names=list(outputs),
+                dynamic_axes={
+                    **{one.name: dict(one.open_sides) for one in inputs},
+                    **{name: dict(sides) for name, sides in outputs.items()},
+                },
+            )
+    except Exception as error:
+        # Of operators without an ONNX form it raises classes of many kinds.
+        raise WeightsError(f"torch cannot export this network to ONNX ({cause_of(error)[:200]})") from error
+    model = onnx.load_model_from_string(stream.getvalue())
+    # Shapes that it infers within are wrong where a size is open.
+    del model.graph.value_info[:]
+    for node in model.graph.node:
+        # Paths of the machine that it was made on.
+        node.doc_string = ""
+    return model
+
+
+def share_weights(model: Any, weights: Path) -> None:
+    """Let a graph's initializers lie in the safetensors file that has them, whose precision they keep.
+
+    Args:
+        model: an ONNX ``ModelProto``, changed in place.
+        weights: the file; the graph names it without its folder.
+
+    Raises:
+        WeightsError: the file has no tensor of an initializer's name and shape.
+    """
+    from onnx import TensorProto, helper
+
+    header, start = read_header(weights)
+    kinds = {"F16": TensorProto.FLOAT16, "F32": TensorProto.FLOAT, "I64": TensorProto.INT64}
+    casts = []
+    stored = []
+    for tensor in model.graph.initializer:
+        name = tensor.name.removeprefix(PREFIX)
+        entry = header.get(name)
+        if entry is None or entry["shape"] != list(tensor.dims) or entry["dtype"] not in kinds:
+            raise WeightsError(f"{weights}: has no tensor '{name}' of shape {tuple(tensor.dims)}")
+        first, end = entry["data_offsets"]
+        own = TensorProto(name=name, data_type=kinds[entry["dtype"]], dims=tensor.dims)
+        own.data_location = TensorProto.EXTERNAL
+        for key, value in (("location", weights.name), ("offset", start + first), ("length", end - first)):
+            own.external_data.add(key=key, value=str(value))
+        stored.append(own)
+        wide = f"{name}/float" if own.data_type != tensor.data_type else name
+        if wide != name:
+            casts.append(helper.make_node("Cast", [name], [wide], to=tensor.data_type))
+        for node in model.graph.node:
+            for place, wanted in enumerate(node.input):
+                if wanted == tensor.name:
+                    node.input[place] = wide
+    nodes = list(model.graph.node)
+    del model.graph.initializer[:], model.graph.node[:]
+    model.graph.initializer.extend(stored)
+    model.graph.node.extend([*casts, *nodes])
+
+
+def read_header(weights: Path) -> tuple[dict[str, Any], int]:
+    """The header of a safetensors file, and the position of its first tensor.
+
+    Raises:
+        WeightsError: not such a file.
+    """
+    try:
+        with weights.open("rb") as stream:
+            (length,) = struct.unpack("<Q", stream.read(8))
+            if length > weights.stat().st_size:
+                raise ValueError("its header is longer than the file")
+            header: dict[str, Any] = json.loads(stream.read(length))
+    except (OSError, ValueError, struct.error) as error:
+        raise WeightsError(f"{weights}: not readable as safetensors ({error})") from error
+    header.pop("__metadata__", None)
+    return header, 8 + length
+
+
+def save_graph(model: Any, path: Path) -> str:
+    """Write an ONNX ``ModelProto``, whole or not at all; returns the file's SHA-256."""
+    data = model.SerializeToString(deterministic=True)
+    write_atomically(path, data)
+    return hashlib.sha256(data).hexdigest()
