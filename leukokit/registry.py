@@ -24,6 +24,7 @@ from leukokit.errors import PluginError, UnknownPluginError, cause_of
 if TYPE_CHECKING:
     from leukokit.classifiers.base import Classifier
     from leukokit.detectors.base import Detector
+    from leukokit.engines.base import Engine
     from leukokit.graph_builders.base import GraphBuilder
     from leukokit.writers.base import Writer
 
@@ -197,6 +198,7 @@ classifiers: Registry[Classifier] = Registry(
     "classifier", "leukokit.classifiers", "leukokit.classifiers.base:Classifier"
 )
 writers: Registry[Writer] = Registry("writer", "leukokit.writers", "leukokit.writers.base:Writer")
+engines: Registry[Engine] = Registry("engine", "leukokit.engines", "leukokit.engines.base:Engine")
 ALL: tuple[Registry[Any], ...] = (detectors, graph_builders, classifiers, writers)
 
 

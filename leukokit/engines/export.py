@@ -65,7 +65,7 @@ def graph_of(module: Any, inputs: Sequence[Example], outputs: Mapping[str, Mappi
             torch.onnx.export(
                 module.eval(),
                 tuple(one.value for one in inputs),
-                stream,
+                stream,  # type: ignore[arg-type]  # its types leave streams out
                 opset_version=OPSET,
                 # The exporter that keeps the names of the weights.
                 dynamo=False,
@@ -99,9 +99,12 @@ def share_weights(model: Any, weights: Path) -> None:
     Raises:
         WeightsError: the file has no tensor of an initializer's name and shape.
     """
-    from onnx import TensorProto, helper
+    import numpy as np
+    from onnx import TensorProto, helper, numpy_helper
 
     header, start = read_header(weights)
+    data = weights.read_bytes()
+    sizes = {"F16": np.float16, "F32": np.float32, "I64": np.int64}
     kinds = {"F16": TensorProto.FLOAT16, "F32": TensorProto.FLOAT, "I64": TensorProto.INT64}
     casts = []
     stored = []
@@ -111,6 +114,12 @@ def share_weights(model: Any, weights: Path) -> None:
         if entry is None or entry["shape"] != list(tensor.dims) or entry["dtype"] not in kinds:
             raise WeightsError(f"{weights}: has no tensor '{name}' of shape {tuple(tensor.dims)}")
         first, end = entry["data_offsets"]
+        values = numpy_helper.to_array(tensor)
+        # The exporter works some layers into others; these would not be the file's tensors any more.
+        if not np.array_equal(
+            np.frombuffer(data[start + first : start + end], sizes[entry["dtype"]]), values.ravel()
+        ):
+            raise WeightsError(f"{weights}: tensor '{name}' is not the one of the network to be exported")
         own = TensorProto(name=name, data_type=kinds[entry["dtype"]], dims=tensor.dims)
         own.data_location = TensorProto.EXTERNAL
         for key, value in (("location", weights.name), ("offset", start + first), ("length", end - first)):

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from leukokit.engines.base import Array, Engine, Model, Network, checked
 from leukokit.engines.cpu import avx_problem, cores
-from leukokit.errors import WeightsError, cause_of
+from leukokit.errors import WeightsError
 
 QUIET: Final = 4
 """ONNX Runtime's log level that lets fatal errors through; what matters is raised."""
+
+
+_FORKED: Final[list[Any]] = []
+"""Sessions of the process that this one was forked from; their end would wait for threads that are gone."""
 
 
 class OnnxRuntimeEngine(Engine):
@@ -21,7 +26,7 @@ class OnnxRuntimeEngine(Engine):
     version = "1.0"
     summary = "ONNX Runtime, the default on a CPU"
     library = "onnxruntime"
-    devices = ("cpu", "cuda")
+    devices: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
     gpu_provider: ClassVar[str] = "CUDAExecutionProvider"
 
     @classmethod
@@ -32,7 +37,7 @@ class OnnxRuntimeEngine(Engine):
         if problem := avx_problem():
             return problem
         if device == "cpu":
-            return "" if "cpu" in cls.devices else "runs on NVIDIA GPUs only; --device cuda"
+            return ""
         import onnxruntime
 
         if cls.gpu_provider not in onnxruntime.get_available_providers():
@@ -41,36 +46,11 @@ class OnnxRuntimeEngine(Engine):
 
     def load(self, model: Model, device: str, threads: int) -> Network:
         """A session on exactly the device that was asked for; see ``Engine.load``."""
-        graph = model.read_graph()
-        try:
-            import onnxruntime
-        except Exception as error:
-            # A broken installation fails in many ways.
-            raise WeightsError(f"engine '{self.name}': does not import ({cause_of(error)})") from error
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = QUIET
-        options.intra_op_num_threads = threads or cores()
-        options.inter_op_num_threads = 1
-        # Threads that spin while they wait take the cores from whatever else runs.
-        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        wanted = self._provider(device)
-        try:
-            session = onnxruntime.InferenceSession(graph.data, options, providers=[wanted])
-        except Exception as error:
-            # It raises classes that share no public base.
-            reason = " ".join(str(error).split())[:200]
-            raise WeightsError(f"{model.graph}: {self.name} cannot run it ({reason})") from error
-        name = wanted if isinstance(wanted, str) else wanted[0]
-        if session.get_providers()[0] != name:
-            raise WeightsError(
-                f"{model.graph}: {self.name} fell back from {name} to {session.get_providers()[0]}; "
-                "mend its CUDA installation, or use --device cpu"
-            )
-        return _Session(model, session)
+        return _Session(model, model.read_graph().data, self._provider(device), threads or cores())
 
-    def _provider(self, device: str) -> str | tuple[str, dict[str, Any]]:
+    def _provider(self, device: str) -> tuple[str, dict[str, Any]]:
         if device == "cpu":
-            return "CPUExecutionProvider"
+            return "CPUExecutionProvider", {}
         number = int(device.partition(":")[2] or 0)
         # All 24 bits of a float, as on the CPU: counts must not differ.
         exact = {"use_tf32": 0} if self.gpu_provider == "CUDAExecutionProvider" else {}
@@ -89,16 +69,49 @@ class TensorRtEngine(OnnxRuntimeEngine):
 
 
 class _Session:
-    def __init__(self, model: Model, session: Any) -> None:
-        self.model, self.session = model, session
+    """A session, made again in a forked process, where the threads of the first are gone."""
+
+    def __init__(self, model: Model, data: bytes, provider: tuple[str, dict[str, Any]], threads: int) -> None:
+        self.model, self.data, self.provider = model, data, provider
+        self.session, self.process = self._start(threads), os.getpid()
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        if self.process != os.getpid():
+            _FORKED.append(self.session)
+            self.session, self.process = self._start(1), os.getpid()
         try:
             found = self.session.run(list(self.model.outputs), dict(inputs))
         except Exception as error:
+            # It raises classes that share no public base.
             if "Failed to allocate memory" in str(error):
                 raise MemoryError(f"{self.model.weights}: not enough memory for this input") from error
             shapes = ", ".join(f"{name} {value.shape}" for name, value in inputs.items())
-            reason = " ".join(str(error).split())[:200]
-            raise WeightsError(f"{self.model.graph}: the network does not take {shapes} ({reason})") from error
+            raise WeightsError(
+                f"{self.model.graph}: the network does not take {shapes} ({_one_line(error)})"
+            ) from error
         return checked(self.model, dict(zip(self.model.outputs, found, strict=True)))
+
+    def _start(self, threads: int) -> Any:
+        graph, (provider, settings) = self.model.graph, self.provider
+        try:
+            import onnxruntime
+
+            options = onnxruntime.SessionOptions()
+            options.log_severity_level = QUIET
+            options.intra_op_num_threads = threads
+            options.inter_op_num_threads = 1
+            # Threads that spin while they wait take the cores from whatever else runs.
+            options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+            session = onnxruntime.InferenceSession(self.data, options, providers=[(provider, settings)])
+        except Exception as error:
+            raise WeightsError(f"{graph}: onnxruntime cannot run it ({_one_line(error)})") from error
+        if (used := session.get_providers()[0]) != provider:
+            raise WeightsError(
+                f"{graph}: onnxruntime fell back from {provider} to {used}; "
+                "mend its CUDA installation, or use --device cpu"
+            )
+        return session
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

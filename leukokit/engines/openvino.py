@@ -67,7 +67,9 @@ def _cache() -> dict[str, str]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"{CACHE}: {folder} cannot be made ({error.strerror}); name another folder") from error
+        raise ConfigError(
+            f"{CACHE}: {folder} cannot be made ({error.strerror}); name another folder"
+        ) from error
     if not os.access(folder, os.W_OK):
         raise ConfigError(f"{CACHE}: {folder} cannot be written to; name another folder")
     return {"CACHE_DIR": str(folder)}
@@ -75,17 +77,24 @@ def _cache() -> dict[str, str]:
 
 class _Compiled:
     def __init__(self, model: Model, compiled: Any) -> None:
-        self.model = model
+        self.model, self.process = model, os.getpid()
         # A request of its own: several pipelines may run at once.
         self.request = compiled.create_infer_request()
         self.ports = {name: compiled.output(name) for name in model.outputs}
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
+        if self.process != os.getpid():
+            raise WeightsError(
+                "openvino does not work in a forked process; start it with the method 'spawn', "
+                "or use --engine onnxruntime"
+            )
         try:
             found = self.request.infer(dict(inputs))
         except Exception as error:
             shapes = ", ".join(f"{name} {value.shape}" for name, value in inputs.items())
             reason = cause_of(error)[:200]
-            raise WeightsError(f"{self.model.graph}: the network does not take {shapes} ({reason})") from error
+            raise WeightsError(
+                f"{self.model.graph}: the network does not take {shapes} ({reason})"
+            ) from error
         # Its memory is used again by the next call.
         return checked(self.model, {name: found[port].copy() for name, port in self.ports.items()})

@@ -30,7 +30,9 @@ class TorchEngine(Engine):
     def load(self, model: Model, device: str, threads: int) -> Network:
         """The module on its device; see ``Engine.load``."""
         if model.module is None:
-            raise WeightsError(f"{model.weights}: an ONNX file, which torch does not run; --engine onnxruntime")
+            raise WeightsError(
+                f"{model.weights}: an ONNX file, which torch does not run; --engine onnxruntime"
+            )
         import torch
 
         if threads and device == "cpu":
