@@ -19,7 +19,7 @@ import numpy.typing as npt
 from harness import print_table, write_figures
 
 from leukokit.crops.cut import optical_density
-from leukokit.datasets.detected import SeenField, load_seen
+from leukokit.datasets.detected import DetectedField, load_detected
 from leukokit.images.pixels import scale_image
 from leukokit.images.standardize import estimate_standardization
 from leukokit.smear import read_smear
@@ -40,8 +40,8 @@ def main() -> None:
     parser.add_argument("--fields", type=int, default=40, help="fields a laboratory (default: 40)")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     args = parser.parse_args()
-    by_lab: dict[str, list[SeenField]] = {}
-    for field in load_seen(args.cells).fields:
+    by_lab: dict[str, list[DetectedField]] = {}
+    for field in load_detected(args.cells).fields:
         # Their black corners are no background.
         if field.source.dataset != "kaggle-wbc":
             by_lab.setdefault(field.source.lab, []).append(field)
@@ -61,7 +61,7 @@ def main() -> None:
     write_figures(args.json, figures)
 
 
-def measured(field: SeenField) -> tuple[float, float] | None:
+def measured(field: DetectedField) -> tuple[float, float] | None:
     """Unevenness and tint of a field's background; None where too little of it is seen."""
     image = read_smear(field.source.image).image
     picture = estimate_standardization(image).apply(image)

@@ -15,11 +15,11 @@ from pathlib import Path
 from rich.console import Console
 
 from leukokit.config import PipelineConfig, PluginChoice
-from leukokit.datasets.detected import load_seen
+from leukokit.datasets.detected import load_detected
 from leukokit.datasets.fields import AnnotatedField, read_fields
+from leukokit.evaluation.classification import predict_detected
 from leukokit.evaluation.detection import evaluate_detector
-from leukokit.evaluation.labelled import predict_seen
-from leukokit.metrics.statistics import wilson
+from leukokit.metrics.intervals import wilson
 from leukokit.pipeline import Pipeline
 
 ERYTHROCYTES_BOXED_AS_LEUKOCYTES = {
@@ -70,7 +70,7 @@ def measure_boxes(path: Path, console: Console) -> None:
     pipeline = Pipeline.from_config(PipelineConfig(), "cpu")
     for name, chosen in (("as published", fields), ("corrected", [corrected(field) for field in fields])):
         row = evaluate_detector(pipeline, chosen, console)["kinds"]["leukocyte"]
-        low, high = row["ap50_limits"]
+        low, high = row["ap50_interval"]
         console.print(
             f"{name}: leukocyte AP50 {row['ap50']:.4f} ({low:.3f}-{high:.3f}), {row['cells']} leukocytes"
         )
@@ -80,7 +80,7 @@ def measure_classes(folder: Path, console: Console) -> None:
     """Leukocytes of raabin named rightly, before and after."""
     published = [
         field
-        for field in load_seen(folder).fields
+        for field in load_detected(folder).fields
         if field.source.dataset == "txl-pbc" and field.source.split == "val" and field.source.lab == "raabin"
     ]
     stems = [field.source.image.stem for field in published]
@@ -91,7 +91,7 @@ def measure_classes(folder: Path, console: Console) -> None:
     for classifier in ("hybrid", "cnn", "altarawneh"):
         pipeline = Pipeline.from_config(PipelineConfig(classifier=PluginChoice(name=classifier)), "cpu")
         for name, chosen in (("as published", published), ("corrected", put_right)):
-            right = predict_seen(pipeline, chosen, console.print).correct
+            right = predict_detected(pipeline, chosen, console.print).correct
             low, high = wilson(float(right.sum()), len(right))
             share = f"{right.mean():.3f} ({low:.3f}-{high:.3f})"
             console.print(f"{classifier}, {name}: {right.sum()} of {len(right)}, {share}")

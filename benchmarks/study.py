@@ -47,13 +47,13 @@ from study_shifts import SHIFTS, shifted_cells
 from study_two_steps import second_step, trained_cnn, varied
 
 from leukokit.config import PluginChoice, load_settings
+from leukokit.training.cells import AnnotatedCell, builder_of, training_cells
 from leukokit.training.classifier import ClassifierRecipe, plain_logits, train_classifier
 from leukokit.training.hybrid import HybridRecipe, Scenes, context_logits, embeddings_of
-from leukokit.training.labelled import LabelledCell, builder_of, training_cells
 from leukokit.weights.files import load_weights
 
 Answers = dict[str, npt.NDArray[np.float32]]
-MakeScenes = Callable[[list[LabelledCell]], Scenes]
+MakeScenes = Callable[[list[AnnotatedCell]], Scenes]
 
 
 def main() -> None:
@@ -222,7 +222,7 @@ def answer(fold: Fold, recipe: ClassifierRecipe, tests: Tests) -> Answers:
     return {test: plain_logits(network, cells, recipe) for test, cells in tests.items()}
 
 
-def answer_adapted(fold: Fold, cells: list[LabelledCell]) -> Answers:
+def answer_adapted(fold: Fold, cells: list[AnnotatedCell]) -> Answers:
     """Logits of the CNN with statistics of the laboratory's own crops."""
     recipe = fold.recipe("cnn")
     return {fold.lab: plain_logits(adapted(trained(fold, recipe), cells, recipe), cells, recipe)}

@@ -13,7 +13,7 @@ from scipy.special import softmax
 from study_folds import Fold, Study, answers_of, test_cells
 
 from leukokit.errors import DataError
-from leukokit.training.labelled import LabelledCell
+from leukokit.training.cells import AnnotatedCell
 
 TOGETHER = ", all seeds together"
 """Ends the name of a method whose probabilities are the mean over the seeds: one answer a cell."""
@@ -54,9 +54,9 @@ class Kept:
 
     def __init__(self, study: Study, out: Path) -> None:
         self.study, self.out = study, out
-        self._tests: dict[str, dict[str, list[LabelledCell]]] = {}
+        self._tests: dict[str, dict[str, list[AnnotatedCell]]] = {}
 
-    def tests(self, lab: str) -> dict[str, list[LabelledCell]]:
+    def tests(self, lab: str) -> dict[str, list[AnnotatedCell]]:
         """Test sets of a fold."""
         if lab not in self._tests:
             self._tests[lab] = test_cells(Fold(self.study, self.out, lab, self.study.seeds[0]))

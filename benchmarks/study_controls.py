@@ -13,11 +13,12 @@ import torch
 from torch import nn
 
 from leukokit.cells import Cells
-from leukokit.classifiers.loaded import to_input
 from leukokit.classifiers.networks.context import CONTEXT_FEATURES
+from leukokit.classifiers.neural import to_input
 from leukokit.graph import EDGE_FEATURES, CellGraph
 from leukokit.graph_builders.base import GraphBuilder
 from leukokit.taxonomy import LEUKOCYTE
+from leukokit.training.cells import AnnotatedCell, builder_of, plain_views, training_cells
 from leukokit.training.classifier import ClassifierRecipe
 from leukokit.training.hybrid import (
     HybridRecipe,
@@ -29,7 +30,6 @@ from leukokit.training.hybrid import (
     head_logits,
     start,
 )
-from leukokit.training.labelled import LabelledCell, builder_of, plain_views, training_cells
 
 Answers = dict[str, npt.NDArray[np.float32]]
 TYPICAL_DIAMETER_PX: Final = 40.0
@@ -49,12 +49,12 @@ class _Unlinked(GraphBuilder):
         return np.empty((2, 0), np.int64)
 
 
-def no_links(cells: Sequence[LabelledCell], builder: GraphBuilder) -> Scenes:
+def no_links(cells: Sequence[AnnotatedCell], builder: GraphBuilder) -> Scenes:
     """Every cell by itself: what a leukocyte's own figures tell, its size in red-cell diameters included."""
     return Scenes(cells, _Unlinked())
 
 
-def picture_alone(cells: Sequence[LabelledCell], builder: GraphBuilder) -> Scenes:
+def picture_alone(cells: Sequence[AnnotatedCell], builder: GraphBuilder) -> Scenes:
     """The CNN's embedding and nothing else: what another head trained on the same CNN would give."""
     scenes = Scenes(cells, _Unlinked())
     for data in scenes.data.values():
@@ -62,7 +62,7 @@ def picture_alone(cells: Sequence[LabelledCell], builder: GraphBuilder) -> Scene
     return scenes
 
 
-def shuffled_links(cells: Sequence[LabelledCell], builder: GraphBuilder) -> Scenes:
+def shuffled_links(cells: Sequence[AnnotatedCell], builder: GraphBuilder) -> Scenes:
     """The builder's links between cells of the same field drawn at random."""
     scenes = Scenes(cells, builder)
     for number, data in enumerate(scenes.data.values()):
@@ -71,7 +71,7 @@ def shuffled_links(cells: Sequence[LabelledCell], builder: GraphBuilder) -> Scen
     return scenes
 
 
-def no_red_cells(cells: Sequence[LabelledCell], builder: GraphBuilder) -> Scenes:
+def no_red_cells(cells: Sequence[AnnotatedCell], builder: GraphBuilder) -> Scenes:
     """Leukocytes alone: neither red cells nor platelets, and no ruler but the leukocytes themselves."""
     reduced = {}
     for cell in cells:
@@ -94,7 +94,7 @@ def no_red_cells(cells: Sequence[LabelledCell], builder: GraphBuilder) -> Scenes
     return Scenes(alone, builder)
 
 
-def lengths_in_pixels(cells: Sequence[LabelledCell], builder: GraphBuilder) -> Scenes:
+def lengths_in_pixels(cells: Sequence[AnnotatedCell], builder: GraphBuilder) -> Scenes:
     """No ruler: all lengths in pixels, of one typical red cell; colours and links as they are."""
     scenes = Scenes(cells, builder)
     columns = [CONTEXT_FEATURES.index(name) for name in ("diameter", "mean_edge_length")]
@@ -118,7 +118,7 @@ CONTROLS: Final[dict[str, Callable[..., Scenes]]] = {
 
 
 @torch.no_grad()
-def adapted(network: nn.Module, cells: list[LabelledCell], recipe: ClassifierRecipe) -> nn.Module:
+def adapted(network: nn.Module, cells: list[AnnotatedCell], recipe: ClassifierRecipe) -> nn.Module:
     """The CNN with the statistics of batch normalisation drawn halfway to those of unlabelled crops.
 
     Li et al. 2018 (doi:10.1016/j.patcog.2018.03.005). It knows some crops of the laboratory, not their
@@ -156,7 +156,7 @@ def averaged(networks: Sequence[nn.Module]) -> nn.Module:
 def end_to_end_answers(
     recipe: HybridRecipe,
     make_scenes: Callable[..., Scenes],
-    tests: dict[str, list[LabelledCell]],
+    tests: dict[str, list[AnnotatedCell]],
     device: str,
 ) -> tuple[Answers, Answers]:
     """Logits (N, C) of a hybrid trained end to end, and of its CNN."""

@@ -10,12 +10,12 @@ from pydantic import BaseModel, ConfigDict
 from study_shifts import SHIFTS
 from study_two_steps import TwoStepRecipe
 
-from leukokit.datasets.detected import load_seen
+from leukokit.datasets.detected import load_detected
 from leukokit.datasets.fields import Selection
 from leukokit.taxonomy import LEUKOCYTE_CLASSES
+from leukokit.training.cells import AnnotatedCell, annotated_cells
 from leukokit.training.classifier import ClassifierRecipe
 from leukokit.training.hybrid import HybridRecipe
-from leukokit.training.labelled import LabelledCell, labelled_cells
 
 KNOWN: Final = "known"
 """The fold that leaves no laboratory out."""
@@ -28,7 +28,7 @@ GROUP_NORM: Final = "group normalisation, whole backbone trained"
 END_TO_END: Final = ("hybrid end to end", "cnn end to end")
 """The hybrid as it ships, CNN and graph network trained at once and both answering; and that CNN."""
 END_TO_END_CONTROLS: Final = ("picture alone", "without links", "links shuffled")
-Tests = dict[str, list[LabelledCell]]
+Tests = dict[str, list[AnnotatedCell]]
 
 
 class Study(BaseModel):
@@ -97,7 +97,7 @@ class Fold:
 def test_cells(fold: Fold) -> Tests:
     """The test sets of a fold: cells of classes that are told apart, every photograph once."""
     lab, slides = fold.lab, fold.study.held_out_slides
-    every = labelled_cells(fold.study.cells, CLASSES, lambda field: True)
+    every = annotated_cells(fold.study.cells, CLASSES, lambda field: True)
     if lab != KNOWN:
         mine = [c for c in every if c.field.source.lab == lab and c.field.source.dataset != "kaggle-wbc"]
         tests = {lab: _once(mine)}
@@ -122,7 +122,7 @@ def test_cells(fold: Fold) -> Tests:
             "TEST_SIMPLE": [c for c, alone in zip(kaggle, simple, strict=True) if alone],
         }
     for name in SHIFTS:
-        cells = labelled_cells([fold.out / "shifted" / name], CLASSES, lambda f: f.source.lab in shifted)
+        cells = annotated_cells([fold.out / "shifted" / name], CLASSES, lambda f: f.source.lab in shifted)
         if shifted:
             tests[name] = cells
     return {name: [c for c in cells if c.label >= 0] for name, cells in tests.items()}
@@ -133,7 +133,7 @@ def answers_of(fold: Fold, name: str) -> Path:
     return fold.folder / f"{slug(name)}.npz"
 
 
-def _once(cells: list[LabelledCell]) -> list[LabelledCell]:
+def _once(cells: list[AnnotatedCell]) -> list[AnnotatedCell]:
     """Cells of each photograph from the one set that shows it best: BCCD's own before copies of it."""
     owner: dict[str, str] = {}
     for cell in sorted(cells, key=lambda c: c.field.source.dataset == "txl-pbc"):
@@ -142,7 +142,7 @@ def _once(cells: list[LabelledCell]) -> list[LabelledCell]:
 
 
 def _slides(study: Study, dataset: str) -> set[str]:
-    sources = (f.source for folder in study.cells for f in load_seen(folder).fields)
+    sources = (f.source for folder in study.cells for f in load_detected(folder).fields)
     return {source.slide for source in sources if source.dataset == dataset}
 
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 from torch import nn
 
 from leukokit.classifiers.cnn import CnnClassifier
-from leukokit.classifiers.networks.networks import CropNetwork
+from leukokit.classifiers.networks.crop_network import CropNetwork
 from leukokit.registry import classifiers
 
 GROUPS: Final = 8

@@ -15,7 +15,7 @@ from study_folds import Fold
 
 from leukokit.classifiers.cnn import CnnClassifier
 from leukokit.classifiers.networks.backbone import Stage
-from leukokit.classifiers.networks.networks import CropNetwork
+from leukokit.classifiers.networks.crop_network import CropNetwork
 from leukokit.training.hybrid import HybridRecipe
 
 LITE2: Final = (

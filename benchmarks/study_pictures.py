@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leukokit.crops.cut import optical_density
-from leukokit.datasets.detected import load_seen
+from leukokit.datasets.detected import load_detected
 from leukokit.images.pixels import RGBImage
 from leukokit.images.standardize import WHITE
 
@@ -87,12 +87,12 @@ PICTURES: Final[dict[str, tuple[Callable[[RGBImage], Figures], Callable[[RGBImag
 
 
 def pictured_cells(folders: Sequence[Path], name: str, out: Path) -> list[Path]:
-    """Folders of the same labelled cells with other pictures; made once."""
+    """Folders of the same annotated cells with other pictures; made once."""
     measure, change = PICTURES[name]
     made = [out / name / f"{number}-{folder.name}" for number, folder in enumerate(folders)]
     if all((folder / "fields.jsonl").exists() for folder in made):
         return made
-    seen = [load_seen(folder) for folder in folders]
+    seen = [load_detected(folder) for folder in folders]
     every = [measure(np.asarray(crop)) for one in seen for crop in one.crops]
     reference = np.median(np.stack(every), axis=0)
     for source, one, target in zip(folders, seen, made, strict=True):

@@ -28,16 +28,14 @@ from study_larger import LARGER, LARGEST
 from study_pictures import PICTURES
 
 from leukokit.errors import DataError
-from leukokit.metrics.statistics import (
-    Limits,
+from leukokit.metrics.bootstrap import (
     balanced_accuracies,
     bootstrap_photos,
     mcnemar,
     paired_bootstrap,
-    percentile_limits,
     photo_codes,
-    wilson,
 )
+from leukokit.metrics.intervals import ConfidenceInterval, percentile_interval, wilson
 
 METHODS = ("altarawneh", "cnn", *(f"hybrid {name}" for name in BUILDERS))
 CONTROLS = ("picture alone", "without red cells", "without links", "lengths in pixels", "links shuffled")
@@ -272,7 +270,7 @@ def _mcnemar(kept: Kept, lab: str, test: str, seeds: Sequence[int]) -> list[str]
 
 def _balanced(answers: Answers, groups: npt.NDArray[np.str_]) -> str:
     values, samples = balanced_accuracies(answers.share[:, None], answers.labels, answers.photos, groups)
-    low, high = percentile_limits(samples[:, 0])
+    low, high = percentile_interval(samples[:, 0])
     return f"{values[0]:.3f} ({low:.3f}-{high:.3f})"
 
 
@@ -293,10 +291,10 @@ def _photo_accuracy(answers: Answers) -> str:
     return f"{of_photo.mean():.3f} ({low:.3f}-{high:.3f})"
 
 
-def _bootstrapped(share: npt.NDArray[np.float64], photos: npt.NDArray[np.str_]) -> Limits:
+def _bootstrapped(share: npt.NDArray[np.float64], photos: npt.NDArray[np.str_]) -> ConfidenceInterval:
     values = np.stack([share, np.ones(len(share))], axis=1)
     samples = bootstrap_photos(values, photos, lambda totals: totals[:, 0] / totals[:, 1])
-    low, high = percentile_limits(samples)
+    low, high = percentile_interval(samples)
     return float(low), float(high)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from leukokit.config import PipelineConfig, PluginChoice
 from leukokit.crops.stain import mix_stain
-from leukokit.datasets.detected import see_fields
+from leukokit.datasets.detected import detect_fields
 from leukokit.datasets.fields import AnnotatedField, read_fields
 from leukokit.images.pixels import RGBImage
 from leukokit.pipeline import Pipeline
@@ -32,7 +32,7 @@ SHIFTS: Final[dict[str, tuple[float, tuple[float, float, float]]]] = {
 
 
 def shifted_cells(fields: Path, detector: Path, out: Path) -> None:
-    """A folder of labelled cells for each of ``SHIFTS``: the validation fields of two laboratories.
+    """A folder of annotated cells for each of ``SHIFTS``: the validation fields of two laboratories.
 
     The detector looks at the changed image, so that its errors are part of what is measured.
     """
@@ -49,7 +49,7 @@ def shifted_cells(fields: Path, detector: Path, out: Path) -> None:
             continue
         (folder / "images").mkdir(parents=True, exist_ok=True)
         changed = [_changed(field, size, stain, folder / "images") for field in chosen]
-        see_fields(changed, pipeline, folder)
+        detect_fields(changed, pipeline, folder)
 
 
 def _changed(

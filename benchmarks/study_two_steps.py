@@ -15,13 +15,13 @@ import numpy.typing as npt
 import torch
 from pydantic import Field
 
-from leukokit.classifiers.loaded import to_input
 from leukokit.classifiers.networks.backbone import EMBEDDING
-from leukokit.classifiers.networks.networks import CropNetwork
-from leukokit.training.crops import Variation, varied_view
+from leukokit.classifiers.networks.crop_network import CropNetwork
+from leukokit.classifiers.neural import to_input
+from leukokit.training.cells import AnnotatedCell, rarity
 from leukokit.training.hybrid import HybridRecipe, Scenes, context_network, varied_features
-from leukokit.training.labelled import LabelledCell, rarity
-from leukokit.training.state import TrainingState
+from leukokit.training.loop import TrainingState
+from leukokit.training.views import Variation, varied_view
 from leukokit.weights.files import load_weights
 
 
@@ -41,7 +41,7 @@ def trained_cnn(recipe: TwoStepRecipe) -> CropNetwork:
 
 
 @torch.inference_mode()
-def varied(cnn: CropNetwork, cells: list[LabelledCell], recipe: TwoStepRecipe) -> npt.NDArray[np.float32]:
+def varied(cnn: CropNetwork, cells: list[AnnotatedCell], recipe: TwoStepRecipe) -> npt.NDArray[np.float32]:
     """Embeddings (V, N, 320) of varied views of the cells."""
     out = np.empty((recipe.views, len(cells), EMBEDDING), np.float32)
     for view in range(recipe.views):
@@ -52,7 +52,7 @@ def varied(cnn: CropNetwork, cells: list[LabelledCell], recipe: TwoStepRecipe) -
                     recipe.crop_px,
                     recipe.cover,
                     None,
-                    Variation(recipe.coarse),
+                    Variation(recipe.low_resolution),
                     np.random.default_rng([recipe.seed, view, first + number]),
                 )
                 for number, cell in enumerate(cells[first : first + 64])

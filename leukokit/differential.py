@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from leukokit.metrics.statistics import clopper_pearson
+from leukokit.metrics.intervals import clopper_pearson
 from leukokit.taxonomy import ERYTHROBLAST, UNCLASSIFIED
 
 MIN_LEUKOCYTES: Final = 100

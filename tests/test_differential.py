@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from leukokit.differential import MIN_LEUKOCYTES, differential
-from leukokit.metrics.statistics import clopper_pearson
+from leukokit.metrics.intervals import clopper_pearson
 from leukokit.taxonomy import ERYTHROBLAST, LEUKOCYTE_CLASSES, UNCLASSIFIED
 
 COUNTS = st.dictionaries(

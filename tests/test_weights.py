@@ -59,7 +59,7 @@ def test_shipped_weights_fit_their_card(path: Path) -> None:
     else:
         assert isinstance(card, weights.ClassifierCard)
         assert set(LEUKOCYTE_CLASSES) <= set(card.classes)
-        assert card.crop_px >= 32 and 0 < card.limit < 1
+        assert card.crop_px >= 32 and 0 < card.review_threshold < 1
     assert weights.find(path.stem) == path
 
 

@@ -74,7 +74,7 @@ class Told:
 
     provenance: dict[str, Any]
     classes: list[str]
-    limit: float | None
+    review_threshold: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -391,4 +391,4 @@ def told_of(pipeline: Pipeline) -> Told:
     classifier = pipeline.classifier
     if classifier is None:
         return Told(pipeline.provenance, [], None)
-    return Told(pipeline.provenance, list(classifier.classes), classifier.limit)
+    return Told(pipeline.provenance, list(classifier.classes), classifier.review_threshold)

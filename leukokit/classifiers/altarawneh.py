@@ -10,14 +10,14 @@ import numpy.typing as npt
 import torch
 from pydantic import Field
 
-from leukokit.classifiers.loaded import CropClassifier, LoadedParams, Scene, in_views
+from leukokit.classifiers.networks.altarawneh import ALTARAWNEH_PX, AltarawnehNetwork
 from leukokit.classifiers.networks.context import context_features, descriptors
-from leukokit.classifiers.networks.networks import ALTARAWNEH_PX, AltarawnehNetwork
+from leukokit.classifiers.neural import CropClassifier, NeuralParams, Scene, mean_over_views
 from leukokit.config import PluginChoice
 from leukokit.crops.appearance import appearance
 
 
-class AltarawnehParams(LoadedParams):
+class AltarawnehParams(NeuralParams):
     """Parameters of the classifier ``altarawneh``."""
 
     weights: Path = Field(
@@ -34,7 +34,7 @@ class AltarawnehClassifier(CropClassifier):
     Params = AltarawnehParams
 
     architecture = "altarawneh"
-    only_px = ALTARAWNEH_PX
+    required_crop_px = ALTARAWNEH_PX
 
     @staticmethod
     def new_network(classes: int) -> AltarawnehNetwork:
@@ -69,4 +69,4 @@ class AltarawnehClassifier(CropClassifier):
     def _batch(self, crops: torch.Tensor, vectors: torch.Tensor) -> torch.Tensor:
         views = self.params.views
         beside = vectors.repeat(views, 1)
-        return in_views(lambda seen: self.network(seen, beside), crops, views, self.device)
+        return mean_over_views(lambda seen: self.network(seen, beside), crops, views, self.device)

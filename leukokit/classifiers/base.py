@@ -32,7 +32,7 @@ class Classifier(Plugin, ABC):
         """Names of the C classes, in the order of the columns."""
 
     @property
-    def limit(self) -> float:
+    def review_threshold(self) -> float:
         """Least probability of a class; a leukocyte below it is ``unclassified`` and wants review."""
         return 0.0
 

@@ -9,11 +9,11 @@ import numpy.typing as npt
 from pydantic import Field
 from torch import nn
 
-from leukokit.classifiers.loaded import CropClassifier, LoadedParams
-from leukokit.classifiers.networks.networks import CropNetwork
+from leukokit.classifiers.networks.crop_network import CropNetwork
+from leukokit.classifiers.neural import CropClassifier, NeuralParams
 
 
-class CnnParams(LoadedParams):
+class CnnParams(NeuralParams):
     """Parameters of the classifier ``cnn``."""
 
     weights: Path = Field(Path("leukocyte-cnn"), description="name of shipped weights, or a weight file")

@@ -11,22 +11,23 @@ import torch
 from pydantic import Field
 
 from leukokit import weights
-from leukokit.classifiers.loaded import LoadedClassifier, LoadedParams, Scene, in_views, ready
 from leukokit.classifiers.networks.context import context_tensors, side_by_side
-from leukokit.classifiers.networks.networks import ContextNetwork, CropNetwork
+from leukokit.classifiers.networks.context_network import ContextNetwork
+from leukokit.classifiers.networks.crop_network import CropNetwork
+from leukokit.classifiers.neural import NeuralClassifier, NeuralParams, Scene, mean_over_views, ready
 from leukokit.config import PluginChoice
 from leukokit.crops.appearance import appearance
 from leukokit.errors import WeightsError
 from leukokit.plugin import PluginParams
 
 
-class HybridParams(LoadedParams):
+class HybridParams(NeuralParams):
     """Parameters of the classifier ``hybrid``."""
 
     weights: Path = Field(Path("leukocyte-hybrid"), description="name of shipped weights, or a weight file")
 
 
-class HybridClassifier(LoadedClassifier):
+class HybridClassifier(NeuralClassifier):
     """A graph network over all cells; its leukocytes bring the embedding of the classifier ``cnn``.
 
     The weight file holds the graph network alone. The CNN is the one that the card names: a file of that
@@ -82,7 +83,7 @@ class HybridClassifier(LoadedClassifier):
 def embedded(cnn: CropNetwork, crops: torch.Tensor, views: int) -> torch.Tensor:
     """Embeddings (B, E) of crops (B, 3, S, S) uint8, the mean over the turned views."""
     device = next(cnn.parameters()).device
-    return in_views(cnn.backbone, crops, views, device)
+    return mean_over_views(cnn.backbone, crops, views, device)
 
 
 def find_cnn(path: Path, named: dict[str, str]) -> Path:

@@ -155,7 +155,7 @@ def batch(
         manifest.remember(
             {
                 "classes": told.classes,
-                "limit": told.limit,
+                "review_threshold": told.review_threshold,
                 "provenance": told.provenance | {"device": ",".join(devices)},
                 "command": command,
                 "not_found": list(found.problems),

@@ -11,7 +11,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from leukokit.datasets.prepare import Report
+    from leukokit.datasets.preparation import Report
     from leukokit.datasets.recipe import SetRecipe
 
 app = typer.Typer(help="List, fetch and prepare smear image sets; draw a smear.", no_args_is_help=True)
@@ -81,7 +81,7 @@ def prepare(
     form: Annotated[Form | None, typer.Option("--format", help="Form of FOLDER's annotations.")] = None,
     dataset: Annotated[str, typer.Option(help="Name of the set (the folder's if left out)")] = "",
     lab: Annotated[str, typer.Option(help="Laboratory of the set (the set's name if left out)")] = "",
-    labelled: Annotated[
+    annotated: Annotated[
         str | None,
         typer.Option(help="Kinds annotated completely, e.g. leukocyte,platelet (all that occur if left out)"),
     ] = None,
@@ -103,14 +103,14 @@ def prepare(
     ] = None,
 ) -> None:
     """Turn annotated images into what training reads, every copy of a photograph on one side."""
-    from leukokit.datasets.prepare import prepare_index, prepare_set
+    from leukokit.datasets.preparation import prepare_index, prepare_set
     from leukokit.datasets.recipe import load_config
     from leukokit.errors import ConfigError
 
     if config is not None and folder is None and form is None:
         report = prepare_index(load_config(config), out, root)
     elif folder is not None and form is not None and config is None and root is None:
-        recipe = _recipe(dataset or folder.resolve().name, form, labelled, classes or [])
+        recipe = _recipe(dataset or folder.resolve().name, form, annotated, classes or [])
         report = prepare_set(folder, recipe, out, lab or recipe.name, photo_pattern, val, seed)
     else:
         raise ConfigError("give either FOLDER with --format, or --config (and --root) for several sets")
@@ -134,7 +134,7 @@ def synth(
     _people().print(f"{out}, {len(smear.kinds)} cells; truth in {truth}", soft_wrap=True)
 
 
-def _recipe(name: str, form: Form, labelled: str | None, classes: list[str]) -> SetRecipe:
+def _recipe(name: str, form: Form, annotated: str | None, classes: list[str]) -> SetRecipe:
     from pydantic import ValidationError
 
     from leukokit.datasets.catalogue import first_fault
@@ -148,8 +148,8 @@ def _recipe(name: str, form: Form, labelled: str | None, classes: list[str]) -> 
             raise ConfigError(f"--class {text}: must be NAME=KIND[:LABEL], e.g. WBC=leukocyte")
         meanings[key] = meaning
     settings: dict[str, object] = {"name": name, "format": form.value, "classes": meanings}
-    if labelled is not None:
-        settings["labelled"] = [kind.strip() for kind in labelled.split(",") if kind.strip()]
+    if annotated is not None:
+        settings["annotated"] = [kind.strip() for kind in annotated.split(",") if kind.strip()]
     try:
         return SetRecipe.model_validate(settings)
     except ValidationError as error:
@@ -159,7 +159,7 @@ def _recipe(name: str, form: Form, labelled: str | None, classes: list[str]) -> 
 def _show(report: Report, out: Path, console: Console) -> None:
     from rich.table import Table
 
-    from leukokit.datasets.prepare import Reason, report_path
+    from leukokit.datasets.preparation import Reason, report_path
 
     fields = Table("set", "split", "fields", box=None, header_style="bold")
     for (dataset, split), count in sorted(report.fields.items()):
@@ -194,13 +194,13 @@ def cells(
     ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
-    """Detect the cells of labelled fields once, and keep what training a classifier needs of them."""
+    """Detect the cells of annotated fields once, and keep what training a classifier needs of them."""
     from leukokit.config import NO_CLASSIFIER, load_config
-    from leukokit.datasets.detected import see_fields
+    from leukokit.datasets.detected import detect_fields
     from leukokit.datasets.fields import read_fields
     from leukokit.pipeline import Pipeline
 
     console = _people()
     pipeline = Pipeline.from_config(load_config(config, assign or [], classifier=NO_CLASSIFIER), device)
-    crops = see_fields(read_fields(fields), pipeline, out, console.print)
+    crops = detect_fields(read_fields(fields), pipeline, out, console.print)
     console.print(f"wrote {crops} labelled cells to {out}", soft_wrap=True)

@@ -104,19 +104,25 @@ def classifier(
 
     from leukokit._files import write_atomically
     from leukokit.config import load_config
-    from leukokit.datasets.detected import load_seen
-    from leukokit.datasets.photographs import there_is
+    from leukokit.datasets.detected import load_detected
+    from leukokit.datasets.photographs import known_values
     from leukokit.errors import DataError
-    from leukokit.evaluation.classification import card_figures, confusion_of, evaluate, note_of, table_of
+    from leukokit.evaluation.classification import (
+        card_figures,
+        confusion_of,
+        evaluate,
+        note_of,
+        predict_detected,
+        table_of,
+    )
     from leukokit.evaluation.confusion import confusion_table, save_confusion
-    from leukokit.evaluation.labelled import predict_seen
     from leukokit.pipeline import Pipeline
     from leukokit.registry import load_file
     from leukokit.weights import record_metrics
 
     for path in plugin or []:
         load_file(path)
-    seen = [field for folder in cells for field in load_seen(folder).fields]
+    seen = [field for folder in cells for field in load_detected(folder).fields]
     chosen = [
         field if not label else replace(field, labels=tuple(n if n in label else "" for n in field.labels))
         for field in seen
@@ -126,11 +132,11 @@ def classifier(
         and (not slide or field.source.slide in slide)
     ]
     if not chosen:
-        known = there_is(field.source for field in seen)
-        raise DataError(f"no labelled cell is of that data set, laboratory, split and slide; {known}")
+        known = known_values(field.source for field in seen)
+        raise DataError(f"no annotated cell is of that data set, laboratory, split and slide; {known}")
     console = console_of(stderr=as_json)
     settings = load_config(config, assign or [], graph=graph, classifier=classifier)
-    found = predict_seen(Pipeline.from_config(settings, device), chosen, console.print)
+    found = predict_detected(Pipeline.from_config(settings, device), chosen, console.print)
     report = evaluate(found)
     document = json.dumps(report.to_json(), indent=1, allow_nan=False) + "\n"
     if out:
@@ -229,7 +235,7 @@ def _chosen(
 ) -> list[AnnotatedField]:
     """The fields of the data sets, laboratories, splits and slides asked for."""
     from leukokit.datasets.fields import read_fields
-    from leukokit.datasets.photographs import there_is
+    from leukokit.datasets.photographs import known_values
     from leukokit.errors import DataError
 
     known = list(read_fields(fields))
@@ -243,6 +249,6 @@ def _chosen(
     ]
     if not chosen:
         raise DataError(
-            f"{fields}: no field is of that data set, laboratory, split and slide; {there_is(known)}"
+            f"{fields}: no field is of that data set, laboratory, split and slide; {known_values(known)}"
         )
     return chosen

@@ -60,9 +60,9 @@ def classifier(
     from leukokit.config import load_settings
     from leukokit.pipeline import resolve_device
     from leukokit.registry import load_file
+    from leukokit.training.cells import UNCALIBRATED
     from leukokit.training.classifier import train_classifier
     from leukokit.training.hybrid import HybridRecipe, train_hybrid
-    from leukokit.training.labelled import UNCALIBRATED
     from leukokit.training.recipes import AnyClassifierRecipe
     from leukokit.weights import ClassifierCard, read_card
 
@@ -77,6 +77,6 @@ def classifier(
     else:
         weights = train_classifier(recipe, place, where, resume, console.print, command)
     card = read_card(weights, ClassifierCard)
-    if (card.temperature, card.limit) == UNCALIBRATED:
+    if (card.temperature, card.review_threshold) == UNCALIBRATED:
         console.print("not calibrated: every leukocyte will be named")
     console.print(f"wrote {weights} and its card", soft_wrap=True)

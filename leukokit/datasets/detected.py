@@ -1,10 +1,10 @@
-"""Labelled cells in their context: annotated fields as the detector sees them, ready for a classifier.
+"""Annotated cells in their context: annotated fields as the detector sees them, ready for a classifier.
 
 A classifier meets the detector's boxes, never an annotator's, so it is trained on those. Every field is
 read, standardised and detected once; what the training needs of it is kept in a folder::
 
     fields.jsonl     one seen field a line: where it comes from, all its cells, the labels of some
-    crops.npy        uint8 (M, CROP_PX, CROP_PX, 3), the labelled cells in the order of the fields
+    crops.npy        uint8 (M, CROP_PX, CROP_PX, 3), the annotated cells in the order of the fields
     appearance.npy   float32 (all cells, 13), see ``leukokit.crops.appearance``
 """
 
@@ -35,15 +35,15 @@ LEAST_OVERLAP = 0.1
 
 
 @dataclass(frozen=True, slots=True)
-class SeenField:
+class DetectedField:
     """A field as the detector sees it.
 
     Attributes:
         source: where it comes from, without annotations.
-        cells: all cells, the missed labelled ones added with their annotated box and score 0.
+        cells: all cells, the missed annotated ones added with their annotated box and score 0.
         labels: (N,) label of every cell, empty where there is none.
         appearance: (N, 13) float32.
-        first_crop: number of the field's first crop; labelled cells follow in their order.
+        first_crop: number of the field's first crop; annotated cells follow in their order.
     """
 
     source: AnnotatedField
@@ -53,16 +53,16 @@ class SeenField:
     first_crop: int
 
     @property
-    def labelled(self) -> npt.NDArray[np.int64]:
-        """(M,) int64: numbers of the labelled cells."""
+    def annotated(self) -> npt.NDArray[np.int64]:
+        """(M,) int64: numbers of the annotated cells."""
         return np.flatnonzero([bool(label) for label in self.labels]).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)
-class SeenFields:
+class DetectedFields:
     """All fields of a folder; ``crops`` is (M, CROP_PX, CROP_PX, 3) uint8, left on disk until read."""
 
-    fields: list[SeenField]
+    fields: list[DetectedField]
     crops: npt.NDArray[np.uint8]
 
 
@@ -70,8 +70,8 @@ def match_labels(field: AnnotatedField, cells: Cells, size: tuple[int, int]) -> 
     """Give the detected leukocytes the annotated labels.
 
     A box that is the whole picture stands for the picture's one cell: the largest one near the middle.
-    A labelled cell that was not detected is added with its annotated box (the middle half of the
-    picture, where that is the whole) and score 0, so that no labelled cell is lost.
+    An annotated cell that was not detected is added with its annotated box (the middle half of the
+    picture, where that is the whole) and score 0, so that no annotated cell is lost.
 
     Args:
         field: annotations.
@@ -108,7 +108,7 @@ def is_whole_picture(box: npt.NDArray[np.float32], size: tuple[int, int]) -> boo
     return area >= 0.95 * size[0] * size[1]
 
 
-def see_fields(
+def detect_fields(
     fields: Iterable[AnnotatedField],
     pipeline: Pipeline,
     out: Path,
@@ -140,16 +140,16 @@ def see_fields(
                 report(str(error))
                 continue
             cells, labels = match_labels(field, found, (smear.width, smear.height))
-            labelled = [i for i, label in enumerate(labels) if label]
-            boxes = cells.boxes[labelled]
+            annotated = [i for i, label in enumerate(labels) if label]
+            boxes = cells.boxes[annotated]
             sides = REACH * (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
-            store[crops : crops + len(labelled)] = cut_crops(smear, boxes, sides, CROP_PX)
+            store[crops : crops + len(annotated)] = cut_crops(smear, boxes, sides, CROP_PX)
             looks.append(appearance(smear, cells))
             row = _row(field, out, cells, labels, crops)
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
-            crops += len(labelled)
+            crops += len(annotated)
             if number % 100 == 0 or number == len(chosen):
-                report(f"{number} of {len(chosen)} fields, {crops} labelled cells")
+                report(f"{number} of {len(chosen)} fields, {crops} annotated cells")
     store.flush()
     np.save(out / "appearance.part.npy", np.concatenate(looks))
     (out / "appearance.part.npy").replace(out / "appearance.npy")
@@ -158,8 +158,8 @@ def see_fields(
     return crops
 
 
-def load_seen(folder: Path) -> SeenFields:
-    """Read what ``see_fields`` wrote.
+def load_detected(folder: Path) -> DetectedFields:
+    """Read what ``detect_fields`` wrote.
 
     Raises:
         DataError: the folder is not one of these, or its files do not fit together.
@@ -176,9 +176,9 @@ def load_seen(folder: Path) -> SeenFields:
             start += count
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
-            f"{folder}: no labelled cells ({error}); 'leukokit data cells' makes such a folder"
+            f"{folder}: no annotated cells ({error}); 'leukokit data cells' makes such a folder"
         ) from error
-    return SeenFields(fields, crops)
+    return DetectedFields(fields, crops)
 
 
 def _row(
@@ -199,13 +199,13 @@ def _row(
     }
 
 
-def _seen(folder: Path, row: dict[str, Any], looks: npt.NDArray[np.float32]) -> SeenField:
+def _seen(folder: Path, row: dict[str, Any], looks: npt.NDArray[np.float32]) -> DetectedField:
     source = AnnotatedField(
         folder / row["image"], row["dataset"], row["lab"], row["photo"], row["slide"], row["split"], ()
     )
     boxes = np.asarray(row["boxes"], dtype=np.float32).reshape(-1, 4)
     cells = Cells(boxes, np.asarray(row["kinds"], np.int64), np.asarray(row["scores"], np.float32))
-    return SeenField(source, cells, tuple(row["labels"]), looks, int(row["first_crop"]))
+    return DetectedField(source, cells, tuple(row["labels"]), looks, int(row["first_crop"]))
 
 
 def _prominence(boxes: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:

@@ -3,10 +3,10 @@
 One JSON object a line, so that a set of a hundred thousand fields streams and diffs well::
 
     {"image": "txl-pbc/images/train/a.jpg", "dataset": "txl-pbc", "lab": "pbc", "photo": "a", "slide": "",
-     "split": "train", "labelled": ["leukocyte", "erythrocyte", "platelet"],
+     "split": "train", "annotated_kinds": ["leukocyte", "erythrocyte", "platelet"],
      "boxes": [[x1, y1, x2, y2], ...], "kinds": ["leukocyte", ...], "labels": ["", ...]}
 
-``labelled`` names the kinds that are annotated *completely*: a cell of any other kind may be in the
+``annotated_kinds`` names the kinds that are annotated *completely*: a cell of any other kind may be in the
 picture without a box, and neither training nor evaluation may take its absence for a fact.
 """
 
@@ -47,7 +47,7 @@ class AnnotatedField:
     photo: str
     slide: str
     split: str
-    labelled: tuple[str, ...]
+    annotated_kinds: tuple[str, ...]
     boxes: list[list[float]] = field(default_factory=list)
     kinds: list[str] = field(default_factory=list)
     labels: list[str] = field(default_factory=list)
@@ -108,7 +108,7 @@ def read_fields(path: Path) -> Iterator[AnnotatedField]:
         try:
             row = json.loads(line)
             row["image"] = path.parent / row["image"]
-            row["labelled"] = tuple(row["labelled"])
+            row["annotated_kinds"] = tuple(row["annotated_kinds"])
             annotated = AnnotatedField(**row)
             annotated.kind_array()
         except (ValueError, TypeError, KeyError) as error:

@@ -128,7 +128,7 @@ def likely_copies(photos: Iterable[str]) -> dict[str, str]:
     return {name: next(s for s in own if s in names) for name, own in starts.items() if names & set(own)}
 
 
-def there_is(fields: Iterable[AnnotatedField]) -> str:
+def known_values(fields: Iterable[AnnotatedField]) -> str:
     """What a selection may choose from: ``there are: SET (lab LAB, LAB; split SPLIT, SPLIT), SET ...``."""
     labs: dict[str, set[str]] = {}
     splits: dict[str, set[str]] = {}

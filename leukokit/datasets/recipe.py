@@ -34,7 +34,7 @@ class SetRecipe(BaseModel):
     classes: dict[str, str] = Field(
         default={}, description="class name or number -> KIND or KIND:LABEL, before the usual ones"
     )
-    labelled: tuple[Kind, ...] | None = Field(
+    annotated: tuple[Kind, ...] | None = Field(
         default=None, description="kinds annotated completely; all that occur, if left out"
     )
     labels_in_box_order: bool = Field(

@@ -1,4 +1,4 @@
-"""How well leukocytes are labelled: a classifier's answers on cells whose class is known, measured.
+"""How well leukocytes are annotated: a classifier's answers on cells whose class is known, measured.
 
 Everything is resampled by photograph, not by cell (``statistics.bootstrap_photos``). Cells of none of the
 model's classes count as one class more, which no answer meets: recall and F1 are 0.
@@ -6,33 +6,34 @@ model's classes count as one class more, which no answer meets: recall and F1 ar
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict
 
+from leukokit.datasets.detected import DetectedField
+from leukokit.errors import ConfigError, DataError
 from leukokit.evaluation.confusion import ConfusionMatrix, plain_table
 from leukokit.evaluation.predictions import OTHER, UNCLASSIFIED, Predictions
+from leukokit.metrics.bootstrap import Ints, accuracy_interval, balanced_accuracies, bootstrap_photos
 from leukokit.metrics.calibration import (
     brier_score,
     expected_calibration_error,
     negative_log_likelihood,
 )
-from leukokit.metrics.statistics import (
+from leukokit.metrics.intervals import (
+    ConfidenceInterval,
     Floats,
-    Ints,
-    Limits,
-    accuracy_limits,
-    balanced_accuracies,
-    bootstrap_photos,
-    cell_limits,
+    cell_interval,
     clopper_pearson,
-    few_note,
-    few_of,
-    mean_limits,
+    mean_interval,
+    rare_classes,
+    rare_classes_note,
     spread,
 )
+from leukokit.pipeline import Pipeline
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -54,7 +55,7 @@ class ClassScores(_Document):
     cells: int
     photos: int
     recall: float | None
-    recall_limits: Limits | None
+    recall_interval: ConfidenceInterval | None
     precision: float | None
     f1: float | None
     specificity: float | None
@@ -64,13 +65,13 @@ class Scores(_Document):
     """Figures over some cells, each with 95% limits; None where there is no cell.
 
     Attributes:
-        accuracy_limits: Wilson's where every photograph gives one cell, else a bootstrap over photographs,
+        accuracy_interval: Wilson's where every photograph gives one cell, else a bootstrap over photographs,
             within strata of class unless one has fewer than ten cells; Clopper and Pearson's with a
-            photograph a trial where no draw differs, as when all answers are right. Limits of a recall are
-            made likewise.
+            photograph a trial where no draw differs, as when all answers are right. Intervals of
+            a recall are made likewise.
         accuracy_exact: Clopper and Pearson's, every cell a trial: too narrow where photographs give several.
         balanced_accuracy: mean recall over the classes that occur among the true ones.
-        balanced_accuracy_limits: a bootstrap over photographs, within strata of class; where no draw
+        balanced_accuracy_interval: a bootstrap over photographs, within strata of class; where no draw
             differs, put together from the limits of the recalls.
         macro_f1: mean F1 over the same classes; its limits are None where no draw differs.
     """
@@ -78,12 +79,12 @@ class Scores(_Document):
     cells: int
     photos: int
     accuracy: float | None
-    accuracy_limits: Limits | None
-    accuracy_exact: Limits | None
+    accuracy_interval: ConfidenceInterval | None
+    accuracy_exact: ConfidenceInterval | None
     balanced_accuracy: float | None
-    balanced_accuracy_limits: Limits | None
+    balanced_accuracy_interval: ConfidenceInterval | None
     macro_f1: float | None
-    macro_f1_limits: Limits | None
+    macro_f1_interval: ConfidenceInterval | None
     classes: tuple[ClassScores, ...]
 
 
@@ -100,28 +101,29 @@ class ClassificationReport(_Document):
 
     Attributes:
         forced: every cell takes its most probable class.
-        classified: only the cells that reach the limit; None without a limit. ``coverage`` is their share.
+        classified: only the cells that reach the review threshold, None without one; ``coverage`` is their
+            share.
         groups: forced figures of each group, such as a laboratory; empty without groups.
         mean_balanced_accuracy: mean over groups of their balanced accuracies; None without groups.
-        confusion: answers as they are given: with a limit, a column of the unclassified.
+        confusion: answers as they are given: with a review threshold, a column of the unclassified.
         calibration: None where there is no cell.
-        few: classes of fewer than ten cells, which make limits of means over classes too narrow
-            (``statistics.few_of``).
+        rare_classes: classes of fewer than ten cells, which make limits of means over classes too narrow
+            (``statistics.rare_classes``).
     """
 
     cells: int
     photos: int
-    few: tuple[str, ...]
-    limit: float
+    rare_classes: tuple[str, ...]
+    review_threshold: float
     resamples: int
     seed: int
     forced: Scores
     classified: Scores | None
     coverage: float | None
-    coverage_limits: Limits | None
+    coverage_interval: ConfidenceInterval | None
     groups: dict[str, Scores]
     mean_balanced_accuracy: float | None
-    mean_balanced_accuracy_limits: Limits | None
+    mean_balanced_accuracy_interval: ConfidenceInterval | None
     confusion: ConfusionMatrix
     calibration: Calibration | None
 
@@ -130,7 +132,7 @@ def evaluate(predictions: Predictions, resamples: int = 1000, seed: int = 0) -> 
     """Measure a classifier by its answers. N may be 0; the same seed gives the same limits."""
     every = np.ones(len(predictions), dtype=bool)
     kept = predictions.classified
-    coverage, coverage_limits = _coverage(predictions, resamples, seed)
+    coverage, coverage_interval = _coverage(predictions, resamples, seed)
     groups = predictions.groups
     scores = {
         str(name): _scores(predictions, groups == name, resamples, seed)
@@ -140,30 +142,72 @@ def evaluate(predictions: Predictions, resamples: int = 1000, seed: int = 0) -> 
     return ClassificationReport(
         cells=len(predictions),
         photos=len(np.unique(predictions.photo_codes)),
-        few=_few(predictions),
-        limit=predictions.limit,
+        rare_classes=_few(predictions),
+        review_threshold=predictions.review_threshold,
         resamples=resamples,
         seed=seed,
         forced=_scores(predictions, every, resamples, seed),
-        classified=_scores(predictions, kept, resamples, seed) if predictions.limit else None,
+        classified=_scores(predictions, kept, resamples, seed) if predictions.review_threshold else None,
         coverage=coverage,
-        coverage_limits=coverage_limits,
+        coverage_interval=coverage_interval,
         groups=scores,
         mean_balanced_accuracy=mean,
-        mean_balanced_accuracy_limits=limits,
+        mean_balanced_accuracy_interval=limits,
         confusion=confusion_of(predictions),
         calibration=_calibration(predictions),
+    )
+
+
+def predict_detected(
+    pipeline: Pipeline, fields: Sequence[DetectedField], report: Callable[[str], None] = print
+) -> Predictions:
+    """What the pipeline's graph builder and classifier say of the annotated cells of fields.
+
+    Boxes are those that the detector found when the fields were seen. A label that is none of the
+    classifier's classes is always counted wrong.
+
+    Raises:
+        ConfigError: the pipeline has no classifier.  DataError: no annotated cell.
+        ImageError, PluginError: a field cannot be read, or a plugin fails.
+    """
+    if pipeline.classifier is None:
+        raise ConfigError("the configuration names no classifier; there is nothing to measure")
+    classes = pipeline.classifier.classes
+    truth, chances, photos, labs, names = [], [], [], [], []
+    for number, field in enumerate(fields, 1):
+        smear = pipeline.read(field.source.image)
+        labelling = pipeline.label(smear, pipeline.build(field.cells)).labelling
+        assert labelling is not None
+        for node in field.annotated:
+            label = field.labels[node]
+            truth.append(classes.index(label) if label in classes else -1)
+            chances.append(labelling.probabilities[node])
+            photos.append(field.source.photo)
+            labs.append(field.source.lab)
+            names.append(f"{field.source.dataset}/{field.source.image.name}#{node}")
+        if number % 200 == 0:
+            report(f"{number} of {len(fields)} fields")
+    if not truth:
+        raise DataError("no annotated cell is of that data set, laboratory, split and slide")
+    return Predictions(
+        labels=np.array(truth),
+        probabilities=np.stack(chances),
+        classes=classes,
+        photos=np.array(photos),
+        groups=np.array(labs),
+        review_threshold=pipeline.classifier.review_threshold,
+        cells=np.array(names),
     )
 
 
 def confusion_of(predictions: Predictions) -> ConfusionMatrix:
     """Counts of true classes and answers.
 
-    A row more where some cells are of none of the classes, a column more where there is a limit.
+    A row more where some cells are of none of the classes, a column more where there is a review threshold.
     """
     count = len(predictions.classes)
     rows = predictions.classes + ((OTHER,) if (predictions.labels < 0).any() else ())
-    columns = predictions.classes + ((UNCLASSIFIED,) if predictions.limit else ())
+    columns = predictions.classes + ((UNCLASSIFIED,) if predictions.review_threshold else ())
     truth = np.where(predictions.labels < 0, count, predictions.labels)
     answers = np.where(predictions.classified, predictions.answers, count)
     counts = np.zeros((len(rows), len(columns)), np.int64)
@@ -179,23 +223,23 @@ def table_of(report: ClassificationReport) -> Table:
     table = plain_table(title, "class", "cells", "recall (95% limits)", "precision", "F1", "specificity")
     for row in report.forced.classes:
         shares = (_shown(value) for value in (row.precision, row.f1, row.specificity))
-        table.add_row(Text(row.name), str(row.cells), _shown(row.recall, row.recall_limits), *shares)
+        table.add_row(Text(row.name), str(row.cells), _shown(row.recall, row.recall_interval), *shares)
     parts = {"": report.forced} | ({"classified: ": report.classified} if report.classified else {})
     for prefix, part in parts.items():
         figures = {
-            "accuracy": (part.accuracy, part.accuracy_limits),
-            "balanced accuracy": (part.balanced_accuracy, part.balanced_accuracy_limits),
-            "macro F1": (part.macro_f1, part.macro_f1_limits),
+            "accuracy": (part.accuracy, part.accuracy_interval),
+            "balanced accuracy": (part.balanced_accuracy, part.balanced_accuracy_interval),
+            "macro F1": (part.macro_f1, part.macro_f1_interval),
         }
         for name, (value, limits) in figures.items():
             table.add_row(f"{prefix}{name}", str(part.cells), _shown(value, limits))
     if report.classified:
-        table.add_row("coverage", str(report.cells), _shown(report.coverage, report.coverage_limits))
+        table.add_row("coverage", str(report.cells), _shown(report.coverage, report.coverage_interval))
     for name, part in report.groups.items():
-        share = _shown(part.balanced_accuracy, part.balanced_accuracy_limits)
+        share = _shown(part.balanced_accuracy, part.balanced_accuracy_interval)
         table.add_row(Text(f"balanced accuracy, {name}"), str(part.cells), share)
     if report.groups:
-        share = _shown(report.mean_balanced_accuracy, report.mean_balanced_accuracy_limits)
+        share = _shown(report.mean_balanced_accuracy, report.mean_balanced_accuracy_interval)
         table.add_row("mean over groups", str(report.cells), share)
     if report.calibration:
         table.add_row("calibration error", str(report.cells), _shown(report.calibration.expected_error))
@@ -209,9 +253,9 @@ def card_figures(report: ClassificationReport) -> dict[str, Any]:
         "cells": report.cells,
         "photos": report.photos,
         "accuracy": forced.accuracy,
-        "accuracy_limits": forced.accuracy_limits,
+        "accuracy_interval": forced.accuracy_interval,
         "balanced_accuracy": forced.balanced_accuracy,
-        "balanced_accuracy_limits": forced.balanced_accuracy_limits,
+        "balanced_accuracy_interval": forced.balanced_accuracy_interval,
         "coverage": report.coverage,
         "accuracy_of_classified": sure and sure.accuracy,
         "calibration_error": report.calibration and report.calibration.expected_error,
@@ -222,7 +266,7 @@ def card_figures(report: ClassificationReport) -> dict[str, Any]:
 
 def note_of(report: ClassificationReport) -> str:
     """What to say under the table; may be empty."""
-    return few_note(report.few)
+    return rare_classes_note(report.rare_classes)
 
 
 def _scores(predictions: Predictions, chosen: npt.NDArray[np.bool_], resamples: int, seed: int) -> Scores:
@@ -245,24 +289,24 @@ def _scores(predictions: Predictions, chosen: npt.NDArray[np.bool_], resamples: 
         for number, name in enumerate(classes)
     )
     hits = int((truth == answers).sum())
-    balanced_limits = spread(samples[:, 1])
-    if balanced_limits is None and len(truth):
-        known = [(row.recall, row.recall_limits) for row in rows if row.recall is not None]
+    balanced_interval = spread(samples[:, 1])
+    if balanced_interval is None and len(truth):
+        known = [(row.recall, row.recall_interval) for row in rows if row.recall is not None]
         # No answer can meet a cell of none of the classes: its recall of 0 is certain.
         known += [(0.0, (0.0, 0.0))] * bool((truth == count).any())
-        balanced_limits = mean_limits(
+        balanced_interval = mean_interval(
             [value for value, _ in known], [limits or (0, 1) for _, limits in known]
         )
     return Scores(
         cells=len(truth),
         photos=photo_count,
         accuracy=_known(figures[0]),
-        accuracy_limits=accuracy_limits(truth == answers, truth, photos, resamples, seed),
+        accuracy_interval=accuracy_interval(truth == answers, truth, photos, resamples, seed),
         accuracy_exact=clopper_pearson(hits, len(truth)) if len(truth) else None,
         balanced_accuracy=_known(figures[1]),
-        balanced_accuracy_limits=balanced_limits,
+        balanced_accuracy_interval=balanced_interval,
         macro_f1=_known(figures[2]),
-        macro_f1_limits=spread(samples[:, 2]),
+        macro_f1_interval=spread(samples[:, 2]),
         classes=rows,
     )
 
@@ -278,7 +322,7 @@ def _class_scores(
         cells=true,
         photos=photo_count,
         recall=_known(figures[3 + number]),
-        recall_limits=cell_limits(hits, true, photo_count, samples[:, 3 + number]),
+        recall_interval=cell_interval(hits, true, photo_count, samples[:, 3 + number]),
         precision=hits / answered if answered else None,
         f1=2 * hits / (true + answered) if true + answered else None,
         specificity=(cells - true - answered + hits) / (cells - true) if cells > true else None,
@@ -306,25 +350,27 @@ def _figures(totals: Floats, count: int) -> Floats:
     return np.concatenate([means, np.where(occurs, recalls, np.nan)[:, :count]], axis=1)
 
 
-def _coverage(predictions: Predictions, resamples: int, seed: int) -> tuple[float | None, Limits | None]:
-    if not predictions.limit or not len(predictions):
+def _coverage(
+    predictions: Predictions, resamples: int, seed: int
+) -> tuple[float | None, ConfidenceInterval | None]:
+    if not predictions.review_threshold or not len(predictions):
         return None, None
     kept, photos = predictions.classified, predictions.photo_codes
-    return float(kept.mean()), accuracy_limits(kept, predictions.labels + 1, photos, resamples, seed)
+    return float(kept.mean()), accuracy_interval(kept, predictions.labels + 1, photos, resamples, seed)
 
 
 def _over_groups(
     predictions: Predictions, scores: list[Scores], resamples: int, seed: int
-) -> tuple[float | None, Limits | None]:
+) -> tuple[float | None, ConfidenceInterval | None]:
     if not scores:
         return None, None
     correct = predictions.correct[:, None]
     values, samples = balanced_accuracies(
         correct, predictions.labels, predictions.photos, predictions.groups, resamples, seed
     )
-    limits = spread(samples[:, 0]) or mean_limits(
+    limits = spread(samples[:, 0]) or mean_interval(
         [part.balanced_accuracy or 0.0 for part in scores],
-        [part.balanced_accuracy_limits or (0.0, 1.0) for part in scores],
+        [part.balanced_accuracy_interval or (0.0, 1.0) for part in scores],
     )
     return float(values[0]), limits
 
@@ -343,14 +389,14 @@ def _calibration(predictions: Predictions) -> Calibration | None:
 def _few(predictions: Predictions) -> tuple[str, ...]:
     names = np.array([*predictions.classes, OTHER])[predictions.labels]
     groups = predictions.groups
-    return few_of(names.tolist(), None if groups is None else groups.tolist())
+    return rare_classes(names.tolist(), None if groups is None else groups.tolist())
 
 
 def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _shown(value: float | None, limits: Limits | None = None) -> str:
+def _shown(value: float | None, limits: ConfidenceInterval | None = None) -> str:
     if value is None:
         return "-"
     return f"{value:.3f}" + (f" ({limits[0]:.3f}-{limits[1]:.3f})" if limits else "")

@@ -22,7 +22,8 @@ from leukokit.cells import Cells
 from leukokit.datasets.fields import AnnotatedField
 from leukokit.errors import DataError, LeukokitError
 from leukokit.evaluation.confusion import plain_table
-from leukokit.metrics.statistics import photo_draws, share_limits
+from leukokit.metrics.bootstrap import photo_draws
+from leukokit.metrics.intervals import share_interval
 from leukokit.pipeline import Pipeline
 from leukokit.taxonomy import KINDS
 
@@ -83,7 +84,7 @@ def evaluate_detector(
             failures.append(str(error))
             continue
         photos.add(annotated.photo)
-        for kind in annotated.labelled:
+        for kind in annotated.annotated_kinds:
             _add(tallies[kind], number, annotated, cells, KINDS.index(kind))
     if failures and not photos:
         raise DataError(f"every field failed; the first failure: {failures[0]}")
@@ -109,10 +110,10 @@ def table_of(figures: dict[str, Any]) -> Table:
         table.add_row(
             kind,
             str(row["cells"]),
-            _with_limits(row["ap50"], row["ap50_limits"]),
+            _with_interval(row["ap50"], row["ap50_interval"]),
             f"{row['ap50_95']:.3f}",
-            _with_limits(row["precision"], row["precision_limits"]),
-            _with_limits(row["recall"], row["recall_limits"]),
+            _with_interval(row["precision"], row["precision_interval"]),
+            _with_interval(row["recall"], row["recall_interval"]),
             f"{row['count_error']:.2f}",
         )
     table.add_row("mean", "", f"{figures['map50']:.3f}", f"{figures['map50_95']:.3f}", "", "", "")
@@ -208,7 +209,7 @@ def _figures(tally: _Tally, threshold: float) -> dict[str, Any]:
     holding = sum(any(m.truth for m in own) for own in photos)
     finding = sum(any((m.scores >= threshold).any() for m in own) for own in photos)
     limits = [
-        np.round(share_limits(figures[k], trials, samples[:, k]), 4).tolist()
+        np.round(share_interval(figures[k], trials, samples[:, k]), 4).tolist()
         for k, trials in enumerate((holding, finding, holding))
     ]
     errors = [abs(int((m.scores >= threshold).sum()) - m.truth) for m in tally.matches]
@@ -217,12 +218,12 @@ def _figures(tally: _Tally, threshold: float) -> dict[str, Any]:
         "photos": len(photos),
         "cells": sum(m.truth for m in tally.matches),
         "ap50": round(ap50, 4),
-        "ap50_limits": limits[0],
+        "ap50_interval": limits[0],
         "ap50_95": _coco_map(tally),
         "precision": round(precision, 4),
-        "precision_limits": limits[1],
+        "precision_interval": limits[1],
         "recall": round(recall, 4),
-        "recall_limits": limits[2],
+        "recall_interval": limits[2],
         "count_error": round(float(np.mean(errors)), 3),
     }
 
@@ -277,5 +278,5 @@ def _mean(values: list[float]) -> float:
     return round(float(np.mean(values)), 4) if values else 0.0
 
 
-def _with_limits(value: float, limits: list[float]) -> str:
+def _with_interval(value: float, limits: list[float]) -> str:
     return f"{value:.3f} ({limits[0]:.3f}-{limits[1]:.3f})"

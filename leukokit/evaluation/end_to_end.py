@@ -24,17 +24,19 @@ from leukokit.differential import differential
 from leukokit.errors import ConfigError, DataError, LeukokitError
 from leukokit.evaluation.confusion import ConfusionMatrix, plain_table
 from leukokit.evaluation.detection import partners
-from leukokit.metrics.statistics import (
-    Floats,
-    Limits,
-    accuracy_limits,
+from leukokit.metrics.bootstrap import (
+    accuracy_interval,
     balanced_accuracies,
-    balanced_limits,
+    balanced_interval,
     bootstrap_photos,
-    few_note,
-    few_of,
     photo_codes,
-    share_limits,
+)
+from leukokit.metrics.intervals import (
+    ConfidenceInterval,
+    Floats,
+    rare_classes,
+    rare_classes_note,
+    share_interval,
 )
 from leukokit.pipeline import Pipeline
 from leukokit.taxonomy import LEUKOCYTE, UNCLASSIFIED
@@ -47,7 +49,7 @@ MISSED = "missed"
 """The answer to an annotated leukocyte that was not found."""
 NOTHING = "no cell there"
 """What is true of a detection that met no annotated leukocyte."""
-MODES = ("forced", "with_limit")
+MODES = ("forced", "with_threshold")
 """Ways to answer."""
 
 Names = npt.NDArray[np.str_]
@@ -59,7 +61,7 @@ class Outcome(NamedTuple):
     Attributes:
         truth: its annotated class, empty where it has none, or ``NOTHING``.
         forced: its most probable class, or ``MISSED``.
-        given: the same, or ``UNCLASSIFIED`` where that class is below the limit.
+        given: the same, or ``UNCLASSIFIED`` where that class is below the review threshold.
     """
 
     truth: str
@@ -74,15 +76,15 @@ def evaluate_pipeline(
 
     Returns:
         A JSON document; shares and their limits are None where there is nothing to share.
-        ``fields_left_out`` are those with leukocytes that nobody annotated, ``few`` the classes of fewer
-        than ten cells, which make the limits of ``balanced_recall`` too narrow.
+        ``fields_left_out`` are those with leukocytes that nobody annotated, ``rare_classes`` the classes of
+        fewer than ten cells, which make the limits of ``balanced_recall`` too narrow.
 
         - ``detection``: leukocytes ``annotated``, ``found``, ``missed``, and ``false`` detections.
-        - ``forced``, every detection taking its most probable class, and ``with_limit``, where an
-          unclassified one is given none; None without a limit. Of the labelled leukocytes: ``recall`` of a
-          class, the share found and given it; ``precision``, the share of the detections given it that met
-          one; their mean over the classes that occur, ``balanced_recall``; and ``accuracy``, the share of
-          the found that are given their class. A class unknown to the classifier has a recall of 0.
+        - ``forced``, every detection taking its most probable class, and ``with_threshold``, where an
+          unclassified one is given none; None without a review threshold. Of the annotated leukocytes:
+          ``recall`` of a class, the share found and given it; ``precision``, the share of the
+          detections given it that met one; their mean over the classes that occur,
+          ``balanced_recall``; and ``accuracy``, the share of the found that are given their class. A class unknown to the classifier has a recall of 0.
         - ``confusion``: annotated classes and ``NOTHING`` by answers, ``UNCLASSIFIED`` and ``MISSED``.
         - ``differential``: percent of each class as annotated and as the pipeline says with its limit, of
           all fields together, and the mean absolute difference in percentage points over the classes that
@@ -99,7 +101,7 @@ def evaluate_pipeline(
     if pipeline.classifier is None:
         raise ConfigError("the configuration names no classifier; 'leukokit evaluate detector' needs none")
     _refuse_whole_pictures(fields)
-    complete = [annotated for annotated in fields if "leukocyte" in annotated.labelled]
+    complete = [annotated for annotated in fields if "leukocyte" in annotated.annotated_kinds]
     if not any(any(_leukocytes(annotated)[1]) for annotated in complete):
         raise DataError(
             "no leukocyte has a class in those fields whose leukocytes are all annotated "
@@ -114,18 +116,18 @@ def evaluate_pipeline(
         except LeukokitError as error:
             failures.append(str(error))
     if not any(any(_leukocytes(annotated)[1]) for annotated, _ in seen):
-        raise DataError(f"every field with a labelled leukocyte failed; the first failure: {failures[0]}")
+        raise DataError(f"every field with an annotated leukocyte failed; the first failure: {failures[0]}")
     photos = photo_codes([annotated.photo for annotated, _ in seen], [annotated.lab for annotated, _ in seen])
-    limit = float(pipeline.classifier.limit)
+    review_threshold = float(pipeline.classifier.review_threshold)
     head = {
         "fields": len(seen),
         "fields_left_out": len(fields) - len(complete),
         "photos": len(np.unique(photos)),
-        "limit": round(limit, 4),
+        "review_threshold": round(review_threshold, 4),
     }
     figures = figures_of([outcomes for _, outcomes in seen], photos, tuple(pipeline.classifier.classes))
-    if not limit:
-        figures["with_limit"] = None
+    if not review_threshold:
+        figures["with_threshold"] = None
     return head | figures | {"failures": failures, "provenance": pipeline.provenance}
 
 
@@ -149,14 +151,14 @@ def figures_of(
 ) -> dict[str, Any]:
     """The figures of F fields: their outcomes, the photograph (F,) of each, the classifier's classes.
 
-    At least one outcome must be that of a labelled leukocyte.
+    At least one outcome must be that of an annotated leukocyte.
     """
     counts = [len(of_field) for of_field in outcomes]
     every = [outcome for of_field in outcomes for outcome in of_field]
     truth, *answers = np.array(every, dtype=str).T
     real, found = truth != NOTHING, answers[0] != MISSED
-    labelled = real & (truth != "")
-    right = np.stack([truth == names for names in answers], axis=1) & labelled[:, None]
+    annotated = real & (truth != "")
+    right = np.stack([truth == names for names in answers], axis=1) & annotated[:, None]
     columns = np.column_stack([real, real & found, found])
     # A photograph where nothing is and nothing is found is drawn as any other.
     values = np.concatenate([columns, np.zeros((len(counts), columns.shape[1]))])
@@ -166,34 +168,36 @@ def figures_of(
     # In the classifier's order, as in 'classification', so that the draws are the same.
     order = (*classes, *sorted(set(truth) - set(classes)))
     codes = np.array([order.index(name) for name in truth])
-    balanced, drawn = balanced_accuracies(right[labelled], codes[labelled], of_cell[labelled])
+    balanced, drawn = balanced_accuracies(right[annotated], codes[annotated], of_cell[annotated])
     tables = [_confusion(truth, names, classes) for names in answers]
-    told = labelled & found
+    told = annotated & found
     modes = {
         mode: {
             "balanced_recall": _known(balanced[number]),
-            "balanced_recall_limits": _limits(
-                balanced_limits(drawn[:, number], right[labelled, number], codes[labelled], of_cell[labelled])
+            "balanced_recall_interval": _limits(
+                balanced_interval(
+                    drawn[:, number], right[annotated, number], codes[annotated], of_cell[annotated]
+                )
             ),
             "accuracy": _known(float(right[told, number].mean())) if told.any() else None,
-            "accuracy_limits": _limits(accuracy_limits(right[told, number], codes[told], of_cell[told])),
+            "accuracy_interval": _limits(accuracy_interval(right[told, number], codes[told], of_cell[told])),
             "classes": _class_figures(tables[number]),
         }
         for number, mode in enumerate(MODES)
     }
     return {
-        "cells": int(labelled.sum()),
-        "few": list(few_of(truth[labelled].tolist())),
-        "cells_found": int((labelled & found).sum()),
+        "cells": int(annotated.sum()),
+        "rare_classes": list(rare_classes(truth[annotated].tolist())),
+        "cells_found": int((annotated & found).sum()),
         "detection": {
             "annotated": int(real.sum()),
             "found": int((real & found).sum()),
             "missed": int((~found).sum()),
             "false": int((~real).sum()),
             "recall": _known(recall),
-            "recall_limits": _photo_limits(recall, of_cell[real], samples[:, 0]),
+            "recall_interval": _photo_interval(recall, of_cell[real], samples[:, 0]),
             "precision": _known(precision),
-            "precision_limits": _photo_limits(precision, of_cell[found], samples[:, 1]),
+            "precision_interval": _photo_interval(precision, of_cell[found], samples[:, 1]),
         },
         **modes,
         "confusion": tables[-1].model_dump(mode="json"),
@@ -202,7 +206,7 @@ def figures_of(
 
 
 def tables_of(figures: dict[str, Any]) -> list[Table]:
-    """The figures as tables for people: by class (starred ones with the limit), and over all classes."""
+    """The figures as tables for people: by class (starred: at the review threshold), and over all."""
     from rich.text import Text
 
     failed = f", {len(figures['failures'])} more not read" if figures["failures"] else ""
@@ -210,7 +214,7 @@ def tables_of(figures: dict[str, Any]) -> list[Table]:
     modes = [figures[mode] for mode in MODES if figures[mode]]
     names = ("recall", "precision", "F1", *("recall*", "precision*", "F1*") * (len(modes) - 1))
     by_class = plain_table(title, "class", "cells", *names, "% annotated", "% pipeline")
-    columns = ("", "cells", "share (95% limits)", "* at the limit")
+    columns = ("", "cells", "share (95% limits)", "* at the review threshold")
     over_all = plain_table("", *columns[: 2 + len(modes)])
     for name, row in figures["forced"]["classes"].items():
         shares = figures["differential"]["classes"].get(name, {})
@@ -235,7 +239,7 @@ def tables_of(figures: dict[str, Any]) -> list[Table]:
 
 def note_of(figures: dict[str, Any]) -> str:
     """What to say under the tables; may be empty."""
-    return few_note(figures["few"])
+    return rare_classes_note(figures["rare_classes"])
 
 
 def _leukocytes(annotated: AnnotatedField) -> tuple[npt.NDArray[np.float32], list[str]]:
@@ -311,12 +315,12 @@ def _differentials(matrix: ConfusionMatrix) -> dict[str, Any]:
     }
 
 
-def _photo_limits(share: float, photos: npt.NDArray[np.int64], samples: Floats) -> list[float] | None:
-    """Limits of a share of cells (N,) of these photographs; None of no cell."""
-    return _limits(share_limits(share, len(np.unique(photos)), samples)) if len(photos) else None
+def _photo_interval(share: float, photos: npt.NDArray[np.int64], samples: Floats) -> list[float] | None:
+    """Interval of a share of cells (N,) of these photographs; None of no cell."""
+    return _limits(share_interval(share, len(np.unique(photos)), samples)) if len(photos) else None
 
 
-def _limits(limits: Limits | None) -> list[float] | None:
+def _limits(limits: ConfidenceInterval | None) -> list[float] | None:
     return None if limits is None else [round(value, 4) for value in limits]
 
 

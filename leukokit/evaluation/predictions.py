@@ -11,15 +11,15 @@ import numpy.typing as npt
 
 from leukokit._text import FORMULA_STARTS
 from leukokit.errors import DataError
-from leukokit.metrics.statistics import photo_codes
+from leukokit.metrics.bootstrap import photo_codes
 from leukokit.writers.tables import Table
 
 UNCLASSIFIED = "unclassified"
-"""The answer to a cell whose top probability is below the limit."""
+"""The answer to a cell whose top probability is below the review threshold."""
 OTHER = "none of these"
 """The true class of a cell that is of none of the model's classes."""
 
-COLUMNS = ("cell", "photo", "group", "label", "limit")
+COLUMNS = ("cell", "photo", "group", "label", "review_threshold")
 SLACK = 1e-3
 """How far the probabilities of a cell may sum from one, for tables of rounded numbers."""
 
@@ -35,7 +35,7 @@ class Predictions:
         classes: the C class names.
         photos: (N,) str, the photograph of each cell: cells of one are not independent.
         groups: (N,) str, such as laboratories, or None. Equal photographs in two groups are two.
-        limit: cells whose top probability is below it are unclassified; 0 for none.
+        review_threshold: cells whose top probability is below it are unclassified; 0 for none.
         cells: (N,) str, what each cell is found by, or None; a table then holds their positions.
 
     Raises:
@@ -47,7 +47,7 @@ class Predictions:
     classes: tuple[str, ...]
     photos: npt.NDArray[np.str_]
     groups: npt.NDArray[np.str_] | None = None
-    limit: float = 0.0
+    review_threshold: float = 0.0
     cells: npt.NDArray[np.str_] | None = None
 
     def __post_init__(self) -> None:
@@ -67,8 +67,8 @@ class Predictions:
             raise ValueError("probabilities must lie between 0 and 1")
         if (np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1) > SLACK).any():
             raise ValueError("the probabilities of a cell must sum to one")
-        if not 0 <= self.limit <= 1:
-            raise ValueError("limit must lie between 0 and 1")
+        if not 0 <= self.review_threshold <= 1:
+            raise ValueError("review threshold must lie between 0 and 1")
         names = {
             "photos": np.asarray(self.photos, dtype=str),
             "groups": None if self.groups is None else np.asarray(self.groups, dtype=str),
@@ -84,7 +84,7 @@ class Predictions:
         object.__setattr__(self, "labels", labels.astype(np.int64))
         object.__setattr__(self, "probabilities", probabilities)
         object.__setattr__(self, "classes", classes)
-        object.__setattr__(self, "limit", float(self.limit))
+        object.__setattr__(self, "review_threshold", float(self.review_threshold))
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -101,9 +101,9 @@ class Predictions:
 
     @property
     def classified(self) -> npt.NDArray[np.bool_]:
-        """(N,) bool, whether the top probability reaches the limit."""
-        # In double precision: a limit between two float32 must not be rounded onto one.
-        return np.asarray(self.probabilities.max(axis=1).astype(np.float64) >= self.limit)
+        """(N,) bool, whether the top probability reaches the review threshold."""
+        # In double precision: a review threshold between two float32 must not be rounded onto one.
+        return np.asarray(self.probabilities.max(axis=1).astype(np.float64) >= self.review_threshold)
 
     @property
     def photo_codes(self) -> npt.NDArray[np.int64]:
@@ -111,7 +111,7 @@ class Predictions:
         return photo_codes(self.photos, self.groups)
 
     def save(self, path: Path) -> None:
-        """Write a CSV, a row a cell: cell, photo, group, label, limit, then a probability a class.
+        """Write a CSV, a row a cell: cell, photo, group, label, review_threshold, then a probability a class.
 
         The label is the class's name, empty where the cell is of none of the classes; the group is empty
         without groups; numbers are exact. Names that a spreadsheet would run as a formula are quoted.
@@ -127,7 +127,7 @@ class Predictions:
             cells, self.photos, groups, self.labels, self.probabilities, strict=True
         ):
             texts = [_quoted(str(text)) for text in (cell, photo, group, names[label])]
-            table.row([*texts, self.limit, *(str(value) for value in row)])
+            table.row([*texts, self.review_threshold, *(str(value) for value in row)])
         table.finish()
 
     @classmethod
@@ -174,7 +174,7 @@ class Predictions:
                 raise ValueError(f"row {number} is not that of a cell")
         limits = {row[0] for row in values}
         if len(limits) > 1:
-            raise ValueError("the limit differs between rows")
+            raise ValueError("the review threshold differs between rows")
         cells, photos, groups, labels = (
             (list(column) for column in zip(*texts, strict=True)) if texts else [[]] * 4
         )
@@ -186,7 +186,7 @@ class Predictions:
             classes=classes,
             photos=np.array(photos, dtype=str),
             groups=np.array(groups, dtype=str) if any(groups) else None,
-            limit=limits.pop() if limits else 0.0,
+            review_threshold=limits.pop() if limits else 0.0,
             cells=np.array(cells, dtype=str),
         )
 

@@ -1,4 +1,4 @@
-"""Whether probabilities mean what they say, and the two numbers that make them: temperature and limit.
+"""Whether probabilities mean what they say; the temperature and the review threshold that make them do so.
 
 Labels are positions in the columns of the probabilities; -1 is a cell of none of these classes.
 """
@@ -20,7 +20,7 @@ LOWEST_TEMPERATURE, HIGHEST_TEMPERATURE = 0.05, 20.0
 
 
 @dataclass(frozen=True, slots=True)
-class Limit:
+class ReviewThreshold:
     """A limit on the top probability, and what held above it where it was chosen.
 
     Attributes:
@@ -64,7 +64,9 @@ def fit_temperature(logits: Probabilities, labels: Labels) -> float:
     return float(np.exp(found.x))
 
 
-def choose_limit(probabilities: Probabilities, labels: Labels, target: float = 0.99) -> Limit | None:
+def choose_review_threshold(
+    probabilities: Probabilities, labels: Labels, target: float = 0.99
+) -> ReviewThreshold | None:
     """The lowest limit on the top probability above which at least ``target`` of the cells are right.
 
     It stands halfway between the last cell let go and the first one kept; 0 where all cells may be kept.
@@ -73,7 +75,7 @@ def choose_limit(probabilities: Probabilities, labels: Labels, target: float = 0
         probabilities: (N, C) float.  labels: (N,) int.  target: accuracy wanted, 0..1.
 
     Returns:
-        None where no limit reaches the target, not even one that keeps the surest cells alone.
+        None where no review threshold reaches the target, not even one that keeps the surest cells alone.
 
     Raises:
         DataError: no cell.
@@ -81,7 +83,7 @@ def choose_limit(probabilities: Probabilities, labels: Labels, target: float = 0
     """
     chances, truth = _checked(probabilities, labels)
     if not len(truth):
-        raise DataError("no cell to choose the limit on; give labelled validation cells")
+        raise DataError("no cell to choose the review threshold on; give labelled validation cells")
     tops, right = chances.max(axis=1), chances.argmax(axis=1) == truth
     order = np.argsort(-tops, kind="stable")
     steps = -tops[order]
@@ -94,7 +96,7 @@ def choose_limit(probabilities: Probabilities, labels: Labels, target: float = 0
     last = int(reached[-1])
     end = int(ends[last])
     value = 0.0 if end + 1 == len(steps) else -float(steps[end] + steps[end + 1]) / 2
-    return Limit(value, float(accuracy[last]), (end + 1) / len(steps))
+    return ReviewThreshold(value, float(accuracy[last]), (end + 1) / len(steps))
 
 
 def expected_calibration_error(probabilities: Probabilities, labels: Labels) -> float:

@@ -41,7 +41,7 @@ def classifier_checks(subject: Subject, seconds: float) -> Iterator[Check]:
     # First, while nothing is cached yet.
     yield subject.bare("works without network", seconds, offline)
     yield from instance_checks(subject, seconds)
-    yield subject.check("classes and limit", seconds, _classes)
+    yield subject.check("classes and review threshold", seconds, _classes)
     yield subject.check("no graphs", seconds, _no_graphs)
     for name in samples.arrangements():
         yield subject.check(name, seconds, partial(_arrangement, name=name))
@@ -96,10 +96,13 @@ def _classes(plugin: Any) -> None:
     require(len(classes) > 0, "there are no classes")
     for name in classes:
         require(isinstance(name, str) and name.strip() and name.isprintable(), f"class {name!r} is no name")
-        require(name != UNCLASSIFIED, f"'{UNCLASSIFIED}' is what a cell below the limit is called")
+        require(name != UNCLASSIFIED, f"'{UNCLASSIFIED}' is what a cell below the review threshold is called")
     require(len(set(classes)) == len(classes), "two classes have one name")
-    limit = plugin.limit
-    require(isinstance(limit, int | float) and 0 <= limit <= 1, f"limit is {limit!r}, not a number in 0..1")
+    review_threshold = plugin.review_threshold
+    require(
+        isinstance(review_threshold, int | float) and 0 <= review_threshold <= 1,
+        f"review_threshold is {review_threshold!r}, not a number in 0..1",
+    )
     answer(plugin, *_fields())
     require(plugin.classes == classes, "classes changed when cells were classified")
 

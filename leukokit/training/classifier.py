@@ -3,7 +3,8 @@
 Laboratories and classes are drawn by their rarity, views are varied beyond what one laboratory shows, and
 what is kept is the running average of the weights: three things that decide how a classifier does on a
 laboratory that it never saw. Photographs held back from training set the temperature of the
-probabilities (Guo et al. 2017, arXiv:1706.04599) and the limit below which a cell is left unclassified.
+probabilities (Guo et al. 2017, arXiv:1706.04599) and the review threshold below which a cell is
+left unclassified.
 """
 
 from __future__ import annotations
@@ -20,17 +21,16 @@ from pydantic import Field
 from torch import nn
 from torch.utils.data import DataLoader, Dataset, Subset
 
-from leukokit.classifiers.loaded import DEFAULT_VIEWS, CropClassifier, to_input, turned
 from leukokit.classifiers.networks.context import context_features, descriptors
+from leukokit.classifiers.neural import DEFAULT_VIEWS, CropClassifier, to_input, turned
 from leukokit.config import PluginChoice
 from leukokit.crops.cut import REACH, CropUnit
 from leukokit.errors import ConfigError
 from leukokit.registry import classifiers
-from leukokit.training.crops import Variation, varied_view
-from leukokit.training.labelled import (
+from leukokit.training.cells import (
     UNCALIBRATED,
-    LabelledCell,
-    LabelledCellsRecipe,
+    AnnotatedCell,
+    AnnotatedCellsRecipe,
     builder_of,
     calibration_of,
     plain_views,
@@ -38,11 +38,12 @@ from leukokit.training.labelled import (
     training_cells,
     write_card,
 )
-from leukokit.training.state import TrainingState
+from leukokit.training.loop import TrainingState
+from leukokit.training.views import Variation, varied_view
 from leukokit.weights.files import save_weights
 
 
-class ClassifierRecipe(LabelledCellsRecipe):
+class ClassifierRecipe(AnnotatedCellsRecipe):
     """What ``leukokit train classifier --config`` reads for every classifier but ``hybrid``."""
 
     classifier: str = Field(description="a classifier plugin that looks at crops")
@@ -70,13 +71,13 @@ class ClassifierRecipe(LabelledCellsRecipe):
         plugin = classifiers.get(self.classifier)
         if not issubclass(plugin, CropClassifier):
             raise ConfigError(
-                f"classifier '{self.classifier}' is no leukokit.classifiers.loaded.CropClassifier: "
+                f"classifier '{self.classifier}' is no leukokit.classifiers.neural.CropClassifier: "
                 "this command cannot train it"
             )
         return plugin
 
 
-def cell_descriptors(cells: list[LabelledCell], graph: PluginChoice) -> npt.NDArray[np.float32]:
+def cell_descriptors(cells: list[AnnotatedCell], graph: PluginChoice) -> npt.NDArray[np.float32]:
     """(N, 64) float32: the context descriptor of every cell, on graphs of the given builder."""
     builder, found = builder_of(graph), {}
     for field in {id(cell.field): cell.field for cell in cells}.values():
@@ -90,7 +91,7 @@ class ViewDataset(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
 
     def __init__(
         self,
-        cells: list[LabelledCell],
+        cells: list[AnnotatedCell],
         vectors: npt.NDArray[Any],
         recipe: ClassifierRecipe,
     ):
@@ -114,7 +115,7 @@ class ViewDataset(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
             recipe.crop_px,
             cell.cover(recipe.cover, recipe.unit),
             cell.stain if recipe.nucleus else None,
-            Variation(recipe.coarse, recipe.hue, recipe.edge),
+            Variation(recipe.low_resolution, recipe.hue, recipe.edge),
             rng,
         )
         return torch.from_numpy(view).permute(2, 0, 1), torch.from_numpy(self.vectors[number]), cell.label
@@ -131,8 +132,10 @@ def build(recipe: ClassifierRecipe, vectors: npt.NDArray[np.float32]) -> nn.Modu
         ConfigError: a crop size that the network does not take.  WeightsError: no ImageNet weights.
     """
     plugin = recipe.plugin
-    if plugin.only_px not in (None, recipe.crop_px):
-        raise ConfigError(f"crop_px: {recipe.crop_px}: the network of '{plugin.name}' takes {plugin.only_px}")
+    if plugin.required_crop_px not in (None, recipe.crop_px):
+        raise ConfigError(
+            f"crop_px: {recipe.crop_px}: the network of '{plugin.name}' takes {plugin.required_crop_px}"
+        )
     torch.manual_seed(recipe.seed)
     network = plugin.new_network(len(recipe.classes))
     plugin.begin(network, vectors)
@@ -176,7 +179,9 @@ def train_classifier(
     calibration = UNCALIBRATED
     if held:
         logits = plain_logits(state.average, held, recipe, device)
-        calibration = calibration_of(logits, np.array([c.label for c in held]), recipe.sure, report)
+        calibration = calibration_of(
+            logits, np.array([c.label for c in held]), recipe.target_accuracy, report
+        )
     write_card(
         recipe,
         path,
@@ -212,7 +217,7 @@ class Progress:
 
 @torch.inference_mode()
 def plain_logits(
-    network: nn.Module, cells: list[LabelledCell], recipe: ClassifierRecipe, device: str = "cpu"
+    network: nn.Module, cells: list[AnnotatedCell], recipe: ClassifierRecipe, device: str = "cpu"
 ) -> npt.NDArray[np.float32]:
     """Logits (N, C) of the kept crops, the mean over the views that a classifier looks at by default."""
     crops = plain_views(cells, recipe.crop_px, recipe.cover, recipe.nucleus, recipe.unit)

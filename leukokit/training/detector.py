@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset, Subset
 
 from leukokit.datasets.catalogue import licence_of
 from leukokit.datasets.fields import AnnotatedField, Selection, WeightsName, is_held_back, read_fields
-from leukokit.datasets.photographs import there_is
+from leukokit.datasets.photographs import known_values
 from leukokit.detectors.yolo.network import build_network
 from leukokit.errors import DataError
 from leukokit.images.pixels import scale_image
@@ -31,7 +31,7 @@ from leukokit.images.standardize import standardize
 from leukokit.smear import read_image
 from leukokit.taxonomy import KINDS
 from leukokit.training.augment import Window, cut, disturb, join, turn
-from leukokit.training.state import Resumable
+from leukokit.training.loop import Resumable
 from leukokit.weights import DetectorCard, sha256_of
 from leukokit.weights.files import load_weights, save_weights
 
@@ -127,7 +127,7 @@ class WindowDataset(Dataset[tuple[Window, tuple[str, ...]]]):
 
 
 def load_fields(fields: list[AnnotatedField]) -> list[LoadedField]:
-    """Read, standardise and reduce fields to memory: (window, erythrocyte diameter in px, labelled kinds)."""
+    """Read, standardise and reduce fields to memory: see ``LoadedField``."""
     loaded = []
     for annotated in fields:
         diameter = annotated.cell_diameter_px()
@@ -135,14 +135,14 @@ def load_fields(fields: list[AnnotatedField]) -> list[LoadedField]:
             continue
         image = standardize(read_image(annotated.image))
         boxes, kinds = annotated.box_array(), annotated.kind_array()
-        keep = np.isin(kinds, [KINDS.index(kind) for kind in annotated.labelled])
+        keep = np.isin(kinds, [KINDS.index(kind) for kind in annotated.annotated_kinds])
         scale = min(1.0, FIELD_DIAMETER_PX / diameter)
         image = scale_image(image, scale)
         loaded.append(
             (
                 Window(image, boxes[keep] * np.float32(scale), kinds[keep]),
                 diameter * scale,
-                annotated.labelled,
+                annotated.annotated_kinds,
             )
         )
     return loaded
@@ -159,7 +159,7 @@ def collate(items: list[tuple[Window, tuple[str, ...]]]) -> dict[str, torch.Tens
         "cls": torch.cat([torch.from_numpy(window.kinds) for window, _ in items]).float()[:, None],
         "batch_idx": torch.cat([torch.full((len(b),), float(i)) for i, b in enumerate(boxes)]),
         "class_weights": torch.tensor(
-            [[[float(kind in labelled) for kind in KINDS]] for _, labelled in items]
+            [[[float(kind in annotated) for kind in KINDS]] for _, annotated in items]
         ),
     }
 
@@ -189,7 +189,7 @@ def train_detector(
     held = load_fields([f for f in chosen if is_held_back(f.photo, recipe.held_back)])
     if not fields:
         raise DataError(
-            f"{recipe.fields}: the recipe's 'train' selects no field with a cell; {there_is(known)}"
+            f"{recipe.fields}: the recipe's 'train' selects no field with a cell; {known_values(known)}"
         )
     report(f"{len(fields)} fields to train on, {len(held)} held back to choose the checkpoint")
     state = TrainingState(recipe, device)

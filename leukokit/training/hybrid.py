@@ -9,7 +9,6 @@ compared with the other cells of the field is then left to go by.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -22,24 +21,25 @@ from torch.utils.data import DataLoader, Subset
 
 from leukokit.classifiers.cnn import CnnClassifier
 from leukokit.classifiers.hybrid import embedded
-from leukokit.classifiers.loaded import DEFAULT_VIEWS, to_input
 from leukokit.classifiers.networks.backbone import EMBEDDING
 from leukokit.classifiers.networks.context import CONTEXT_FEATURES, context_tensors
-from leukokit.classifiers.networks.networks import ContextNetwork, CropNetwork
+from leukokit.classifiers.networks.context_network import ContextNetwork
+from leukokit.classifiers.networks.crop_network import CropNetwork
+from leukokit.classifiers.neural import DEFAULT_VIEWS, to_input
 from leukokit.datasets.fields import WeightsName
 from leukokit.graph_builders.base import GraphBuilder
-from leukokit.pyg import Batch, Data, GATv2Conv
-from leukokit.training.classifier import ClassifierRecipe, Progress, ViewDataset, build
-from leukokit.training.labelled import (
+from leukokit.pyg import Batch, Data
+from leukokit.training.cells import (
     UNCALIBRATED,
-    LabelledCell,
+    AnnotatedCell,
     builder_of,
     calibration_of,
     plain_views,
     training_cells,
     write_card,
 )
-from leukokit.training.state import TrainingState
+from leukokit.training.classifier import ClassifierRecipe, Progress, ViewDataset, build
+from leukokit.training.loop import TrainingState
 from leukokit.weights import sha256_of
 from leukokit.weights.files import save_weights
 
@@ -118,9 +118,9 @@ def train_hybrid(
         labels = np.array([cell.label for cell in held])
         seen = embeddings_of(network.cnn, held, recipe)
         logits = context_logits(network.context, Scenes(held, builder_of(recipe.graph)), seen)
-        calibration = calibration_of(logits, labels, recipe.sure, report)
+        calibration = calibration_of(logits, labels, recipe.target_accuracy, report)
         report("the CNN alone:")
-        alone = calibration_of(head_logits(network.cnn, seen), labels, recipe.sure, report)
+        alone = calibration_of(head_logits(network.cnn, seen), labels, recipe.target_accuracy, report)
     common = {
         "crop_px": recipe.crop_px,
         "cover": recipe.cover,
@@ -145,9 +145,9 @@ def train_hybrid(
 
 
 class Scenes:
-    """The graphs of labelled cells' fields, each built once."""
+    """The graphs of annotated cells' fields, each built once."""
 
-    def __init__(self, cells: Sequence[LabelledCell], builder: GraphBuilder) -> None:
+    def __init__(self, cells: Sequence[AnnotatedCell], builder: GraphBuilder) -> None:
         self.cells = cells
         self.data: dict[int, Data] = {}
         self.inside: dict[int, list[int]] = {}
@@ -174,7 +174,7 @@ class Scenes:
     def pictures(
         self, numbers: Sequence[int], batch: Batch, embeddings: npt.NDArray[np.float32]
     ) -> torch.Tensor:
-        """Embeddings (nodes, E) of a batch: of labelled cells, from (N, E) of all; zeros elsewhere."""
+        """Embeddings (nodes, E) of a batch: of annotated cells, from (N, E) of all; zeros elsewhere."""
         pictures = torch.zeros(batch.num_nodes, embeddings.shape[1])
         for number, start in zip(numbers, batch.ptr[:-1].tolist(), strict=True):
             for other in self.inside[id(self.cells[number].field)]:
@@ -185,8 +185,7 @@ class Scenes:
 def context_network(recipe: HybridRecipe, scenes: Scenes, embedding: int = EMBEDDING) -> ContextNetwork:
     """A graph network with its first weights, which knows the usual values of the features."""
     torch.manual_seed(recipe.seed)
-    link = partial(GATv2Conv, add_self_loops=False)
-    network = ContextNetwork(len(recipe.classes), link, embedding=embedding)
+    network = ContextNetwork(len(recipe.classes), embedding=embedding)
     features = torch.cat([data.x for data in scenes.data.values()])
     network.mean.copy_(features.mean(dim=0))
     network.deviation.copy_(features.std(dim=0, unbiased=False) + 1e-3)
@@ -245,7 +244,7 @@ def varied_features(batch: Batch, recipe: HybridRecipe, rng: np.random.Generator
 
 @torch.inference_mode()
 def embeddings_of(
-    cnn: CropNetwork, cells: Sequence[LabelledCell], recipe: ClassifierRecipe
+    cnn: CropNetwork, cells: Sequence[AnnotatedCell], recipe: ClassifierRecipe
 ) -> npt.NDArray[np.float32]:
     """Embeddings (N, E) of the cells as the classifier sees them."""
     crops = plain_views(list(cells), recipe.crop_px, recipe.cover, recipe.nucleus, recipe.unit)
@@ -264,7 +263,7 @@ def head_logits(cnn: CropNetwork, embeddings: npt.NDArray[np.float32]) -> npt.ND
 def context_logits(
     network: nn.Module, scenes: Scenes, embeddings: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
-    """Logits (N, C) of the labelled cells with their embeddings (N, E)."""
+    """Logits (N, C) of the annotated cells with their embeddings (N, E)."""
     device, count = next(network.parameters()).device, len(scenes.cells)
     answers = []
     for first in range(0, count, 64):

@@ -18,7 +18,7 @@ from leukokit.errors import WeightsError
 FOLDER = Path(__file__).parent
 RECORDED: Final = (
     *("fields", "photos", "threshold", "map50", "map50_95", "kinds"),
-    *("cells", "accuracy", "accuracy_limits", "balanced_accuracy", "balanced_accuracy_limits"),
+    *("cells", "accuracy", "accuracy_interval", "balanced_accuracy", "balanced_accuracy_interval"),
     *("coverage", "accuracy_of_classified", "calibration_error", "recalls"),
 )
 """Figures of an evaluation that a card keeps."""
@@ -59,7 +59,9 @@ class ClassifierCard(Card):
     temperature: float = Field(
         1.0, gt=0, description="divisor of the logits, fitted on held-back photographs"
     )
-    limit: float = Field(0.0, ge=0, le=1, description="probability below which a cell is unclassified")
+    review_threshold: float = Field(
+        0.0, ge=0, le=1, description="probability below which a cell is unclassified"
+    )
     cnn: dict[str, str] = Field(
         default_factory=dict, description="of a hybrid: name and sha256 of the CNN's weights it stands on"
     )

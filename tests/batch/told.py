@@ -66,7 +66,7 @@ class Turns(Classifier):
         return LEUKOCYTE_CLASSES
 
     @property
-    def limit(self) -> float:
+    def review_threshold(self) -> float:
         return 0.5
 
     def classify(self, smears: Sequence[Smear], graphs: Sequence[CellGraph]) -> list[npt.NDArray[np.float32]]:

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from leukokit.cells import Cells
-from leukokit.classifiers.loaded import turned
+from leukokit.classifiers.networks.altarawneh import DESCRIPTOR_SIZE, AltarawnehNetwork
 from leukokit.classifiers.networks.backbone import EMBEDDING, EfficientNetLite
 from leukokit.classifiers.networks.context import CONTEXT_FEATURES, DESCRIPTOR, context_features, descriptors
-from leukokit.classifiers.networks.networks import DESCRIPTOR_SIZE, AltarawnehNetwork
+from leukokit.classifiers.neural import turned
 from leukokit.errors import ConfigError, WeightsError
 from leukokit.graph import CellGraph
 from leukokit.pipeline import Pipeline
@@ -106,12 +106,12 @@ def test_odd_boxes_are_normal_inputs(name: str) -> None:
 
 def test_the_limit_is_the_cards_or_the_users() -> None:
     plugin = classifiers.get("cnn")
-    assert plugin().limit == plugin().card.limit > 0
-    assert plugin(plugin.parse({"limit": 0.3})).limit == 0.3
+    assert plugin().review_threshold == plugin().card.review_threshold > 0
+    assert plugin(plugin.parse({"review_threshold": 0.3})).review_threshold == 0.3
     # Whoever reads a result is told which was in force.
-    assert plugin().provenance()["params"]["limit"] == plugin().card.limit
+    assert plugin().provenance()["params"]["review_threshold"] == plugin().card.review_threshold
     with pytest.raises(ConfigError, match="cnn: limit"):
-        plugin.parse({"limit": 2})
+        plugin.parse({"review_threshold": 2})
 
 
 def test_weights_of_a_detector_are_no_classifier() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 import subprocess
@@ -14,14 +15,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from leukokit import weights
 from leukokit.cells import Cells
 from leukokit.classifiers.hybrid import HybridClassifier
-from leukokit.classifiers.loaded import Scene
 from leukokit.classifiers.networks.backbone import EMBEDDING
 from leukokit.classifiers.networks.context import CONTEXT_FEATURES, context_tensors
-from leukokit.classifiers.networks.networks import ContextNetwork
+from leukokit.classifiers.networks.context_network import ContextNetwork
+from leukokit.classifiers.networks.graph_attention import GraphAttention
+from leukokit.classifiers.neural import Scene
 from leukokit.crops.appearance import appearance
 from leukokit.errors import WeightsError
 from leukokit.graph import CellGraph, canonical_edges
@@ -92,11 +95,32 @@ def test_the_order_of_cells_and_links_does_not_matter(seed: int, nodes: int, lin
 def test_its_attention_is_torch_geometric_s(seed: int, nodes: int, links: int, size: float) -> None:
     data = data_of(np.random.default_rng(seed), nodes, links)
     torch.manual_seed(seed)
-    trained = ContextNetwork(5, partial(GATv2Conv, add_self_loops=False)).eval()
     own = ContextNetwork(5).eval()
-    own.load_state_dict(trained.state_dict())
+    oracle = copy.deepcopy(own)
+    oracle.links = nn.ModuleList(
+        GATv2Conv(link.lin_l.in_features, link.shape[2], link.shape[1], edge_dim=2, add_self_loops=False)
+        for link in own.links
+    )
+    oracle.load_state_dict(own.state_dict())
     data.edge_attr *= size
-    torch.testing.assert_close(answers(own, data), answers(trained, data), atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(answers(own, data), answers(oracle, data), atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_its_attention_starts_and_learns_as_torch_geometric_s(seed: int) -> None:
+    layers = []
+    for layer in (GraphAttention, partial(GATv2Conv, add_self_loops=False)):
+        torch.manual_seed(seed)
+        layers.append(layer(16, 8, 4, edge_dim=2))
+    own, oracle = layers
+    assert own.state_dict().keys() == oracle.state_dict().keys()
+    assert all(torch.equal(value, oracle.state_dict()[name]) for name, value in own.state_dict().items())
+    nodes, edges, figures = torch.randn(9, 16), torch.randint(0, 9, (2, 30)), torch.randn(30, 2)
+    for layer in layers:
+        layer(nodes, edges, figures).square().sum().backward()
+    for name, value in own.named_parameters():
+        expected = dict(oracle.named_parameters())[name].grad
+        torch.testing.assert_close(value.grad, expected, atol=1e-4, rtol=1e-4)
 
 
 def test_naming_does_without_the_import_of_torch_geometric() -> None:

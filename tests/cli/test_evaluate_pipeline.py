@@ -13,7 +13,7 @@ from PIL import Image
 from leukokit import weights
 from leukokit.cli import main
 from leukokit.config import DEFAULT_PLUGINS, PipelineConfig, PluginChoice
-from leukokit.datasets.detected import see_fields
+from leukokit.datasets.detected import detect_fields
 from leukokit.datasets.fields import AnnotatedField, read_fields, write_fields
 from leukokit.pipeline import Pipeline
 from leukokit.registry import classifiers, detectors, graph_builders, load_file
@@ -112,7 +112,7 @@ def test_json_file_and_picture(capfd: pytest.CaptureFixture[str], folder: Path) 
     assert code == 0, err
     figures = json.loads(stdout)
     assert figures == json.loads(out.read_text())
-    assert (figures["fields"], figures["cells"], figures["with_limit"]) == (2, 2, None)
+    assert (figures["fields"], figures["cells"], figures["with_threshold"]) == (2, 2, None)
     assert figures["forced"]["balanced_recall"] == 0.5
     assert figures["confusion"]["counts"] == [[1, 0, 0, 0], [1, 0, 0, 0], [0, 0, 0, 0]]
     assert figures["provenance"]["graph"]["name"] == "delaunay"
@@ -138,7 +138,7 @@ def test_figures_are_kept_in_the_card(
         monkeypatch.setattr(registry, "_registered", dict(registry._registered))
     load_file(folder / "own.py")
     choice = PluginChoice(name="corner")
-    see_fields(
+    detect_fields(
         read_fields(folder / "fields.jsonl"),
         Pipeline.from_config(PipelineConfig(detector=choice, classifier=None), "cpu"),
         folder / "cells",
@@ -151,7 +151,9 @@ def test_figures_are_kept_in_the_card(
     assert code == 0, err
     (kept,) = [entry for entry in json.loads(card.read_text())["metrics"] if entry["title"] == "corners"]
     assert (kept["cells"], kept["photos"]) == (3, 3) and kept["accuracy"] == pytest.approx(1 / 3, abs=1e-4)
-    assert kept["accuracy_limits"] == pytest.approx(json.loads(out)["forced"]["accuracy_limits"], abs=1e-4)
+    assert kept["accuracy_interval"] == pytest.approx(
+        json.loads(out)["forced"]["accuracy_interval"], abs=1e-4
+    )
     assert kept["recalls"] == {
         "neutrophil": {"cells": 1, "recall": 1.0},
         "lymphocyte": {"cells": 2, "recall": 0.0},

@@ -42,8 +42,8 @@ def test_fields_are_read_as_written(tmp_path: Path) -> None:
     assert json.loads(path.read_text("utf-8").splitlines()[0])["image"] == "../images/zürich 1.png"
     again = list(read_fields(path))
     assert [entry.image.resolve() for entry in again] == [entry.image for entry in written]
-    assert [(e.photo, e.boxes, e.kinds, e.labelled) for e in again] == [
-        (e.photo, e.boxes, e.kinds, e.labelled) for e in written
+    assert [(e.photo, e.boxes, e.kinds, e.annotated_kinds) for e in again] == [
+        (e.photo, e.boxes, e.kinds, e.annotated_kinds) for e in written
     ]
     assert again[1].box_array().shape == (0, 4)
     assert again[1].box_array().dtype == np.float32
@@ -67,7 +67,7 @@ def test_failure_leaves_the_old_file(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "line",
-    ["{", "[]", "3", '{"image": "a.png"}', '{"image": 3, "labelled": []}'],
+    ["{", "[]", "3", '{"image": "a.png"}', '{"image": 3, "annotated_kinds": []}'],
 )
 def test_bad_line_is_named(tmp_path: Path, line: str) -> None:
     path = tmp_path / "fields.jsonl"

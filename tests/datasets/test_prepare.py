@@ -9,7 +9,7 @@ from PIL import Image
 
 from leukokit.datasets.fields import AnnotatedField, read_fields
 from leukokit.datasets.photographs import image_size
-from leukokit.datasets.prepare import Reason, Report, prepare_set, report_path
+from leukokit.datasets.preparation import Reason, Report, prepare_set, report_path
 from leukokit.datasets.recipe import SetRecipe
 from leukokit.errors import ConfigError, DataError, OutputError
 
@@ -57,7 +57,7 @@ def test_one_set_becomes_fields_and_a_report_of_the_rest(tmp_path):
     assert a.boxes == [[10, 5, 30, 15], [8, 8, 12, 12]] and a.kinds == ["leukocyte", "erythrocyte"]
     assert (a.dataset, a.lab, a.photo, a.slide, a.split) == ("mine", "here", "a", "", "train")
     assert c.boxes == [[36, 8, 40, 12]] and c.kinds == ["platelet"] and e.boxes == []
-    assert a.labelled == ("leukocyte", "erythrocyte", "platelet") and a.image.samefile(
+    assert a.annotated_kinds == ("leukocyte", "erythrocyte", "platelet") and a.image.samefile(
         folder / "images/a.png"
     )
     expected = {
@@ -122,7 +122,7 @@ def test_class_folders_give_a_cell_a_picture_and_complete_no_kind(tmp_path):
     )
     (field,) = read_fields(tmp_path / "f.jsonl")
     assert (field.boxes, field.kinds, field.labels) == ([[0, 0, 40, 20]], ["leukocyte"], ["neutrophil"])
-    assert field.labelled == () and report.left_out == {Reason.UNKNOWN_CLASS: ["debris/b.png: debris"]}
+    assert field.annotated_kinds == () and report.left_out == {Reason.UNKNOWN_CLASS: ["debris/b.png: debris"]}
 
 
 def test_the_size_is_that_of_the_upright_image(tmp_path):

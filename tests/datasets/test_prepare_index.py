@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from leukokit.datasets.fields import AnnotatedField, read_fields
-from leukokit.datasets.prepare import Reason, Report, prepare_index
+from leukokit.datasets.preparation import Reason, Report, prepare_index
 from leukokit.datasets.recipe import FieldsConfig, SetRecipe, load_config
 from leukokit.errors import ConfigError, DataError
 from leukokit.taxonomy import LEUKOCYTE_CLASSES
@@ -187,7 +187,7 @@ def test_pictures_of_one_cell_take_their_class_from_the_folder_or_the_index(tmp_
         (["erythroblast"], "there", "train"),
         ([""], "here", "test"),
     ]
-    assert all((f.boxes, f.kinds, f.labelled) == ([[0, 0, 6, 4]], ["leukocyte"], ()) for f in fields)
+    assert all((f.boxes, f.kinds, f.annotated_kinds) == ([[0, 0, 6, 4]], ["leukocyte"], ()) for f in fields)
     # Without a column of photographs every file is one of its own, also beside its namesakes.
     assert len({boxed.photo, *(f.photo for f in fields)}) == 5 and report.left_out == {}
 
@@ -378,9 +378,9 @@ def test_the_real_cells_have_their_class_and_the_published_test_is_whole(real_fi
     config = load_config(REPOSITORY / "configs" / "cells.yaml")
     report = prepare_index(config, tmp_path / "cells.jsonl", root=REAL)
     fields = list(read_fields(tmp_path / "cells.jsonl"))
-    labelled = Counter(f.dataset for f in fields if any(f.labels))
-    assert (labelled["kaggle-wbc"], labelled["raabin"], labelled["tecom-wbc"]) == (2558, 1032, 300)
-    assert (labelled["pbc"], labelled["chula"]) == (1680, 313)
+    annotated = Counter(f.dataset for f in fields if any(f.labels))
+    assert (annotated["kaggle-wbc"], annotated["raabin"], annotated["tecom-wbc"]) == (2558, 1032, 300)
+    assert (annotated["pbc"], annotated["chula"]) == (1680, 313)
     assert {label for f in fields for label in f.labels} - {"", *LEUKOCYTE_CLASSES} == {
         "erythroblast",
         "immature granulocyte",

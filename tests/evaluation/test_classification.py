@@ -14,14 +14,9 @@ from rich.console import Console
 
 from leukokit.evaluation.classification import ClassificationReport, confusion_of, evaluate, note_of, table_of
 from leukokit.evaluation.predictions import Predictions
+from leukokit.metrics.bootstrap import bootstrap_photos, photo_codes
 from leukokit.metrics.calibration import brier_score, expected_calibration_error
-from leukokit.metrics.statistics import (
-    bootstrap_photos,
-    clopper_pearson,
-    percentile_limits,
-    photo_codes,
-    wilson,
-)
+from leukokit.metrics.intervals import clopper_pearson, percentile_interval, wilson
 
 CLASSES = ("neutrophil", "lymphocyte", "monocyte")
 
@@ -31,7 +26,7 @@ def answered(
     photos: list[str] | None = None,
     groups: list[str] | None = None,
     tops: list[float] | None = None,
-    limit: float = 0.0,
+    review_threshold: float = 0.0,
 ) -> Predictions:
     """Predictions from pairs of truth and answer, of which the top probability is 0.9 or given."""
     top = np.array(tops or [0.9] * len(pairs))
@@ -43,7 +38,7 @@ def answered(
         classes=CLASSES,
         photos=np.array(photos or [f"photo{number}" for number in range(len(pairs))], dtype=str),
         groups=None if groups is None else np.array(groups),
-        limit=limit,
+        review_threshold=review_threshold,
     )
 
 
@@ -56,12 +51,12 @@ def test_figures_by_hand() -> None:
     scores = report.forced
     assert (report.cells, report.photos, scores.cells) == (16, 16, 16)
     assert scores.accuracy == pytest.approx(13 / 16)
-    assert scores.accuracy_limits == pytest.approx(wilson(13, 16))
+    assert scores.accuracy_interval == pytest.approx(wilson(13, 16))
     assert scores.accuracy_exact == pytest.approx(clopper_pearson(13, 16))
     assert scores.balanced_accuracy == pytest.approx((0.8 + 0.75 + 1) / 3)
     neutrophil, lymphocyte, monocyte = scores.classes
     assert (neutrophil.cells, neutrophil.recall, neutrophil.precision) == pytest.approx((10, 0.8, 1.0))
-    assert neutrophil.recall_limits == pytest.approx(wilson(8, 10))
+    assert neutrophil.recall_interval == pytest.approx(wilson(8, 10))
     assert (lymphocyte.recall, lymphocyte.precision, lymphocyte.f1) == pytest.approx((0.75, 0.6, 2 / 3))
     assert lymphocyte.specificity == pytest.approx(10 / 12)
     assert (monocyte.f1, monocyte.specificity) == pytest.approx((0.8, 13 / 14))
@@ -74,7 +69,7 @@ def test_seventy_one_photographs() -> None:
     # 67 of 71, the figure of a published test.
     report = evaluate(answered([(0, 0)] * 67 + [(0, 1)] * 4))
     assert report.forced.accuracy == pytest.approx(0.943662)
-    assert report.forced.accuracy_limits == pytest.approx((0.8639, 0.9779), abs=2e-4)
+    assert report.forced.accuracy_interval == pytest.approx((0.8639, 0.9779), abs=2e-4)
 
 
 @settings(deadline=None, max_examples=60)
@@ -114,10 +109,10 @@ def test_copies_of_a_photograph_widen_nothing_but_the_count() -> None:
     photos = [f"p{number // copies}" for number in range(len(pairs))]
     once, copied = evaluate(answered(HAND)).forced, evaluate(answered(pairs, photos)).forced
     assert (copied.cells, copied.photos) == (320, 16)
-    assert copied.accuracy_exact is not None and copied.accuracy_limits is not None
+    assert copied.accuracy_exact is not None and copied.accuracy_interval is not None
     assert copied.accuracy == once.accuracy
-    assert copied.balanced_accuracy_limits == pytest.approx(once.balanced_accuracy_limits)
-    width, exact = np.ptp(copied.accuracy_limits), np.ptp(copied.accuracy_exact)
+    assert copied.balanced_accuracy_interval == pytest.approx(once.balanced_accuracy_interval)
+    width, exact = np.ptp(copied.accuracy_interval), np.ptp(copied.accuracy_exact)
     assert width > 2 * exact
 
 
@@ -125,19 +120,19 @@ def test_copies_of_a_photograph_widen_nothing_but_the_count() -> None:
 def test_all_right_is_not_certain(copies: int) -> None:
     pairs = [(number % 3, number % 3) for number in range(30) for _ in range(copies)]
     scores = evaluate(answered(pairs, [f"p{number // copies}" for number in range(len(pairs))])).forced
-    assert scores.accuracy_limits == pytest.approx(clopper_pearson(30, 30))
-    assert {row.recall_limits for row in scores.classes} == {clopper_pearson(10, 10)}
-    assert scores.balanced_accuracy == 1 and scores.balanced_accuracy_limits is not None
-    low, high = scores.balanced_accuracy_limits
+    assert scores.accuracy_interval == pytest.approx(clopper_pearson(30, 30))
+    assert {row.recall_interval for row in scores.classes} == {clopper_pearson(10, 10)}
+    assert scores.balanced_accuracy == 1 and scores.balanced_accuracy_interval is not None
+    low, high = scores.balanced_accuracy_interval
     assert clopper_pearson(10, 10)[0] < low < 0.95 and high == 1
-    assert scores.macro_f1 == 1 and scores.macro_f1_limits is None
+    assert scores.macro_f1 == 1 and scores.macro_f1_interval is None
 
 
 def test_one_photograph_says_little() -> None:
     scores = evaluate(answered(HAND, ["p"] * len(HAND))).forced
-    assert scores.accuracy_limits == pytest.approx(clopper_pearson(13 / 16, 1))
-    assert scores.balanced_accuracy_limits is not None
-    assert np.ptp(scores.balanced_accuracy_limits) > 0.3
+    assert scores.accuracy_interval == pytest.approx(clopper_pearson(13 / 16, 1))
+    assert scores.balanced_accuracy_interval is not None
+    assert np.ptp(scores.balanced_accuracy_interval) > 0.3
 
 
 def test_few_cells_of_a_class_are_said_and_do_not_narrow_the_accuracy() -> None:
@@ -146,32 +141,32 @@ def test_few_cells_of_a_class_are_said_and_do_not_narrow_the_accuracy() -> None:
     answers = [0, 1, 1, 0, 2, 0, 0, 0, 1, 2, 0]
     photos = [f"p{number}" for number in (0, 0, 0, 1, 1, 2, 2, 3, 3, 4, 5)]
     report = evaluate(answered(list(zip(truth, answers, strict=True)), photos, ["x"] * 6 + ["y"] * 5))
-    assert report.few == tuple(sorted(CLASSES))
+    assert report.rare_classes == tuple(sorted(CLASSES))
     right = np.equal(truth, answers)
     draws = bootstrap_photos(
         np.stack([right, np.ones(11)], axis=1),
         photo_codes(photos, ["x"] * 6 + ["y"] * 5),
         lambda totals: totals[:, 0] / totals[:, 1],
     )
-    assert report.forced.accuracy_limits == pytest.approx(tuple(percentile_limits(draws)))
+    assert report.forced.accuracy_interval == pytest.approx(tuple(percentile_interval(draws)))
     assert note_of(report) == (
         "fewer than ten cells of lymphocyte, monocyte, neutrophil: limits are too narrow"
     )
     many = [(number % 3, number % 3) for number in range(30)]
     plenty = evaluate(answered(many, groups=["x"] * 27 + ["y"] * 3))
-    assert plenty.few == (
+    assert plenty.rare_classes == (
         "lymphocyte of x", "lymphocyte of y", "monocyte of x", "monocyte of y", "neutrophil of x",
         "neutrophil of y",
     )  # fmt: skip
-    assert evaluate(answered(many)).few == () and note_of(evaluate(answered(many))) == ""
+    assert evaluate(answered(many)).rare_classes == () and note_of(evaluate(answered(many))) == ""
 
 
 def test_limit_gives_coverage_and_a_column() -> None:
     tops = [0.9] * 8 + [0.5, 0.95] + [0.9, 0.9, 0.5] + [0.5] + [0.9, 0.5]
-    report = evaluate(answered(HAND, tops=tops, limit=0.6))
+    report = evaluate(answered(HAND, tops=tops, review_threshold=0.6))
     assert report.forced.accuracy == pytest.approx(13 / 16)
     assert report.coverage == pytest.approx(12 / 16)
-    assert report.coverage_limits == pytest.approx(wilson(12, 16))
+    assert report.coverage_interval == pytest.approx(wilson(12, 16))
     assert report.classified is not None
     assert report.classified.cells == 12 and report.classified.accuracy == pytest.approx(11 / 12)
     assert report.classified.balanced_accuracy == pytest.approx((8 / 9 + 1 + 1) / 3)
@@ -180,10 +175,10 @@ def test_limit_gives_coverage_and_a_column() -> None:
 
 
 def test_limit_that_no_cell_reaches() -> None:
-    report = evaluate(answered(HAND, limit=0.99))
+    report = evaluate(answered(HAND, review_threshold=0.99))
     assert report.coverage == 0 and report.classified is not None
     assert report.classified.cells == 0 and report.classified.accuracy is None
-    assert report.classified.balanced_accuracy_limits is None
+    assert report.classified.balanced_accuracy_interval is None
     json.dumps(report.to_json(), allow_nan=False)
 
 
@@ -205,8 +200,8 @@ def test_groups_are_measured_each_and_on_average() -> None:
     assert report.groups["x"].balanced_accuracy == pytest.approx(0.8)
     assert report.groups["y"].balanced_accuracy == pytest.approx((0.75 + 1) / 2)
     assert report.mean_balanced_accuracy == pytest.approx((0.8 + 0.875) / 2)
-    assert report.mean_balanced_accuracy_limits is not None
-    low, high = report.mean_balanced_accuracy_limits
+    assert report.mean_balanced_accuracy_interval is not None
+    low, high = report.mean_balanced_accuracy_interval
     assert 0.5 < low < 0.8375 < high <= 1
 
 
@@ -217,8 +212,8 @@ def test_limits_cover_the_truth_about_as_often_as_they_say() -> None:
         truth = np.repeat([0, 1, 2], 40)
         answers = np.where(rng.random(120) < recalls[truth], truth, (truth + 1) % 3)
         scores = evaluate(answered(list(zip(truth.tolist(), answers.tolist(), strict=True))), 200).forced
-        assert scores.balanced_accuracy_limits is not None
-        met += scores.balanced_accuracy_limits[0] <= recalls.mean() <= scores.balanced_accuracy_limits[1]
+        assert scores.balanced_accuracy_interval is not None
+        met += scores.balanced_accuracy_interval[0] <= recalls.mean() <= scores.balanced_accuracy_interval[1]
     # Binomial(150, 0.95): fewer than 133 has a chance below 1 in 500.
     assert met >= 133
 
@@ -234,7 +229,7 @@ def test_calibration_is_that_of_the_probabilities() -> None:
 
 
 def test_no_cell_at_all() -> None:
-    report = evaluate(answered([], limit=0.5))
+    report = evaluate(answered([], review_threshold=0.5))
     assert report.cells == report.photos == 0
     assert report.forced.accuracy is None and report.forced.accuracy_exact is None
     assert report.calibration is None and report.coverage is None
@@ -244,7 +239,7 @@ def test_no_cell_at_all() -> None:
 
 
 def test_report_is_json_and_back() -> None:
-    predictions = answered(HAND, groups=["x", "y"] * 8, limit=0.5)
+    predictions = answered(HAND, groups=["x", "y"] * 8, review_threshold=0.5)
     report = evaluate(predictions)
     document = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert document["forced"]["balanced_accuracy"] == 0.85
@@ -256,7 +251,7 @@ def test_report_is_json_and_back() -> None:
 
 def test_table_names_classes_groups_and_figures() -> None:
     console = Console(file=io.StringIO(), width=140)
-    console.print(table_of(evaluate(answered(HAND, groups=["[x]", "y"] * 8, limit=0.5))))
+    console.print(table_of(evaluate(answered(HAND, groups=["[x]", "y"] * 8, review_threshold=0.5))))
     printed = console.file.getvalue()  # type: ignore[attr-defined]  # StringIO
     for words in (*CLASSES, "balanced accuracy", "[x]", "mean over groups", "coverage", "calibration error"):
         assert words in printed
@@ -267,5 +262,5 @@ def test_thousands_of_cells_take_seconds() -> None:
     rng = np.random.default_rng(0)
     pairs = list(zip(rng.integers(3, size=3000).tolist(), rng.integers(3, size=3000).tolist(), strict=True))
     start = time.perf_counter()
-    evaluate(answered(pairs, [f"p{number // 2}" for number in range(3000)], limit=0.5))
+    evaluate(answered(pairs, [f"p{number // 2}" for number in range(3000)], review_threshold=0.5))
     assert time.perf_counter() - start < 2

@@ -25,7 +25,7 @@ from leukokit.evaluation.detection import (
     match,
     table_of,
 )
-from leukokit.metrics.statistics import clopper_pearson
+from leukokit.metrics.intervals import clopper_pearson
 from leukokit.pipeline import Pipeline
 from leukokit.synthetic.smear import draw_smear, save_smear
 from leukokit.taxonomy import KINDS
@@ -115,9 +115,9 @@ def test_cell_is_met_once_and_by_the_best_score() -> None:
 @pytest.fixture(scope="module")
 def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[AnnotatedField], dict[str, object]]:
     folder = tmp_path_factory.mktemp("fields")
-    labelled = [KINDS, ("leukocyte",), ("leukocyte", "erythrocyte")]
+    annotated = [KINDS, ("leukocyte",), ("leukocyte", "erythrocyte")]
     fields = []
-    for seed, kinds in enumerate(labelled):
+    for seed, kinds in enumerate(annotated):
         drawn = draw_smear(seed, 400, 300, 2, 40.0)
         path = folder / f"{seed}.png"
         save_smear(drawn, path)
@@ -211,7 +211,7 @@ def test_all_right_is_not_certain(holding: int, others: int) -> None:
     row = _figures(tally, 0.5)
     exact = [round(clopper_pearson(holding, holding)[0], 4), 1.0]
     assert row["recall"] == row["precision"] == row["ap50"] == 1
-    assert row["recall_limits"] == row["precision_limits"] == row["ap50_limits"] == exact
+    assert row["recall_interval"] == row["precision_interval"] == row["ap50_interval"] == exact
     assert exact[0] < 0.6
 
 
@@ -219,7 +219,7 @@ def test_nothing_found_is_no_figure_that_is_not_a_number() -> None:
     none = np.empty(0, np.float32)
     row = _figures(_Tally([Matches(f"p{number}", none, none > 0, 1) for number in range(4)]), 0.5)
     assert (row["ap50"], row["precision"], row["recall"]) == (0, 0, 0)
-    assert row["precision_limits"] == [0, 1]
+    assert row["precision_interval"] == [0, 1]
 
 
 @pytest.mark.parametrize("width", [80, 60])
@@ -232,7 +232,7 @@ def test_no_figure_is_cut_on_a_narrow_terminal(
     assert "…" not in printed
     if width == 80:
         for row in measured[1]["kinds"].values():
-            for low, high in (row["ap50_limits"], row["recall_limits"]):
+            for low, high in (row["ap50_interval"], row["recall_interval"]):
                 assert f"({low:.3f}-{high:.3f})" in printed
 
 

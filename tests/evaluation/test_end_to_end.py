@@ -36,7 +36,7 @@ from leukokit.evaluation.end_to_end import (
 )
 from leukokit.evaluation.predictions import Predictions
 from leukokit.graph import CellGraph
-from leukokit.metrics.statistics import clopper_pearson
+from leukokit.metrics.intervals import clopper_pearson
 from leukokit.pipeline import Pipeline
 from leukokit.registry import classifiers, detectors
 from leukokit.smear import Smear
@@ -76,7 +76,7 @@ class Told(Classifier):
     least: ClassVar[float] = 0.5
 
     @property
-    def limit(self) -> float:
+    def review_threshold(self) -> float:
         return self.least
 
     def classify(self, smears: Sequence[Smear], graphs: Sequence[CellGraph]) -> list[npt.NDArray[np.float32]]:
@@ -106,7 +106,7 @@ def field(
     name: str,
     labels: dict[str, list[float]] | list[tuple[str, list[float]]],
     photo: str = "",
-    labelled: tuple[str, ...] = ("leukocyte",),
+    annotated: tuple[str, ...] = ("leukocyte",),
     dataset: str = "drawn",
 ) -> AnnotatedField:
     """An empty picture of 160 x 40 pixels with leukocytes annotated."""
@@ -114,7 +114,7 @@ def field(
     path = folder / f"{name}.png"
     Image.new("RGB", (160, 40), (230, 220, 225)).save(path)
     return AnnotatedField(
-        path, dataset, "lab", photo or name, "", "test", labelled,
+        path, dataset, "lab", photo or name, "", "test", annotated,
         [box for _, box in pairs], ["leukocyte"] * len(pairs), [label for label, _ in pairs],
     )  # fmt: skip
 
@@ -149,18 +149,18 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[AnnotatedFiel
 def test_figures_worked_by_hand(pipeline: Pipeline, known: list[AnnotatedField]) -> None:
     figures = evaluate_pipeline(pipeline, known, Console(stderr=True))
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
-    head = ("fields", "fields_left_out", "photos", "cells", "cells_found", "limit", "failures")
+    head = ("fields", "fields_left_out", "photos", "cells", "cells_found", "review_threshold", "failures")
     assert [figures[key] for key in head] == [2, 0, 2, 5, 3, 0.5, []]
     found = figures["detection"]
     assert [found[key] for key in ("annotated", "found", "missed", "false")] == [6, 4, 2, 2]
     assert (found["recall"], found["precision"]) == (0.6667, 0.6667)
     # Photographs of 3 of 4 and 1 of 2 found, 3 of 4 and 1 of 2 detections right.
-    assert found["recall_limits"] == found["precision_limits"] == [0.5, 0.75]
-    forced, limited = figures["forced"], figures["with_limit"]
+    assert found["recall_interval"] == found["precision_interval"] == [0.5, 0.75]
+    forced, limited = figures["forced"], figures["with_threshold"]
     # Recalls 1/3, 1, 0 and, unsure ones not told, 1/3, 0, 0.
     assert (forced["balanced_recall"], limited["balanced_recall"]) == (0.4444, 0.1111)
     assert (forced["accuracy"], limited["accuracy"]) == (0.6667, 0.3333)
-    assert forced["accuracy_limits"] == [0.0, 1.0]
+    assert forced["accuracy_interval"] == [0.0, 1.0]
     assert forced["classes"] == {
         "neutrophil": {"cells": 3, "given": 1, "recall": 0.3333, "precision": 1.0, "f1": 0.5},
         "lymphocyte": {"cells": 1, "given": 2, "recall": 1.0, "precision": 0.5, "f1": 0.6667},
@@ -193,7 +193,7 @@ def test_without_a_limit_nothing_is_said_of_one(
 ) -> None:
     monkeypatch.setattr(Told, "least", 0.0)
     figures = evaluate_pipeline(pipeline, known, Console(stderr=True))
-    assert figures["with_limit"] is None
+    assert figures["with_threshold"] is None
     assert figures["confusion"]["counts"][1] == [0, 1, 0, 0, 0]
     assert figures["forced"]["balanced_recall"] == 0.4444
     assert not any("*" in str(column.header) for table in tables_of(figures) for column in table.columns)
@@ -218,7 +218,7 @@ def test_class_unknown_to_the_classifier_and_erythroblasts(
         "blast": {"annotated": 50.0, "pipeline": 0.0},
     }
     # One photograph does not vary, and is no certainty.
-    assert figures["detection"]["recall_limits"] == [0.025, 1.0]
+    assert figures["detection"]["recall_interval"] == [0.025, 1.0]
 
 
 def test_every_cell_is_met_once(pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,7 +248,7 @@ def test_pipeline_that_finds_nothing(
 def test_fields_that_are_not_complete_or_not_read(
     pipeline: Pipeline, known: list[AnnotatedField], tmp_path: Path
 ) -> None:
-    partly = field(tmp_path, "partly", {"neutrophil": A}, labelled=("erythrocyte",))
+    partly = field(tmp_path, "partly", {"neutrophil": A}, annotated=("erythrocyte",))
     gone = field(tmp_path, "gone", {"neutrophil": A})
     gone.image.unlink()
     figures = evaluate_pipeline(pipeline, [*known, partly, gone], Console(stderr=True))
@@ -262,12 +262,12 @@ def test_fields_that_are_not_complete_or_not_read(
         evaluate_pipeline(pipeline, [field(tmp_path, "plain", {"": A})], Console(stderr=True))
 
 
-@pytest.mark.parametrize("labelled", [(), ("leukocyte",)])
+@pytest.mark.parametrize("annotated", [(), ("leukocyte",)])
 def test_pictures_of_one_cell_are_refused(
-    pipeline: Pipeline, known: list[AnnotatedField], tmp_path: Path, labelled: tuple[str, ...]
+    pipeline: Pipeline, known: list[AnnotatedField], tmp_path: Path, annotated: tuple[str, ...]
 ) -> None:
     whole = {"neutrophil": [0.0, 0.0, 160.0, 40.0]}
-    single = field(tmp_path, "single", whole, labelled=labelled, dataset="crops-of-cells")
+    single = field(tmp_path, "single", whole, annotated=annotated, dataset="crops-of-cells")
     with pytest.raises(DataError, match=r"crops-of-cells: .*'leukokit evaluate classifier'"):
         evaluate_pipeline(pipeline, [*known, single], Console(stderr=True))
 
@@ -285,7 +285,7 @@ def test_equal_names_of_two_laboratories_are_two_photographs(
     fields = [replace(one, photo="1", lab=lab) for one, lab in zip(known, labs, strict=True)]
     figures = evaluate_pipeline(pipeline, fields, Console(stderr=True))
     assert figures["photos"] == len(set(labs))
-    assert (figures["detection"]["recall_limits"] == [0.5, 0.75]) == (len(set(labs)) == 2)
+    assert (figures["detection"]["recall_interval"] == [0.5, 0.75]) == (len(set(labs)) == 2)
 
 
 def test_tables_for_people(pipeline: Pipeline, known: list[AnnotatedField]) -> None:
@@ -318,9 +318,9 @@ def test_figures_of_cells_have_the_limits_that_evaluate_classifier_gives(cells: 
     ]
     forced = figures_of(outcomes, np.arange(photos), CLASSES)["forced"]
     assert forced["accuracy"] == pytest.approx(alone.accuracy, abs=1e-4)
-    assert forced["accuracy_limits"] == pytest.approx(alone.accuracy_limits, abs=1e-4)
+    assert forced["accuracy_interval"] == pytest.approx(alone.accuracy_interval, abs=1e-4)
     assert forced["balanced_recall"] == pytest.approx(alone.balanced_accuracy, abs=1e-4)
-    assert forced["balanced_recall_limits"] == pytest.approx(alone.balanced_accuracy_limits, abs=1e-4)
+    assert forced["balanced_recall_interval"] == pytest.approx(alone.balanced_accuracy_interval, abs=1e-4)
 
 
 def test_figures_of_few_cells_are_no_certainty() -> None:
@@ -328,12 +328,14 @@ def test_figures_of_few_cells_are_no_certainty() -> None:
         [Outcome(name, name, name), Outcome("neutrophil", "neutrophil", UNCLASSIFIED)] for name in CLASSES
     ]
     figures = figures_of(every, np.arange(3), CLASSES)
-    assert figures["few"] == sorted(CLASSES) and note_of(figures).startswith("fewer than ten cells of ")
+    assert figures["rare_classes"] == sorted(CLASSES) and note_of(figures).startswith(
+        "fewer than ten cells of "
+    )
     exact = [round(clopper_pearson(3, 3)[0], 4), 1.0]
-    assert figures["detection"]["recall_limits"] == figures["detection"]["precision_limits"] == exact
-    low, high = figures["forced"]["balanced_recall_limits"]
+    assert figures["detection"]["recall_interval"] == figures["detection"]["precision_interval"] == exact
+    low, high = figures["forced"]["balanced_recall_interval"]
     assert 0.1 < low < 0.9 and high == 1
-    assert figures["forced"]["accuracy_limits"] == exact
+    assert figures["forced"]["accuracy_interval"] == exact
 
 
 @settings(deadline=None, max_examples=80)
@@ -392,9 +394,9 @@ def test_the_confusion_table_loses_no_cell(outcomes: list[list[Outcome]], data: 
     assert counts[:, :-1].sum() == detections - sum(one.given != MISSED for one in plain)
     assert counts[:-1, -1].sum() == figures["cells"] - figures["cells_found"]
     right = int(np.trace(counts[: len(CLASSES), : len(CLASSES)]))
-    assert figures["with_limit"]["accuracy"] == round(right / figures["cells_found"], 4)
-    for mode in ("forced", "with_limit"):
+    assert figures["with_threshold"]["accuracy"] == round(right / figures["cells_found"], 4)
+    for mode in ("forced", "with_threshold"):
         recalls = [row["recall"] for row in figures[mode]["classes"].values() if row["cells"]]
         assert figures[mode]["balanced_recall"] == pytest.approx(np.mean(recalls), abs=1e-4)
-        limits = figures[mode]["balanced_recall_limits"]
+        limits = figures[mode]["balanced_recall_interval"]
         assert limits is None or 0 <= limits[0] <= limits[1] <= 1

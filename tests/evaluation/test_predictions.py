@@ -31,16 +31,16 @@ names = st.text(
 
 
 def test_answers_limit_and_photographs() -> None:
-    answers = Predictions(**GOOD, limit=0.8, groups=np.array(["x", "y", "x"]))
+    answers = Predictions(**GOOD, review_threshold=0.8, groups=np.array(["x", "y", "x"]))
     assert answers.answers.tolist() == [0, 0, 1]
     assert answers.correct.tolist() == [True, False, False]
-    # float32 0.8 lies above 0.8: at the limit is classified.
+    # float32 0.8 lies above 0.8: at the review threshold is classified.
     assert answers.classified.tolist() == [True, False, True]
     assert len(np.unique(answers.photo_codes)) == 3
     assert Predictions(**GOOD).classified.all()
-    # Nor is a limit just above a probability rounded down onto it.
+    # Nor is a review threshold just above a probability rounded down onto it.
     above = float(np.float32(0.9)) + 1e-9
-    assert not Predictions(**GOOD, limit=above).classified.any()
+    assert not Predictions(**GOOD, review_threshold=above).classified.any()
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,8 @@ def test_answers_limit_and_photographs() -> None:
         ({"probabilities": np.array([[0.9, 0.2]] * 3)}, "sum to one"),
         ({"probabilities": np.array([[1.5, -0.5]] * 3)}, "between 0 and 1"),
         ({"probabilities": np.array([[np.nan, 1]] * 3)}, "between 0 and 1"),
-        ({"limit": 1.5}, "limit"),
-        ({"limit": float("nan")}, "limit"),
+        ({"review_threshold": 1.5}, "review_threshold"),
+        ({"review_threshold": float("nan")}, "review_threshold"),
         ({"photos": np.array(["p", "q"])}, "photos"),
         ({"photos": np.array(["p", "q", ""])}, "photos must not be empty"),
         ({"groups": np.array(["p"])}, "groups"),
@@ -88,13 +88,13 @@ def test_table_gives_back_what_was_saved(
         classes=tuple(classes),
         photos=np.array(data.draw(columns(count)), dtype=str),
         groups=data.draw(st.none() | columns(count).map(lambda column: np.array(column, dtype=str))),
-        limit=data.draw(st.floats(0, 1)) if count else 0.0,
+        review_threshold=data.draw(st.floats(0, 1)) if count else 0.0,
         cells=np.array(data.draw(columns(count)), dtype=str),
     )
     path = tmp_path_factory.getbasetemp() / "predictions.csv"
     saved.save(path)
     loaded = Predictions.load(path)
-    assert loaded.classes == saved.classes and loaded.limit == saved.limit
+    assert loaded.classes == saved.classes and loaded.review_threshold == saved.review_threshold
     assert (loaded.groups is None) == (saved.groups is None)
     for name in ("labels", "probabilities", "photos", "groups", "cells"):
         before, after = getattr(saved, name), getattr(loaded, name)
@@ -106,9 +106,9 @@ def test_table_gives_back_what_was_saved(
 
 def test_table_is_plain(tmp_path: Path) -> None:
     path = tmp_path / "p.csv"
-    Predictions(**(GOOD | {"classes": ("a", "=b")}), limit=0.6).save(path)
+    Predictions(**(GOOD | {"classes": ("a", "=b")}), review_threshold=0.6).save(path)
     assert path.read_text(encoding="utf-8").splitlines() == [
-        "cell,photo,group,label,limit,a,'=b",
+        "cell,photo,group,label,review_threshold,a,'=b",
         "0,p,,a,0.6,0.9,0.1",
         "1,p,,'=b,0.6,0.5,0.5",
         "2,q,,,0.6,0.2,0.8",
@@ -122,14 +122,20 @@ def test_table_is_plain(tmp_path: Path) -> None:
     [
         ("", "not a table of predictions"),
         ("image,kind\n", "not a table of predictions"),
-        ("cell,photo,group,label,limit\n", "different names"),
-        ("cell,photo,group,label,limit,a,b\n0,p,,a,0,0.9\n", "row 2 is not"),
-        ("cell,photo,group,label,limit,a,b\n0,p\n", "row 2 is not"),
-        ("cell,photo,group,label,limit,a,b\n0,p,,a,0,0.9,0.1\n0,p,,c,0,0.9,0.1\n", "row 3 is not"),
-        ("cell,photo,group,label,limit,a,b\n0,p,,a,0,much,0.1\n", "row 2 is not"),
-        ("cell,photo,group,label,limit,a,b\n0,p,,a,0,0.9,0.9\n", "sum to one"),
-        ("cell,photo,group,label,limit,a,b\n0,p,,a,0,1,0\n1,p,,a,0.5,1,0\n", "limit differs"),
-        ("cell,photo,group,label,limit,a,b\n0,p,x,a,0,1,0\n1,p,,a,0,1,0\n", "groups must not be empty"),
+        ("cell,photo,group,label,review_threshold\n", "different names"),
+        ("cell,photo,group,label,review_threshold,a,b\n0,p,,a,0,0.9\n", "row 2 is not"),
+        ("cell,photo,group,label,review_threshold,a,b\n0,p\n", "row 2 is not"),
+        ("cell,photo,group,label,review_threshold,a,b\n0,p,,a,0,0.9,0.1\n0,p,,c,0,0.9,0.1\n", "row 3 is not"),
+        ("cell,photo,group,label,review_threshold,a,b\n0,p,,a,0,much,0.1\n", "row 2 is not"),
+        ("cell,photo,group,label,review_threshold,a,b\n0,p,,a,0,0.9,0.9\n", "sum to one"),
+        (
+            "cell,photo,group,label,review_threshold,a,b\n0,p,,a,0,1,0\n1,p,,a,0.5,1,0\n",
+            "review threshold differs",
+        ),
+        (
+            "cell,photo,group,label,review_threshold,a,b\n0,p,x,a,0,1,0\n1,p,,a,0,1,0\n",
+            "groups must not be empty",
+        ),
     ],
 )
 def test_table_that_is_none_is_one_line(tmp_path: Path, text: str, words: str) -> None:

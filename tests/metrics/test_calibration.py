@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from leukokit.errors import DataError
 from leukokit.metrics.calibration import (
-    Limit,
+    ReviewThreshold,
     brier_score,
-    choose_limit,
+    choose_review_threshold,
     expected_calibration_error,
     fit_temperature,
     negative_log_likelihood,
@@ -67,24 +67,28 @@ def rows(*tops: float) -> np.ndarray:
 
 def test_limit_by_hand() -> None:
     chances, labels = rows(0.95, 0.9, 0.8, 0.7, 0.6), np.array([0, 0, 0, 1, 0])
-    limit = choose_limit(chances, labels, 0.99)
-    assert limit is not None
-    assert (limit.value, limit.accuracy, limit.coverage) == pytest.approx((0.75, 1.0, 0.6))
+    review_threshold = choose_review_threshold(chances, labels, 0.99)
+    assert review_threshold is not None
+    assert (review_threshold.value, review_threshold.accuracy, review_threshold.coverage) == pytest.approx(
+        (0.75, 1.0, 0.6)
+    )
     # Four of five right: nothing need be let go.
-    assert choose_limit(chances, labels, 0.8) == Limit(0.0, 0.8, 1.0)
+    assert choose_review_threshold(chances, labels, 0.8) == ReviewThreshold(0.0, 0.8, 1.0)
 
 
 def test_limit_is_the_lowest_although_a_higher_one_fails() -> None:
-    limit = choose_limit(rows(0.99, 0.9, 0.8, 0.7, 0.6), np.array([1, 0, 0, 0, 1]), 0.75)
-    assert limit is not None
-    assert (limit.value, limit.coverage) == pytest.approx((0.65, 0.8))
+    review_threshold = choose_review_threshold(
+        rows(0.99, 0.9, 0.8, 0.7, 0.6), np.array([1, 0, 0, 0, 1]), 0.75
+    )
+    assert review_threshold is not None
+    assert (review_threshold.value, review_threshold.coverage) == pytest.approx((0.65, 0.8))
 
 
 def test_limit_that_nothing_reaches() -> None:
-    assert choose_limit(rows(0.9, 0.8), np.array([1, 0]), 0.9) is None
-    assert choose_limit(rows(0.9, 0.8), np.array([-1, 0]), 0.9) is None
+    assert choose_review_threshold(rows(0.9, 0.8), np.array([1, 0]), 0.9) is None
+    assert choose_review_threshold(rows(0.9, 0.8), np.array([-1, 0]), 0.9) is None
     with pytest.raises(DataError, match="no cell"):
-        choose_limit(np.empty((0, 2)), np.empty(0, int))
+        choose_review_threshold(np.empty((0, 2)), np.empty(0, int))
 
 
 @settings(deadline=None, max_examples=150)
@@ -95,15 +99,15 @@ def test_limit_keeps_its_promise_and_no_lower_one_would(seed: int, target: float
     labels = rng.integers(-1, 3, size=len(chances))
     tops, right = chances.max(axis=1), chances.argmax(axis=1) == labels
     reached = [top for top in np.unique(tops) if right[tops >= top].mean() >= target]
-    limit = choose_limit(chances, labels, target)
+    review_threshold = choose_review_threshold(chances, labels, target)
     if not reached:
-        assert limit is None
+        assert review_threshold is None
         return
-    assert limit is not None
-    kept = tops >= limit.value
+    assert review_threshold is not None
+    kept = tops >= review_threshold.value
     assert np.array_equal(kept, tops >= min(reached))
-    assert limit.accuracy == pytest.approx(right[kept].mean())
-    assert limit.coverage == pytest.approx(kept.mean())
+    assert review_threshold.accuracy == pytest.approx(right[kept].mean())
+    assert review_threshold.coverage == pytest.approx(kept.mean())
 
 
 def test_calibration_error_by_hand() -> None:
@@ -173,7 +177,7 @@ def test_what_does_not_fit_is_refused(chances: np.ndarray, labels: np.ndarray, w
         expected_calibration_error,
         brier_score,
         negative_log_likelihood,
-        choose_limit,
+        choose_review_threshold,
         fit_temperature,
     ):
         with pytest.raises(ValueError, match=words):

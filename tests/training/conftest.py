@@ -1,4 +1,4 @@
-"""Labelled cells of the drawn example, as training meets them."""
+"""Annotated cells of the drawn example, as training meets them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from leukokit.config import PipelineConfig
-from leukokit.datasets.detected import see_fields
+from leukokit.datasets.detected import detect_fields
 from leukokit.datasets.fields import AnnotatedField
 from leukokit.pipeline import Pipeline
 
@@ -27,7 +27,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fields = [field(boxes, labels), field([[1, 1, 9, 9]], [""])]
     said: list[str] = []
     broken = field([[0, 0, 9, 9]], ["monocyte"], out / "none.png")
-    assert see_fields([*fields, broken], pipeline, out / "seen", said.append) == len(boxes)
+    assert detect_fields([*fields, broken], pipeline, out / "seen", said.append) == len(boxes)
     assert any("none.png" in line for line in said)
     return out / "seen"
 

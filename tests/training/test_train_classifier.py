@@ -1,4 +1,4 @@
-"""Labelled cells as the detector sees them, and the training of a classifier on them."""
+"""Annotated cells as the detector sees them, and the training of a classifier on them."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from hypothesis import strategies as st
 from leukokit.cells import Cells
 from leukokit.cli import main
 from leukokit.config import PipelineConfig
-from leukokit.datasets.detected import CROP_PX, load_seen, match_labels
+from leukokit.datasets.detected import CROP_PX, load_detected, match_labels
 from leukokit.datasets.fields import AnnotatedField
 from leukokit.errors import ConfigError, DataError
-from leukokit.evaluation.labelled import predict_seen
+from leukokit.evaluation.classification import predict_detected
 from leukokit.images.standardize import WHITE
 from leukokit.pipeline import Pipeline
 from leukokit.registry import classifiers, load_file
+from leukokit.training.cells import FEWEST_HELD, UNCALIBRATED, calibration_of, rarity, training_cells
 from leukokit.training.classifier import ClassifierRecipe, train_classifier
-from leukokit.training.crops import Variation, _cut_off, plain_view, varied_view
-from leukokit.training.labelled import FEWEST_HELD, UNCALIBRATED, calibration_of, rarity, training_cells
+from leukokit.training.views import Variation, _cut_off, plain_view, varied_view
 from leukokit.weights import ClassifierCard, read_card
 
 SMEAR = Path(__file__).parents[2] / "examples" / "smear.png"
@@ -36,18 +36,18 @@ def field(boxes: list[list[float]], labels: list[str], image: Path = SMEAR) -> A
 
 
 def test_what_was_seen_is_read_back(folder: Path) -> None:
-    seen = load_seen(folder)
+    seen = load_detected(folder)
     (one,) = seen.fields
     assert one.source.image.resolve() == SMEAR.resolve() and one.source.lab == "pbc"
     assert len(one.labels) == len(one.cells) == len(one.appearance)
     assert seen.crops.shape[1:] == (CROP_PX, CROP_PX, 3)
     assert one.cells.scores[-1] == 0 and one.labels[-1] == "monocyte"
-    assert len(one.labelled) == (one.cells.kinds == 0).sum()
+    assert len(one.annotated) == (one.cells.kinds == 0).sum()
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="leukokit data cells"):
-        load_seen(tmp_path)
+        load_detected(tmp_path)
 
 
 def test_a_picture_of_one_cell_is_the_large_one_in_the_middle() -> None:
@@ -98,10 +98,10 @@ def test_a_trained_classifier_is_loaded_and_measured(folder: Path, tmp_path: Pat
     card = read_card(path, ClassifierCard)
     assert card.classes == CLASSES and card.command == "leukokit train" and card.data[0]["leukocytes"] > 5
     config = PipelineConfig.model_validate({"classifier": {"name": "altarawneh", "weights": str(path)}})
-    predictions = predict_seen(Pipeline.from_config(config), load_seen(folder).fields)
-    assert len(predictions.labels) == len(load_seen(folder).fields[0].labelled)
+    predictions = predict_detected(Pipeline.from_config(config), load_detected(folder).fields)
+    assert len(predictions.labels) == len(load_detected(folder).fields[0].labelled)
     with pytest.raises(ConfigError, match="no classifier"):
-        predict_seen(Pipeline.from_config(PipelineConfig(classifier=None)), load_seen(folder).fields)
+        predict_detected(Pipeline.from_config(PipelineConfig(classifier=None)), load_detected(folder).fields)
 
 
 def test_a_stopped_run_goes_on_to_the_same_weights(folder: Path, tmp_path: Path) -> None:
@@ -150,18 +150,23 @@ def told(right: int, wrong: int, margin: float = 4.0) -> tuple[np.ndarray, np.nd
 
 def test_a_calibration_that_cannot_reach_its_target_leaves_all_for_review() -> None:
     said: list[str] = []
-    temperature, limit = calibration_of(*told(20, 20), 0.98, said.append)
-    assert limit == 1.0 and temperature > 1
-    assert said[-1] == "held back: no limit gives an accuracy of 0.98: every leukocyte will be for review"
+    temperature, review_threshold = calibration_of(*told(20, 20), 0.98, said.append)
+    assert review_threshold == 1.0 and temperature > 1
+    assert (
+        said[-1]
+        == "held back: no review threshold gives an accuracy of 0.98: every leukocyte will be for review"
+    )
     said.clear()
     assert calibration_of(*told(40, 0), 0.98, said.append)[1] == 0.0
-    assert len(said) == 1 and "limit 0.00" in said[0]
+    assert len(said) == 1 and "review threshold 0.00" in said[0]
 
 
 def test_too_few_cells_calibrate_nothing() -> None:
     said: list[str] = []
     assert calibration_of(*told(3, FEWEST_HELD - 4), 0.98, said.append) == UNCALIBRATED == (1.0, 0.0)
-    assert said == [f"held back: {FEWEST_HELD - 1} cells are too few to set temperature and limit on"]
+    assert said == [
+        f"held back: {FEWEST_HELD - 1} cells are too few to set temperature and review threshold on"
+    ]
 
 
 def test_a_training_without_calibration_says_so(

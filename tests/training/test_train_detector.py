@@ -65,8 +65,8 @@ def recipe(index: Path, **settings: Any) -> DetectorRecipe:
 
 
 def test_fields_keep_only_what_is_annotated_completely(index: Path, loaded: list[LoadedField]) -> None:
-    window, diameter, labelled = loaded[5]
-    assert labelled == ("leukocyte",)
+    window, diameter, annotated = loaded[5]
+    assert annotated == ("leukocyte",)
     assert set(window.kinds.tolist()) == {LEUKOCYTE}
     assert {ERYTHROCYTE, LEUKOCYTE} <= set(loaded[0][0].kinds.tolist())
     assert loaded[0][1] == pytest.approx(36, rel=0.15)
@@ -78,12 +78,12 @@ def test_windows_depend_on_seed_and_number_alone(index: Path, loaded: list[Loade
     other_seed = WindowDataset(loaded, recipe(index, seed=1), 50)
     [first[number] for number in range(5)]
     for number in (7, 3):
-        one, labelled = first[number]
+        one, annotated = first[number]
         two, also_labelled = second[number]
         assert np.array_equal(one.image, two.image)
         assert np.array_equal(one.boxes, two.boxes)
         assert np.array_equal(one.kinds, two.kinds)
-        assert labelled == also_labelled
+        assert annotated == also_labelled
         assert not np.array_equal(one.image, other_seed[number][0].image)
     assert not np.array_equal(first[3][0].image, first[7][0].image)
 
@@ -92,12 +92,12 @@ def test_boxes_lie_in_the_window(index: Path, loaded: list[LoadedField]) -> None
     supply = WindowDataset(loaded, recipe(index), 60)
     sides = []
     for number in range(len(supply)):
-        window, labelled = supply[number]
+        window, annotated = supply[number]
         assert window.image.shape == (128, 128, 3) and window.image.dtype == np.uint8
         assert window.boxes.dtype == np.float32
         assert (window.boxes >= 0).all() and (window.boxes <= 128).all()
         assert (window.boxes[:, 2:] - window.boxes[:, :2] >= 3 - 1e-3).all()
-        assert {KINDS[kind] for kind in window.kinds} <= set(labelled)
+        assert {KINDS[kind] for kind in window.kinds} <= set(annotated)
         inner = window.boxes[
             (window.kinds == ERYTHROCYTE) & (window.boxes.min(1) > 1) & (window.boxes.max(1) < 127)
         ]
@@ -121,8 +121,8 @@ def test_batch_for_the_loss() -> None:
     assert batch["class_weights"].tolist() == [[[1, 1, 1]], [[1, 0, 0]], [[1, 1, 1]]]
 
 
-@pytest.mark.parametrize("labelled", [("leukocyte",), ("leukocyte", "platelet"), KINDS])
-def test_kind_that_is_not_annotated_learns_nothing(index: Path, labelled: tuple[str, ...]) -> None:
+@pytest.mark.parametrize("annotated", [("leukocyte",), ("leukocyte", "platelet"), KINDS])
+def test_kind_that_is_not_annotated_learns_nothing(index: Path, annotated: tuple[str, ...]) -> None:
     """An optimiser step leaves the last bias of its class as it was."""
     torch.manual_seed(0)
     state = TrainingState(recipe(index, learning_rate=0.1), "cpu")
@@ -131,9 +131,9 @@ def test_kind_that_is_not_annotated_learns_nothing(index: Path, labelled: tuple[
         return torch.stack([branch[-1].bias.detach().clone() for branch in state.network.model[-1].cv3])
 
     before = biases()
-    state.advance(collate([(window_of(LEUKOCYTE), labelled), (window_of(LEUKOCYTE, LEUKOCYTE), labelled)]))
+    state.advance(collate([(window_of(LEUKOCYTE), annotated), (window_of(LEUKOCYTE, LEUKOCYTE), annotated)]))
     moved = (biases() != before).any(dim=0).tolist()
-    assert moved == [kind in labelled for kind in KINDS]
+    assert moved == [kind in annotated for kind in KINDS]
     assert PLATELET == 2
 
 

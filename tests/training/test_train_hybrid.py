@@ -16,20 +16,22 @@ from hypothesis import strategies as st
 
 from leukokit import weights
 from leukokit.classifiers.hybrid import HybridClassifier
-from leukokit.classifiers.loaded import Scene
 from leukokit.classifiers.networks.context import CONTEXT_FEATURES, context_tensors
-from leukokit.classifiers.networks.networks import ContextNetwork, CropNetwork
+from leukokit.classifiers.networks.context_network import ContextNetwork
+from leukokit.classifiers.networks.crop_network import CropNetwork
+from leukokit.classifiers.neural import Scene
 from leukokit.cli import main
 from leukokit.config import PipelineConfig, PluginChoice, load_settings
 from leukokit.crops.appearance import APPEARANCE
-from leukokit.datasets.detected import load_seen
+from leukokit.datasets.detected import load_detected
 from leukokit.datasets.fields import is_held_back
 from leukokit.errors import ConfigError, WeightsError
-from leukokit.evaluation.labelled import predict_seen
+from leukokit.evaluation.classification import predict_detected
 from leukokit.pipeline import Pipeline
 from leukokit.pyg import Batch, Data
 from leukokit.taxonomy import LEUKOCYTE
-from leukokit.training import labelled
+from leukokit.training import calibration
+from leukokit.training.cells import AnnotatedCell, builder_of, training_cells
 from leukokit.training.classifier import ClassifierRecipe, plain_logits
 from leukokit.training.hybrid import (
     _COLOURS,
@@ -45,9 +47,8 @@ from leukokit.training.hybrid import (
     train_hybrid,
     varied_features,
 )
-from leukokit.training.labelled import LabelledCell, builder_of, training_cells
+from leukokit.training.loop import TrainingState
 from leukokit.training.recipes import AnyClassifierRecipe
-from leukokit.training.state import TrainingState
 from leukokit.weights import ClassifierCard
 from leukokit.weights.files import load_weights
 
@@ -88,14 +89,14 @@ def test_a_trained_hybrid_is_loaded_and_names_leukocytes(folder: Path, trained: 
     cnn = trained.with_name("own-cnn.safetensors")
     assert card.cnn == {"name": "own-cnn", "sha256": weights.sha256_of(cnn)}
     pipeline = pipeline_of(trained)
-    (field,) = load_seen(folder).fields
+    (field,) = load_detected(folder).fields
     smear = pipeline.read(field.source.image)
     labelling = pipeline.label(smear, pipeline.build(field.cells)).labelling
     assert labelling is not None
     leukocytes = field.cells.kinds == LEUKOCYTE
     np.testing.assert_allclose(labelling.probabilities[leukocytes].sum(axis=1), 1, atol=1e-5)
     assert not labelling.probabilities[~leukocytes].any()
-    assert len(predict_seen(pipeline, [field]).labels) == leukocytes.sum()
+    assert len(predict_detected(pipeline, [field]).labels) == leukocytes.sum()
     result = pipeline.run(SMEAR)
     assert result.provenance["classifier"]["sha256"] == card.sha256
     assert result.cells.labelling is not None
@@ -106,7 +107,7 @@ def test_a_trained_hybrid_is_loaded_and_names_leukocytes(folder: Path, trained: 
 def test_photographs_held_back_set_temperature_and_limit(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(labelled, "FEWEST_HELD", 5)
+    monkeypatch.setattr(calibration, "FEWEST_HELD", 5)
     row = json.loads((folder / "fields.jsonl").read_text())
     names = ["a", next(name for name in map(str, range(99)) if is_held_back(name, 0.1))]
     assert not is_held_back("a", 0.1)
@@ -212,10 +213,10 @@ def test_the_cnn_learns_to_answer_too(folder: Path) -> None:
 
 def test_a_batch_holds_a_field_for_every_cell_drawn(folder: Path) -> None:
     cells, _ = training_cells(recipe(folder))
-    (whole,) = load_seen(folder).fields
-    # Another field, whose only labelled cell is its last.
+    (whole,) = load_detected(folder).fields
+    # Another field, whose only annotated cell is its last.
     size, other = len(whole.cells), replace(whole, cells=whole.cells[:7], appearance=whole.appearance[:7])
-    cells = [*cells, LabelledCell(other, 6, 0, cells[0].crop)]
+    cells = [*cells, AnnotatedCell(other, 6, 0, cells[0].crop)]
     last = len(cells) - 1
     embeddings = np.arange(1, len(cells) + 1, dtype=np.float32)[:, None] * np.ones(320, np.float32)
     scenes = Scenes(cells, builder_of(PluginChoice(name="knn")))

@@ -182,7 +182,7 @@ def _view(
         "all_images": _row("all images", whole, labels, target),
         "shelves": _shelves(thumbnails, whole),
         "most_pictures": GALLERY,
-        "limit": f"{100 * run['limit']:.4g}%" if run.get("limit") else None,
+        "review_threshold": f"{100 * run['review_threshold']:.4g}%" if run.get("review_threshold") else None,
         "failures": [
             (escape_formula(printable(entry.name.as_posix())), escape_formula(printable(entry.error)))
             for entry in islice(failures, MOST_FAILURES)

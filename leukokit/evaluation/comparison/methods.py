@@ -23,7 +23,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from leukokit.cells import Cells
 from leukokit.config import DEFAULT_PLUGINS, NO_CLASSIFIER, PipelineConfig, PluginChoice
 from leukokit.datasets.fields import AnnotatedField, Selection, read_fields
-from leukokit.datasets.photographs import there_is
+from leukokit.datasets.photographs import known_values
 from leukokit.errors import ConfigError, DataError, LeukokitError, OutputError
 from leukokit.evaluation.detection import partners
 from leukokit.evaluation.end_to_end import MISSED
@@ -135,7 +135,7 @@ def fields_of(comparison: Comparison) -> dict[str, list[AnnotatedField]]:
         DataError: the file cannot be read, or a test has none.
     """
     known = list(read_fields(comparison.fields))
-    every = [one for one in known if "leukocyte" in one.labelled]
+    every = [one for one in known if "leukocyte" in one.annotated_kinds]
     tests = {
         name: [one for one in every if any(selection.accepts(one) for selection in selections)]
         for name, selections in comparison.tests.items()
@@ -144,7 +144,7 @@ def fields_of(comparison: Comparison) -> dict[str, list[AnnotatedField]]:
         if not any(any(truth_of(one)) for one in chosen):
             raise DataError(
                 f"{comparison.fields}: test '{name}' holds no field whose leukocytes are all annotated, "
-                f"some with their class; {there_is(known)}"
+                f"some with their class; {known_values(known)}"
             )
     return tests
 
@@ -156,7 +156,7 @@ def truth_of(annotated: AnnotatedField) -> list[str]:
 
 
 def answer_of(annotated: AnnotatedField, cells: Cells) -> Answer:
-    """What detected (and perhaps labelled) cells say of a field's leukocytes."""
+    """What detected (and perhaps annotated) cells say of a field's leukocytes."""
     boxes = annotated.box_array()[annotated.kind_array() == LEUKOCYTE]
     found = cells[cells.kinds == LEUKOCYTE]
     met = partners(found.boxes, found.scores, boxes)
@@ -295,7 +295,7 @@ def steps_of(methods: Sequence[Method], tests: dict[str, list[AnnotatedField]]) 
 
 def field_key(annotated: AnnotatedField) -> str:
     """Name of a field and of what is annotated in it: an answer to other annotations is none to these."""
-    said = json.dumps([annotated.labelled, annotated.boxes, annotated.kinds, annotated.labels])
+    said = json.dumps([annotated.annotated_kinds, annotated.boxes, annotated.kinds, annotated.labels])
     return f"{annotated.image.as_posix()} {hashlib.sha256(said.encode()).hexdigest()[:12]}"
 
 

@@ -19,16 +19,14 @@ from leukokit.datasets.fields import AnnotatedField
 from leukokit.evaluation.comparison.methods import Answers, Method, field_key, stored_values, truth_of
 from leukokit.evaluation.confusion import plain_table
 from leukokit.evaluation.end_to_end import MISSED
-from leukokit.metrics.statistics import (
+from leukokit.metrics.bootstrap import (
     balanced_accuracies,
-    balanced_limits,
+    balanced_interval,
     bootstrap_photos,
-    few_note,
-    few_of,
     paired_bootstrap,
     photo_codes,
-    share_limits,
 )
+from leukokit.metrics.intervals import rare_classes, rare_classes_note, share_interval
 from leukokit.pipeline import Pipeline
 
 if TYPE_CHECKING:
@@ -53,7 +51,7 @@ class Tested:
     Attributes:
         fields: that were answered.  photos: they come from.  cells: annotated leukocytes with a class.
         failed: fields without an answer.
-        few: classes of fewer than ten cells, which make limits of ``balanced`` too narrow.
+        rare_classes: classes of fewer than ten cells, which make limits of ``balanced`` too narrow.
         found: annotated leukocytes found, of all; ``precise``: leukocytes found that are some, of all found.
         balanced: balanced accuracy over the classes, end to end: a missed leukocyte is wrong; the mean over
             laboratories.
@@ -64,7 +62,7 @@ class Tested:
     photos: int = 0
     cells: int = 0
     failed: int = 0
-    few: tuple[str, ...] = ()
+    rare_classes: tuple[str, ...] = ()
     found: Share = Share()
     precise: Share = Share()
     balanced: Share = Share()
@@ -144,7 +142,7 @@ def _tested(fields: Sequence[AnnotatedField], own: Answers, baseline: Answers, i
         right = cells.truth == cells.given
         known = (cells.labels, cells.photos, cells.labs)
         value, drawn = balanced_accuracies(right[:, None], *known)
-        balanced = _rounded(value[0], *balanced_limits(drawn[:, 0], right, *known))
+        balanced = _rounded(value[0], *balanced_interval(drawn[:, 0], right, *known))
         both = [one for one in answered if field_key(one) in baseline.known]
         mine, theirs = _Cells.of(both, own), _Cells.of(both, baseline)
         if not is_baseline and len(mine.truth) and theirs.classified:
@@ -156,7 +154,7 @@ def _tested(fields: Sequence[AnnotatedField], own: Answers, baseline: Answers, i
         failed=len(fields) - len(answered),
         photos=len(np.unique(codes)),
         cells=len(cells.truth),
-        few=few_of(cells.truth.tolist(), cells.labs.tolist()),
+        rare_classes=rare_classes(cells.truth.tolist(), cells.labs.tolist()),
         found=found,
         precise=precise,
         balanced=balanced,
@@ -200,7 +198,7 @@ def _recall_and_precision(totals: Any) -> Any:
 
 
 def _share(value: float, photos: int, draws: Any) -> Share:
-    return _rounded(value, *share_limits(value, photos, draws)) if np.isfinite(value) else Share()
+    return _rounded(value, *share_interval(value, photos, draws)) if np.isfinite(value) else Share()
 
 
 def _rounded(*values: float) -> Share:
@@ -252,7 +250,7 @@ def table_of(rows: Sequence[Row], test: str) -> Table:
 
 def note_of(rows: Sequence[Row], test: str) -> str:
     """What to say under a test's table; may be empty."""
-    return few_note(rows[0].tests[test].few)
+    return rare_classes_note(rows[0].tests[test].rare_classes)
 
 
 def write_all(out: Path, rows: Sequence[Row], baseline: str, provenance: Mapping[str, Any]) -> list[Path]:
@@ -310,7 +308,7 @@ def _markdown(rows: Sequence[Row]) -> str:
         parts.append(
             f"{test}: {told.fields} fields of {told.photos} photographs, {told.cells} leukocytes\n\n"
             + _pipes([*HEAD, *TESTED], [[line[column] for column in chosen] for line in lines])
-            + (f"\n{note}\n" if (note := few_note(told.few)) else "")
+            + (f"\n{note}\n" if (note := rare_classes_note(told.rare_classes)) else "")
         )
     cost = [[line[0], *line[-len(COST) :]] for line in lines]
     return "\n".join([*parts, _pipes([*HEAD, *COST], cost)])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from leukokit import weights
-from leukokit.classifiers.loaded import CropClassifier
+from leukokit.classifiers.neural import CropClassifier
 from leukokit.detectors.yolo.detector import DEFAULT_WEIGHTS
 from leukokit.evaluation.detection import partners
 from leukokit.registry import classifiers

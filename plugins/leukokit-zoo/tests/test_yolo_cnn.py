@@ -67,7 +67,7 @@ def certain(folder: Path, lean: float) -> Path:
     save_weights(network, path)
     card = ClassifierCard(
         name="j", architecture="wbcsnet", sha256=sha256_of(path), classes=CLASSES, crop_px=32, cover=1.3,
-        nucleus=False, temperature=1.0, limit=0.0,
+        nucleus=False, temperature=1.0, review_threshold=0.0,
     )  # fmt: skip
     path.with_suffix(".json").write_text(card.model_dump_json())
     return path

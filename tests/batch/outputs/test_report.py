@@ -101,13 +101,13 @@ def group(*counts: int, images: int = 4, failed: int = 0, unclassified: int = 0)
 
 
 def run_of(**more: Any) -> dict[str, Any]:
-    classifier = {"name": "cnn", "params": {"views": 4, "limit": None}, "sha256": "c0ffee"}
+    classifier = {"name": "cnn", "params": {"views": 4, "review_threshold": None}, "sha256": "c0ffee"}
     return {
         "use": "Research use only; not a medical device.",
         "command": "leukokit batch slides --out out",
         "finished": "2026-03-04T05:06:07+00:00",
         "attention": [],
-        "limit": 0.9095,
+        "review_threshold": 0.9095,
         "seconds_of_last_run": 1.5,
         "seconds_over_images": 2.5,
         "provenance": {"leukokit": "0.1.0", "device": "cpu", "standardize": True, "classifier": classifier},

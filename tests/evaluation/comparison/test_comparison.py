@@ -22,7 +22,7 @@ from leukokit.evaluation.comparison.methods import (
     methods_of,
     stored_values,
 )
-from leukokit.metrics.statistics import clopper_pearson
+from leukokit.metrics.intervals import clopper_pearson
 from leukokit.registry import detectors
 from leukokit.smear import Smear
 from leukokit.taxonomy import LEUKOCYTE_CLASSES
@@ -44,7 +44,7 @@ def prepared(root: Path, photos: int, wrong: int = 0) -> Path:
         lines.append(
             {
                 **{"image": str(image), "dataset": "drawn", "lab": "one", "photo": str(number), "slide": ""},
-                **{"split": "val", "labelled": ["leukocyte"], "kinds": ["leukocyte"] * 2},
+                **{"split": "val", "annotated_kinds": ["leukocyte"], "kinds": ["leukocyte"] * 2},
                 "boxes": [[0.0, 0.0, 9.0, 9.0], [1.0, 1.0, 10.0, 10.0]],
                 "labels": [LEUKOCYTE_CLASSES[0], second],
             }
@@ -87,8 +87,8 @@ def test_figures_are_those_of_a_hand_count(
     assert run(monkeypatch, command) == 0
     printed = capsys.readouterr().out
     assert "test held: 12 fields, 12 of val" in printed
-    few = [LEUKOCYTE_CLASSES[1], LEUKOCYTE_CLASSES[2]]
-    assert f"fewer than ten cells of {', '.join(sorted(few))}: limits are too narrow" in printed
+    rare_classes = [LEUKOCYTE_CLASSES[1], LEUKOCYTE_CLASSES[2]]
+    assert f"fewer than ten cells of {', '.join(sorted(rare_classes))}: limits are too narrow" in printed
     document = json.loads((out / "compare.json").read_text())
     told = {row["name"]: row for row in document["methods"]}
     held = told["told + knn + turns"]["tests"]["held"]
@@ -97,7 +97,7 @@ def test_figures_are_those_of_a_hand_count(
     # Nothing varies from draw to draw, which is no certainty.
     assert held["found"]["low"] == held["precise"]["low"] == round(clopper_pearson(12, 12)[0], 4)
     assert held["balanced"]["low"] < 0.6 and held["balanced"]["high"] > 0.75
-    assert held["few"] == sorted(few)
+    assert held["rare_classes"] == sorted(rare_classes)
     # Class 0 is right 12 times of 12, class 1 9 of 9, class 2 never of 3.
     assert held["balanced"]["value"] == pytest.approx(2 / 3, abs=1e-4)
     assert held["p"] is None

@@ -45,7 +45,7 @@ LOBE_SHARE: Final = 0.03
 FOREGROUND_DENSITY: Final = 0.15
 """Optical density, mean of the channels, from which a pixel is no background."""
 LOWEST_THRESHOLD, HIGHEST_THRESHOLD = 0.30, 0.90
-"""Limits on the red optical density that parts nucleus from cytoplasm; erythrocytes have about 0.16."""
+"""Bounds on the red optical density that parts nucleus from cytoplasm; erythrocytes have about 0.16."""
 
 
 def features(crop: RGBImage, cover: float) -> Floats:

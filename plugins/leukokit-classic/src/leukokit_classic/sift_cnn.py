@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from leukokit.classifiers.loaded import CropClassifier, LoadedParams
+from leukokit.classifiers.neural import CropClassifier, NeuralParams
 from pydantic import Field
 from torch import nn
 
@@ -18,7 +18,7 @@ from leukokit_classic.weights import FOLDER
 WIDTHS = (24, 48, 96, 128)
 
 
-class SiftCnnParams(LoadedParams):
+class SiftCnnParams(NeuralParams):
     """Parameters of the classifier ``sift-cnn``."""
 
     weights: Path = Field(FOLDER / "sift-cnn.safetensors", description="weight file")

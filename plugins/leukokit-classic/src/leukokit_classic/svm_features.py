@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from leukokit.classifiers.carded import CardedClassifier, CardedParams
+from leukokit.classifiers.trained import TrainedClassifier, TrainedParams
 from leukokit.crops.cut import cut_crops
 from leukokit.graph import CellGraph
 from leukokit.smear import Smear
@@ -20,13 +20,13 @@ from leukokit_classic.svm import SupportVectorMachine
 from leukokit_classic.weights import FOLDER
 
 
-class SvmFeaturesParams(CardedParams):
+class SvmFeaturesParams(TrainedParams):
     """Parameters of the classifier ``svm-features``."""
 
     weights: Path = Field(FOLDER / "svm-features.safetensors", description="weight file")
 
 
-class SvmFeaturesClassifier(CardedClassifier):
+class SvmFeaturesClassifier(TrainedClassifier):
     """Shape, colour and texture of a leukocyte, and an SVM (doi:10.1016/j.artmed.2014.09.002)."""
 
     name = "svm-features"

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from leukokit.crops.cut import REACH
-from leukokit.training.labelled import (
+from leukokit.training.cells import (
     UNCALIBRATED,
-    LabelledCell,
-    LabelledCellsRecipe,
+    AnnotatedCell,
+    AnnotatedCellsRecipe,
     calibration_of,
     plain_views,
     rarity,
@@ -24,11 +24,11 @@ from leukokit_classic.features import features
 from leukokit_classic.svm import SupportVectorMachine
 
 
-class SvmRecipe(LabelledCellsRecipe):
+class SvmRecipe(AnnotatedCellsRecipe):
     """What the training of ``svm-features`` reads.
 
     Of what it shares with the networks' recipes it uses ``name``, ``cells``, ``train``, ``leave_out``,
-    ``classes``, ``held_back``, ``sure`` and ``balance``.
+    ``classes``, ``held_back``, ``target_accuracy`` and ``balance``.
     """
 
     crop_px: int = Field(96, ge=32, description="side of a crop")
@@ -61,7 +61,9 @@ def train_svm(recipe: SvmRecipe, out: Path, report: Callable[[str], None] = prin
     calibration = UNCALIBRATED
     if held:
         logits = stored.decision(figures_of(held, recipe)).astype(np.float32)
-        calibration = calibration_of(logits, np.array([c.label for c in held]), recipe.sure, report)
+        calibration = calibration_of(
+            logits, np.array([c.label for c in held]), recipe.target_accuracy, report
+        )
     write_card(
         recipe,
         path,
@@ -76,7 +78,7 @@ def train_svm(recipe: SvmRecipe, out: Path, report: Callable[[str], None] = prin
     return path
 
 
-def figures_of(cells: list[LabelledCell], recipe: SvmRecipe) -> npt.NDArray[np.float64]:
+def figures_of(cells: list[AnnotatedCell], recipe: SvmRecipe) -> npt.NDArray[np.float64]:
     """Features (N, 80) of the cells as the classifier sees them."""
     views = plain_views(cells, recipe.crop_px, recipe.cover, nucleus=False).permute(0, 2, 3, 1).numpy()
     return np.stack([features(np.ascontiguousarray(view), recipe.cover) for view in views])

@@ -57,7 +57,7 @@ def write_words(recipe: ClassifierRecipe, out: Path) -> Path:
         DataError: no cell is selected.
     """
     import numpy as np
-    from leukokit.training.labelled import plain_views, training_cells
+    from leukokit.training.cells import plain_views, training_cells
 
     from leukokit_classic.sift_words import WORDS_FILE, fit_words, save_words
 

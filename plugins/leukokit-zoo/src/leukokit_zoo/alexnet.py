@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from leukokit.classifiers.loaded import CropClassifier, LoadedParams
+from leukokit.classifiers.neural import CropClassifier, NeuralParams
 from pydantic import Field
 from torch import nn
 from torchvision.models import AlexNet
@@ -15,7 +15,7 @@ from leukokit_zoo.weights import FOLDER
 HIDDEN = 128
 
 
-class AlexNetParams(LoadedParams):
+class AlexNetParams(NeuralParams):
     """Parameters of the classifier ``alexnet``."""
 
     weights: Path = Field(FOLDER / "alexnet.safetensors", description="weight file")

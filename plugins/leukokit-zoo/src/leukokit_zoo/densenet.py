@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from leukokit.classifiers.loaded import CropClassifier, LoadedParams
+from leukokit.classifiers.neural import CropClassifier, NeuralParams
 from pydantic import Field
 from torch import nn
 from torchvision.models import DenseNet
@@ -17,7 +17,7 @@ GROWTH = 12
 BLOCKS = (6, 12, 24, 16)
 
 
-class DenseNetParams(LoadedParams):
+class DenseNetParams(NeuralParams):
     """Parameters of the classifier ``densenet``."""
 
     weights: Path = Field(FOLDER / "densenet.safetensors", description="weight file")

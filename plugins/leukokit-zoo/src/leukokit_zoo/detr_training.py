@@ -37,7 +37,9 @@ def train_detr(
     torch.manual_seed(recipe.seed)
     out.mkdir(parents=True, exist_ok=True)
     chosen = [f for f in read_fields(recipe.fields) if any(s.accepts(f) for s in recipe.train)]
-    chosen = [f for f in chosen if "leukocyte" in f.labelled and not is_held_back(f.photo, recipe.held_back)]
+    chosen = [
+        f for f in chosen if "leukocyte" in f.annotated_kinds and not is_held_back(f.photo, recipe.held_back)
+    ]
     fields = load_fields(chosen)
     if not fields:
         raise DataError(

@@ -97,7 +97,7 @@ def train_judge(
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
     chosen = [f for f in read_fields(recipe.fields) if any(s.accepts(f) for s in recipe.train)]
-    chosen = [field for field in chosen if set(field.labelled) == set(KINDS)]
+    chosen = [field for field in chosen if set(field.annotated_kinds) == set(KINDS)]
     fields = load_fields([f for f in chosen if not is_held_back(f.photo, recipe.held_back)])
     held = load_fields([f for f in chosen if is_held_back(f.photo, recipe.held_back)])
     supply = JudgedCrops(fields, recipe, recipe.steps * recipe.batch)
@@ -124,7 +124,7 @@ def train_judge(
         unit="box",
         nucleus=False,
         temperature=_temperature(network, JudgedCrops(held, recipe, 20 * len(held)), recipe, device, report),
-        limit=0.0,
+        review_threshold=0.0,
     )
     path.with_suffix(".json").write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
     return path

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from leukokit.classifiers.loaded import CropClassifier, LoadedParams
+from leukokit.classifiers.neural import CropClassifier, NeuralParams
 from pydantic import Field
 from torch import nn
 from torchvision.ops import SqueezeExcitation
@@ -17,7 +17,7 @@ SQUEEZE = 16
 """Channels a value of the squeezed vector (Hu et al. 2018, doi:10.1109/CVPR.2018.00745)."""
 
 
-class SeCnnParams(LoadedParams):
+class SeCnnParams(NeuralParams):
     """Parameters of the classifier ``se-cnn``."""
 
     weights: Path = Field(FOLDER / "se-cnn.safetensors", description="weight file")

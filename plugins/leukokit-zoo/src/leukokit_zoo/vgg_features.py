@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from leukokit.classifiers.loaded import CropClassifier, LoadedParams
+from leukokit.classifiers.neural import CropClassifier, NeuralParams
 from pydantic import Field
 from torch import nn
 from torchvision.models.vgg import make_layers
@@ -19,7 +19,7 @@ LAYERS: list[str | int] = [
 FEATURES = 128
 
 
-class VggFeaturesParams(LoadedParams):
+class VggFeaturesParams(NeuralParams):
     """Parameters of the classifier ``vgg-features``."""
 
     weights: Path = Field(FOLDER / "vgg-features.safetensors", description="weight file")

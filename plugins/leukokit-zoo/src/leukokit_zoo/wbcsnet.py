@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from leukokit.classifiers.loaded import CropClassifier, LoadedParams
+from leukokit.classifiers.neural import CropClassifier, NeuralParams
 from pydantic import Field
 from torch import nn
 
@@ -16,7 +16,7 @@ GRID = 4
 """Side of the last map, in cells, that the dense layers see."""
 
 
-class WbcsNetParams(LoadedParams):
+class WbcsNetParams(NeuralParams):
     """Parameters of the classifier ``wbcsnet``."""
 
     weights: Path = Field(FOLDER / "wbcsnet.safetensors", description="weight file")

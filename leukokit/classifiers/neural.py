@@ -15,8 +15,8 @@ import torch
 from pydantic import Field
 from torch import nn
 
-from leukokit.classifiers.carded import CardedClassifier, CardedParams
 from leukokit.classifiers.networks.backbone import EfficientNetLite
+from leukokit.classifiers.trained import TrainedClassifier, TrainedParams
 from leukokit.crops.appearance import appearance, erythrocyte_density
 from leukokit.crops.cut import crop_sides, cut_crops
 from leukokit.crops.stain import mix_stain, nucleus_map
@@ -28,10 +28,10 @@ from leukokit.weights.files import load_weights
 
 N = TypeVar("N", bound=nn.Module)
 DEFAULT_VIEWS = 4
-"""Views that are averaged, also where temperature and limit are set."""
+"""Views that are averaged, also where temperature and review threshold are set."""
 
 
-class LoadedParams(CardedParams):
+class NeuralParams(TrainedParams):
     """Parameters of the built-in classifiers."""
 
     views: int = Field(
@@ -51,10 +51,10 @@ class Scene:
     leukocytes: npt.NDArray[np.int64]
 
 
-class LoadedClassifier(CardedClassifier):
+class NeuralClassifier(TrainedClassifier):
     """A network with a card; a subclass says which, and what it is shown beside the crops."""
 
-    Params: ClassVar[type[PluginParams]] = LoadedParams
+    Params: ClassVar[type[PluginParams]] = NeuralParams
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -110,7 +110,7 @@ class LoadedClassifier(CardedClassifier):
         return torch.from_numpy(crops).permute(0, 3, 1, 2)
 
 
-class CropClassifier(LoadedClassifier):
+class CropClassifier(NeuralClassifier):
     """A classifier whose network looks at each leukocyte's crop; ``leukokit train classifier`` trains it.
 
     A subclass gives ``new_network`` and, as the default of its parameter ``weights``, a file. Its network
@@ -119,11 +119,11 @@ class CropClassifier(LoadedClassifier):
 
     Attributes:
         architecture: what the card calls the network.
-        only_px: the one size of crops that the network takes; None where the recipe may choose.
+        required_crop_px: the one size of crops that the network takes; None where the recipe may choose.
     """
 
     architecture: ClassVar[str]
-    only_px: ClassVar[int | None] = None
+    required_crop_px: ClassVar[int | None] = None
 
     @staticmethod
     @abstractmethod
@@ -154,7 +154,7 @@ class CropClassifier(LoadedClassifier):
         return torch.cat([self._answer(part) for part in torch.split(crops, self.batch)])
 
     def _answer(self, crops: torch.Tensor) -> torch.Tensor:
-        return in_views(self.network, crops, self.params.views, self.device)
+        return mean_over_views(self.network, crops, self.params.views, self.device)
 
 
 def ready(network: N, path: Path, device: str) -> N:
@@ -171,7 +171,7 @@ def ready(network: N, path: Path, device: str) -> N:
     return network
 
 
-def in_views(
+def mean_over_views(
     network: Callable[[torch.Tensor], torch.Tensor],
     crops: torch.Tensor,
     views: int,

@@ -1,4 +1,4 @@
-"""Limits and tests for figures over cells that come in photographs.
+"""ConfidenceInterval and tests for figures over cells that come in photographs.
 
 Cells of one photograph share its light, stain and patient: they are not independent, and copies of one
 photograph are no new evidence. What is resampled is therefore the photograph, with all its cells.
@@ -8,24 +8,27 @@ Intervals are at 95%.
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-Limits = tuple[float, float]
+from leukokit.metrics.intervals import (
+    FEWEST,
+    ConfidenceInterval,
+    Floats,
+    cell_interval,
+    clopper_pearson,
+    mean_interval,
+    percentile_interval,
+    spread,
+)
 
-ALPHA = 0.05
-BLOCK = 1_000_000
+Ints = npt.NDArray[np.int64]
+
+BLOCK: Final = 1_000_000
 """Photographs drawn at once; bounds memory, whatever the number of resamples."""
-SHOWN = 5e-4
-"""Draws that lie no further apart do not differ in any digit that people are shown."""
-FEWEST = 10
-"""Cells of a class from which on the photographs drawn in its place say how far its recall may vary."""
 
 
 class McNemar(NamedTuple):
@@ -43,62 +46,6 @@ class Difference(NamedTuple):
     low: float
     high: float
     p: float
-
-
-def wilson(k: float, n: float) -> Limits:
-    """Score limits of the share k/n (Wilson 1927, doi:10.1080/01621459.1927.10502953).
-
-    ``k`` need not be whole, for a mean over ``n`` independent photographs. Of n = 0 nothing is known: 0 to 1.
-
-    Raises:
-        ValueError: not 0 <= k <= n.
-    """
-    _check_share(k, n)
-    if n == 0:
-        return 0.0, 1.0
-    from scipy.special import ndtri
-
-    z = float(ndtri(1 - ALPHA / 2))
-    share, shrink = k / n, 1 + z * z / n
-    centre = (share + z * z / (2 * n)) / shrink
-    half = z * math.sqrt(max(share * (1 - share), 0.0) / n + z * z / (4 * n * n)) / shrink
-    # At the ends the limit is the end itself, which rounding would miss by a hair.
-    return 0.0 if k == 0 else centre - half, 1.0 if k == n else min(centre + half, 1.0)
-
-
-def clopper_pearson(k: float, n: int) -> Limits:
-    """Exact limits of the share k/n (Clopper & Pearson 1934, doi:10.1093/biomet/26.4.404).
-
-    They are those of Rümke's table for differential counts. ``k`` need not be whole, as in ``wilson``. Of
-    n = 0 nothing is known: 0 to 1.
-
-    Raises:
-        ValueError: not 0 <= k <= n.
-    """
-    _check_share(k, n)
-    # The quantiles of a beta distribution; scipy.stats has them too, but takes a second to import.
-    from scipy.special import betaincinv
-
-    low = 0.0 if k == 0 else float(betaincinv(k, n - k + 1, ALPHA / 2))
-    high = 1.0 if k == n else float(betaincinv(k + 1, n - k, 1 - ALPHA / 2))
-    return low, high
-
-
-def mean_limits(values: Sequence[float], limits: Sequence[Limits]) -> Limits:
-    """Limits of the mean of independent estimates from the limits of each.
-
-    Zou & Donner 2008 (doi:10.1002/sim.3095). Unlike a bootstrap it stays honest where every estimate is 1.
-
-    Raises:
-        ValueError: no estimate, or another number of limits.
-    """
-    if not values:
-        raise ValueError("no estimate to average")
-    mean, count = math.fsum(values) / len(values), len(values)
-    pairs = list(zip(values, limits, strict=True))
-    below = math.sqrt(math.fsum((value - low) ** 2 for value, (low, _) in pairs)) / count
-    above = math.sqrt(math.fsum((high - value) ** 2 for value, (_, high) in pairs)) / count
-    return max(mean - below, 0.0), min(mean + above, 1.0)
 
 
 def mcnemar(correct_a: npt.ArrayLike, correct_b: npt.ArrayLike) -> McNemar:
@@ -191,29 +138,6 @@ def bootstrap_photos(
     return np.concatenate(figures)
 
 
-def percentile_limits(samples: npt.ArrayLike) -> Floats:
-    """(2, ...) lower and upper percentile limits of draws (R, ...); draws without the figure are NaN."""
-    return np.asarray(np.nanquantile(np.asarray(samples), [ALPHA / 2, 1 - ALPHA / 2], axis=0))
-
-
-def spread(samples: npt.ArrayLike) -> Limits | None:
-    """Percentile limits of draws (R,), or None where no draw differs from the others, by what is shown."""
-    known = np.asarray(samples)[np.isfinite(samples)]
-    if not len(known) or np.ptp(known) < SHOWN:
-        return None
-    low, high = percentile_limits(known)
-    return float(low), float(high)
-
-
-def share_limits(share: float, photos: int, samples: npt.ArrayLike) -> Limits:
-    """Limits of a share from its draws (R,), which ``photos`` photographs have a part in.
-
-    Where no draw differs, as when all is right, that is not certainty: Clopper and Pearson's limits then,
-    a photograph a trial.
-    """
-    return spread(samples) or clopper_pearson(share * photos, photos)
-
-
 def strata_of(labels: npt.ArrayLike) -> Ints:
     """(N,) strata to draw photographs in for a share of all cells: their classes (N,), whole numbers.
 
@@ -224,22 +148,10 @@ def strata_of(labels: npt.ArrayLike) -> Ints:
     return np.asarray(classes * int(counts.min(initial=FEWEST) >= FEWEST), dtype=np.int64)
 
 
-def cell_limits(hits: int, cells: int, photos: int, samples: npt.ArrayLike) -> Limits | None:
-    """Limits of a share of cells: Wilson's where every photograph gives one, else ``share_limits``.
-
-    All or none right are exact there, too. None of no cell.
-    """
-    if not cells:
-        return None
-    if cells == photos and 0 < hits < cells:
-        return wilson(hits, cells)
-    return share_limits(hits / cells, photos, samples)
-
-
-def accuracy_limits(
+def accuracy_interval(
     correct: npt.ArrayLike, labels: npt.ArrayLike, photos: npt.ArrayLike, resamples: int = 1000, seed: int = 0
-) -> Limits | None:
-    """``cell_limits`` of the share of all cells that is right, drawn within ``strata_of`` the classes.
+) -> ConfidenceInterval | None:
+    """``cell_interval`` of the share of all cells that is right, drawn within ``strata_of`` the classes.
 
     Args:
         correct: (N,) truth values.  labels: (N,) whole numbers from 0.  photos: (N,).  N may be 0.
@@ -251,33 +163,17 @@ def accuracy_limits(
     samples = bootstrap_photos(
         values, photos, lambda drawn: drawn[:, 0] / drawn[:, 1], strata, resamples, seed
     )
-    return cell_limits(int(right.sum()), len(right), len(np.unique(photos)), samples)
+    return cell_interval(int(right.sum()), len(right), len(np.unique(photos)), samples)
 
 
-def few_of(names: Sequence[str], groups: Sequence[str] | None = None) -> tuple[str, ...]:
-    """Classes of fewer than ``FEWEST`` of the N cells; "NAME of GROUP" where only a group has so few.
-
-    Limits of a mean over classes with one of them are too narrow: its few photographs hardly vary.
-    """
-    few = sorted(name for name, count in Counter(names).items() if count < FEWEST)
-    inside = Counter(zip(names, groups, strict=True)) if groups is not None else Counter()
-    parts = sorted(pair for pair, count in inside.items() if count < FEWEST and pair[0] not in few)
-    return (*few, *(f"{name} of {group}" for name, group in parts))
-
-
-def few_note(few: Sequence[str]) -> str:
-    """The line under a table for people; empty where no class has too few cells."""
-    return f"fewer than ten cells of {', '.join(few)}: limits are too narrow" if few else ""
-
-
-def balanced_limits(
+def balanced_interval(
     samples: npt.ArrayLike,
     correct: npt.ArrayLike,
     labels: npt.ArrayLike,
     photos: npt.ArrayLike,
     groups: npt.ArrayLike | None = None,
-) -> Limits:
-    """Limits of a balanced accuracy from its draws (R,), or from those of the recalls where no draw differs.
+) -> ConfidenceInterval:
+    """Interval of a balanced accuracy from its draws (R,), or from the recalls' where no draw differs.
 
     Args:
         samples: draws of ``balanced_accuracies``.
@@ -293,8 +189,8 @@ def balanced_limits(
         recalls = [float(right[part].mean()) for part in parts]
         counts = [len(np.unique(codes[part])) for part in parts]
         exact = [clopper_pearson(share * n, n) for share, n in zip(recalls, counts, strict=True)]
-        means.append((math.fsum(recalls) / len(recalls), mean_limits(recalls, exact)))
-    return mean_limits([mean for mean, _ in means], [limits for _, limits in means])
+        means.append((math.fsum(recalls) / len(recalls), mean_interval(recalls, exact)))
+    return mean_interval([mean for mean, _ in means], [limits for _, limits in means])
 
 
 def balanced_accuracies(
@@ -370,7 +266,7 @@ def paired_bootstrap(
     values, samples = balanced_accuracies(correct, labels, photos, groups, resamples, seed)
     # Both sums are rounded: what is equal must count for both sides.
     drawn = np.round(samples[:, 0] - samples[:, 1], 12)
-    low, high = percentile_limits(drawn)
+    low, high = percentile_interval(drawn)
     rarer = min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))
     p = min(2 * (rarer + 1) / (resamples + 1), 1.0)
     return Difference(float(values[0] - values[1]), float(low), float(high), p)
@@ -385,8 +281,3 @@ def _rarest(codes: Ints, keys: npt.NDArray[np.integer]) -> Ints:
     lowest = np.full(int(codes.max()) + 1, np.iinfo(np.int64).max)
     np.minimum.at(lowest, photos, rank)
     return np.asarray(lowest % width)
-
-
-def _check_share(k: float, n: float) -> None:
-    if not 0 <= k <= n:
-        raise ValueError(f"{k} of {n} is no share")

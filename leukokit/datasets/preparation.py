@@ -145,8 +145,8 @@ def prepare_set(
         if name in copies and photos[name] != photos[copies[name]]:
             report.note(Reason.LIKELY_COPY, f"{_shown(image, folder)} and {copies[name]}")
     kinds = _kinds(reader, images, recipe)
-    if recipe.labelled is None:
-        recipe = recipe.model_copy(update={"labelled": _occurring(kinds, recipe)})
+    if recipe.annotated is None:
+        recipe = recipe.model_copy(update={"annotated": _occurring(kinds, recipe)})
     chosen = validation_of((photos[names[image]] for image in kinds), val, seed)
 
     def candidates() -> Iterator[tuple[SetRecipe, AnnotationReader, Candidate]]:
@@ -304,7 +304,7 @@ def _read(
             labels[i] = recipe.label_of(label)
     return AnnotatedField(
         candidate.image, recipe.name, candidate.lab, candidate.photo, candidate.slide, candidate.split,
-        recipe.labelled or (), boxes, kinds, labels,
+        recipe.annotated or (), boxes, kinds, labels,
     )  # fmt: skip
 
 

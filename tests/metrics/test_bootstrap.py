@@ -1,4 +1,4 @@
-"""Limits and tests against published values, hand-worked tables and closed forms."""
+"""ConfidenceInterval and tests against published values, hand-worked tables and closed forms."""
 
 from __future__ import annotations
 
@@ -10,19 +10,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leukokit.metrics.statistics import (
+from leukokit.metrics.bootstrap import (
     BLOCK,
     balanced_accuracies,
     bootstrap_photos,
-    clopper_pearson,
     mcnemar,
-    mean_limits,
     paired_bootstrap,
-    percentile_limits,
     photo_codes,
     photo_draws,
-    wilson,
 )
+from leukokit.metrics.intervals import clopper_pearson, mean_interval, percentile_interval, wilson
 
 shares = st.integers(0, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -76,12 +73,12 @@ def test_what_is_no_share_is_refused(k: int, n: int) -> None:
 
 def test_mean_of_estimates() -> None:
     # One estimate keeps its limits; four alike have half the width.
-    assert mean_limits([0.9], [(0.8, 0.95)]) == pytest.approx((0.8, 0.95))
-    assert mean_limits([0.9] * 4, [(0.8, 0.96)] * 4) == pytest.approx((0.85, 0.93))
-    low, high = mean_limits([1.0, 1.0], [wilson(10, 10)] * 2)
+    assert mean_interval([0.9], [(0.8, 0.95)]) == pytest.approx((0.8, 0.95))
+    assert mean_interval([0.9] * 4, [(0.8, 0.96)] * 4) == pytest.approx((0.85, 0.93))
+    low, high = mean_interval([1.0, 1.0], [wilson(10, 10)] * 2)
     assert wilson(10, 10)[0] < low < 1 and high == 1
     with pytest.raises(ValueError, match="no estimate"):
-        mean_limits([], [])
+        mean_interval([], [])
 
 
 def test_mcnemar_by_hand() -> None:
@@ -144,7 +141,7 @@ def test_bootstrap_of_a_mean_has_the_standard_error_of_its_photographs() -> None
     )
     assert samples.mean() == pytest.approx(of_photo.mean(), abs=0.002)
     assert samples.std() == pytest.approx(of_photo.std() / math.sqrt(200), rel=0.05)
-    low, high = percentile_limits(samples)
+    low, high = percentile_interval(samples)
     assert (low, high) == pytest.approx(
         (samples.mean() - 1.96 * samples.std(), samples.mean() + 1.96 * samples.std()), abs=0.004
     )

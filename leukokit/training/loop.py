@@ -14,7 +14,7 @@ from torch import nn
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from leukokit.errors import ConfigError
-from leukokit.training.labelled import LabelledCellsRecipe
+from leukokit.training.cells import AnnotatedCellsRecipe
 
 WARM_UP = 40
 """Steps over which the learning rate rises."""
@@ -76,10 +76,10 @@ class TrainingState(Resumable):
         frozen: parts of the network that keep their weights and statistics.
     """
 
-    recipe: LabelledCellsRecipe
+    recipe: AnnotatedCellsRecipe
 
     def __init__(
-        self, network: nn.Module, recipe: LabelledCellsRecipe, frozen: Sequence[nn.Module] = ()
+        self, network: nn.Module, recipe: AnnotatedCellsRecipe, frozen: Sequence[nn.Module] = ()
     ) -> None:
         self.network, self.recipe, self.frozen = network, recipe, frozen
         self.average = copy.deepcopy(network).eval()

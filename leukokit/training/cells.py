@@ -1,4 +1,4 @@
-"""Labelled leukocytes to train a classifier on, and what every recipe for that says."""
+"""Annotated leukocytes to train a classifier on, and what every recipe for that says."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from leukokit.crops.appearance import erythrocyte_density
 from leukokit.crops.cut import REACH, CropUnit, crop_sides
 from leukokit.crops.stain import mix_stain, nucleus_map
 from leukokit.datasets.catalogue import licence_of
-from leukokit.datasets.detected import CROP_PX, SeenField, load_seen
+from leukokit.datasets.detected import CROP_PX, DetectedField, load_detected
 from leukokit.datasets.fields import Selection, WeightsName, is_held_back
-from leukokit.datasets.photographs import there_is
+from leukokit.datasets.photographs import known_values
 from leukokit.errors import DataError
 from leukokit.graph_builders.base import GraphBuilder
-from leukokit.metrics.calibration import choose_limit, fit_temperature
+from leukokit.metrics.calibration import choose_review_threshold, fit_temperature
 from leukokit.registry import graph_builders
 from leukokit.taxonomy import LEUKOCYTE_CLASSES
-from leukokit.training.crops import plain_view
+from leukokit.training.views import plain_view
 from leukokit.weights import ClassifierCard, sha256_of
 
 FEWEST_HELD: Final = 30
-"""Fewest held-back cells whose temperature and limit mean something."""
+"""Fewest held-back cells whose temperature and review threshold mean something."""
 UNCALIBRATED: Final = (1.0, 0.0)
 """Temperature and limit where there are fewer: every leukocyte is named."""
 
 
-class LabelledCellsRecipe(BaseModel):
-    """Which labelled cells a classifier is trained on, how, and how its answers are calibrated."""
+class AnnotatedCellsRecipe(BaseModel):
+    """Which annotated cells a classifier is trained on, how, and how its answers are calibrated."""
 
     model_config = ConfigDict(extra="forbid")
     name: WeightsName
@@ -45,11 +45,14 @@ class LabelledCellsRecipe(BaseModel):
     leave_out: list[str] = Field([], description="laboratories of which nothing is trained on")
     classes: list[str] = Field(list(LEUKOCYTE_CLASSES), description="classes, in the order of the outputs")
     held_back: float = Field(0.08, ge=0, lt=1, description="share of the photographs kept for calibration")
-    sure: float = Field(
-        0.98, gt=0, le=1, description="accuracy on them that the limit of 'unclassified' is to give"
+    target_accuracy: float = Field(
+        0.98,
+        gt=0,
+        le=1,
+        description="accuracy on them that the review threshold of 'unclassified' is to give",
     )
     steps: int = Field(1000, ge=1, description="optimiser steps")
-    batch: int = Field(32, ge=1, description="labelled cells a step")
+    batch: int = Field(32, ge=1, description="annotated cells a step")
     learning_rate: float = Field(
         1e-3, gt=0, description="peak, after a warm-up of 40 steps; cosine to 2% of it"
     )
@@ -57,16 +60,16 @@ class LabelledCellsRecipe(BaseModel):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     balance: float = Field(0.5, description="power of the rarity of class and laboratory in the sampling")
     average: float = Field(0.99, ge=0, lt=1, description="decay of the running average of the weights")
-    coarse: float = Field(0.3, ge=0, le=1, description="share of the crops that lose resolution")
+    low_resolution: float = Field(0.3, ge=0, le=1, description="share of the crops that lose resolution")
     check_every: int = Field(200, ge=1, description="steps between checkpoints")
     seed: int = Field(0, ge=0)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class LabelledCell:
-    """A labelled leukocyte: its kept crop, its field, and its number among the field's cells."""
+class AnnotatedCell:
+    """An annotated leukocyte: its kept crop, its field, and its number among the field's cells."""
 
-    field: SeenField
+    field: DetectedField
     node: int
     label: int
     crop: npt.NDArray[np.uint8]
@@ -85,36 +88,38 @@ class LabelledCell:
         return nucleus_map(np.asarray(self.crop), CROP_PX / REACH, red)
 
 
-def labelled_cells(
-    folders: Iterable[Path], classes: list[str], accepts: Callable[[SeenField], bool]
-) -> list[LabelledCell]:
-    """Labelled cells of the fields that are wanted; a label that is none of the classes is -1."""
+def annotated_cells(
+    folders: Iterable[Path], classes: list[str], accepts: Callable[[DetectedField], bool]
+) -> list[AnnotatedCell]:
+    """Annotated cells of the fields that are wanted; a label that is none of the classes is -1."""
     cells = []
     for folder in folders:
-        seen = load_seen(folder)
+        seen = load_detected(folder)
         for field in filter(accepts, seen.fields):
-            for place, node in enumerate(field.labelled):
+            for place, node in enumerate(field.annotated):
                 name = field.labels[node]
                 label = classes.index(name) if name in classes else -1
-                cells.append(LabelledCell(field, int(node), label, seen.crops[field.first_crop + place]))
+                cells.append(AnnotatedCell(field, int(node), label, seen.crops[field.first_crop + place]))
     return cells
 
 
-def training_cells(recipe: LabelledCellsRecipe) -> tuple[list[LabelledCell], list[LabelledCell]]:
+def training_cells(recipe: AnnotatedCellsRecipe) -> tuple[list[AnnotatedCell], list[AnnotatedCell]]:
     """The recipe's cells to train on, and those of photographs held back for calibration.
 
     Raises:
         DataError: none is selected.
     """
 
-    def accepts(field: SeenField) -> bool:
+    def accepts(field: DetectedField) -> bool:
         source = field.source
         return source.lab not in recipe.leave_out and any(s.accepts(source) for s in recipe.train)
 
-    cells = [cell for cell in labelled_cells(recipe.cells, recipe.classes, accepts) if cell.label >= 0]
+    cells = [cell for cell in annotated_cells(recipe.cells, recipe.classes, accepts) if cell.label >= 0]
     if not cells:
-        known = there_is(field.source for folder in recipe.cells for field in load_seen(folder).fields)
-        raise DataError(f"recipe '{recipe.name}': its 'train' selects no labelled leukocyte; {known}")
+        known = known_values(
+            field.source for folder in recipe.cells for field in load_detected(folder).fields
+        )
+        raise DataError(f"recipe '{recipe.name}': its 'train' selects no annotated leukocyte; {known}")
     held = [is_held_back(cell.field.source.photo, recipe.held_back) for cell in cells]
     return (
         [cell for cell, back in zip(cells, held, strict=True) if not back],
@@ -133,7 +138,7 @@ def builder_of(choice: PluginChoice) -> GraphBuilder:
     return builder
 
 
-def rarity(cells: Sequence[LabelledCell], power: float) -> npt.NDArray[np.float64]:
+def rarity(cells: Sequence[AnnotatedCell], power: float) -> npt.NDArray[np.float64]:
     """(N,) chances of being drawn: cells of a laboratory and class by their number to ``-power``."""
     groups = [(cell.field.source.lab, cell.label) for cell in cells]
     counts = Counter(groups)
@@ -142,7 +147,7 @@ def rarity(cells: Sequence[LabelledCell], power: float) -> npt.NDArray[np.float6
 
 
 def plain_views(
-    cells: list[LabelledCell], px: int, cover: float, nucleus: bool, unit: CropUnit = "box"
+    cells: list[AnnotatedCell], px: int, cover: float, nucleus: bool, unit: CropUnit = "box"
 ) -> torch.Tensor:
     """(N, 3, px, px) uint8: the cells as a classifier sees them."""
     views = []
@@ -155,45 +160,50 @@ def plain_views(
 def calibration_of(
     logits: npt.NDArray[np.float32],
     labels: npt.NDArray[np.int64],
-    sure: float,
+    target_accuracy: float,
     report: Callable[[str], None],
 ) -> tuple[float, float]:
-    """Temperature of (N, C) logits, and the limit above which a share ``sure`` of the cells is right.
+    """Temperature of (N, C) logits, and the review threshold that gives the ``target_accuracy``.
 
-    The limit is 1 where none does, so that all cells are for review; of too few cells ``UNCALIBRATED``.
+    The review threshold is 1 where none does: all cells are then for review. Of too few cells the answer is
+    ``UNCALIBRATED``.
 
     Args:
         labels: (N,), positions in the columns of the logits; N at least 1.
     """
     if len(labels) < FEWEST_HELD:
-        report(f"held back: {len(labels)} cells are too few to set temperature and limit on")
+        report(f"held back: {len(labels)} cells are too few to set temperature and review threshold on")
         return UNCALIBRATED
     temperature = fit_temperature(logits, labels)
     scaled = logits / temperature
     chances = np.exp(scaled - scaled.max(axis=1, keepdims=True))
     chances /= chances.sum(axis=1, keepdims=True)
-    chosen = choose_limit(chances, labels, sure)
-    limit = chosen.value if chosen else 1.0
+    chosen = choose_review_threshold(chances, labels, target_accuracy)
+    review_threshold = chosen.value if chosen else 1.0
     right = float((chances.argmax(axis=1) == labels).mean())
     report(
-        f"held back: accuracy {right:.3f} of {len(labels)}, temperature {temperature:.2f}, limit {limit:.2f}"
+        f"held back: accuracy {right:.3f} of {len(labels)}, temperature {temperature:.2f}, "
+        f"review threshold {review_threshold:.2f}"
     )
     if not chosen:
-        report(f"held back: no limit gives an accuracy of {sure:g}: every leukocyte will be for review")
-    return temperature, limit
+        report(
+            f"held back: no review threshold gives an accuracy of {target_accuracy:g}: "
+            "every leukocyte will be for review"
+        )
+    return temperature, review_threshold
 
 
 def write_card(
-    recipe: LabelledCellsRecipe,
+    recipe: AnnotatedCellsRecipe,
     path: Path,
     command: str,
-    cells: list[LabelledCell],
+    cells: list[AnnotatedCell],
     calibration: tuple[float, float],
     **particulars: Any,
 ) -> None:
     """Write the card beside the weights at ``path``; ``particulars`` are the network's own entries."""
     used = Counter((cell.field.source.dataset, cell.field.source.lab) for cell in cells)
-    temperature, limit = calibration
+    temperature, review_threshold = calibration
     card = ClassifierCard(
         name=recipe.name,
         sha256=sha256_of(path),
@@ -205,7 +215,7 @@ def write_card(
         ],
         classes=recipe.classes,
         temperature=round(temperature, 4),
-        limit=round(limit, 4),
+        review_threshold=round(review_threshold, 4),
         **particulars,
     )
     path.with_suffix(".json").write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -27,12 +27,12 @@ class Variation:
     """How much training crops are varied.
 
     Attributes:
-        coarse: share of the crops that lose resolution.
+        low_resolution: share of the crops that lose resolution.
         hue: standard deviation, in radians, of a turn of the optical densities about grey.
         edge: share of the crops that are cut off as by the edge of a picture.
     """
 
-    coarse: float = 0.3
+    low_resolution: float = 0.3
     hue: float = 0.0
     edge: float = 0.0
 
@@ -77,7 +77,7 @@ def varied_view(
         picture = mix_stain(picture, stain)
     if variation.hue:
         picture = mix_stain(picture, _turned_hue(variation.hue, rng))
-    if rng.random() < variation.coarse:
+    if rng.random() < variation.low_resolution:
         side = int(rng.uniform(COARSEST_PX, FINEST_PX))
         picture = resize_image(resize_image(picture, side, side), px, px)
     return disturb(picture, rng)

@@ -14,11 +14,11 @@ from leukokit.plugin import PluginParams
 from leukokit.weights import ClassifierCard
 
 
-class CardedParams(PluginParams):
+class TrainedParams(PluginParams):
     """Parameters of a classifier with trained weights; a subclass gives ``weights`` its default."""
 
     weights: Path = Field(Path(), description="name of shipped weights, or a weight file")
-    limit: float | None = Field(
+    review_threshold: float | None = Field(
         None,
         ge=0,
         le=1,
@@ -26,14 +26,14 @@ class CardedParams(PluginParams):
     )
 
 
-class CardedClassifier(Classifier):
-    """A classifier whose classes, temperature and limit stand on the card beside its weights.
+class TrainedClassifier(Classifier):
+    """A classifier whose classes, temperature and review threshold stand on the card beside its weights.
 
     Raises:
         WeightsError: there is no such file, or its card is missing or does not fit it.
     """
 
-    Params: ClassVar[type[PluginParams]] = CardedParams
+    Params: ClassVar[type[PluginParams]] = TrainedParams
 
     def __init__(self, params: PluginParams | None = None, device: str = "cpu") -> None:
         super().__init__(params, device)
@@ -46,9 +46,13 @@ class CardedClassifier(Classifier):
         return tuple(self.card.classes)
 
     @property
-    def limit(self) -> float:
+    def review_threshold(self) -> float:
         """Least probability of a class, as the user or else the card says."""
-        return self.card.limit if self.params.limit is None else float(self.params.limit)
+        return (
+            self.card.review_threshold
+            if self.params.review_threshold is None
+            else float(self.params.review_threshold)
+        )
 
     @property
     def card_graph(self) -> PluginChoice | None:
@@ -61,9 +65,9 @@ class CardedClassifier(Classifier):
         return (self.path,)
 
     def provenance(self) -> dict[str, Any]:
-        """As every plugin's, with the limit in force and the weights' hash."""
+        """As every plugin's, with the review threshold in force and the weights' hash."""
         stored = super().provenance()
-        stored["params"]["limit"] = self.limit
+        stored["params"]["review_threshold"] = self.review_threshold
         # Where the file lies on this machine decides nothing.
         stored["params"]["weights"] = self.card.name
         return {**stored, "weights": self.card.name, "sha256": self.card.sha256}
