@@ -60,7 +60,7 @@ def classifier(
     from leukokit.config import load_settings
     from leukokit.pipeline import resolve_device
     from leukokit.registry import load_file
-    from leukokit.training.cells import UNCALIBRATED
+    from leukokit.training.calibration import UNCALIBRATED
     from leukokit.training.classifier import train_classifier
     from leukokit.training.hybrid import HybridRecipe, train_hybrid
     from leukokit.training.recipes import AnyClassifierRecipe

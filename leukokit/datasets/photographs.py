@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 SIDES: Final = {"train": 0, "val": 1, "test": 2}
 """Splits, the more protected the higher: the highest of a photograph's copies is that of all."""
+NOT_PREPARED: Final = ("exclude", "unlabelled")
+"""What an index calls files that are no part of any split."""
 INDEX_COLUMNS = ("dataset", "file", "lab", "photo", "slide", "label", "split")
 
 
@@ -95,10 +97,10 @@ def _rows(path: Path, needed: Sequence[str], defaults: Mapping[str, str]) -> lis
                 values = {column: row.get(column) or defaults.get(column, "") for column in columns}
                 if not values["file"] or "\0" in values["file"]:
                     raise DataError(f"{path}, line {reader.line_num}: no file is named")
-                if values["split"] not in (*SIDES, "exclude"):
+                if values["split"] not in (*SIDES, *NOT_PREPARED):
                     raise DataError(
                         f"{path}, line {reader.line_num}: split {values['split']!r} is none of "
-                        "train, val, test, exclude"
+                        f"{', '.join((*SIDES, *NOT_PREPARED))}"
                     )
                 rows.append(values)
     except OSError as error:

@@ -27,6 +27,7 @@ from leukokit.datasets.formats import (
     YoloReader,
 )
 from leukokit.datasets.photographs import (
+    NOT_PREPARED,
     SIDES,
     Photographs,
     fingerprints,
@@ -194,7 +195,7 @@ def prepare_index(config: FieldsConfig, out: Path, root: Path | None = None) -> 
                 continue
             dataset, photo, split = row["dataset"], photos[row["photo"]], row["split"]
             shown = f"{dataset}/{row['file']}"
-            if split == "exclude":
+            if split in NOT_PREPARED:
                 report.note(Reason.EXCLUDED, shown)
             elif split == "train" and owner[photo] < order[dataset]:
                 report.note(Reason.DUPLICATE_PHOTO, shown)

@@ -84,9 +84,10 @@ def evaluate_pipeline(
           unclassified one is given none; None without a review threshold. Of the annotated leukocytes:
           ``recall`` of a class, the share found and given it; ``precision``, the share of the
           detections given it that met one; their mean over the classes that occur,
-          ``balanced_recall``; and ``accuracy``, the share of the found that are given their class. A class unknown to the classifier has a recall of 0.
+          ``balanced_recall``; and ``accuracy``, the share of the found that are given their class.
+          A class unknown to the classifier has a recall of 0.
         - ``confusion``: annotated classes and ``NOTHING`` by answers, ``UNCLASSIFIED`` and ``MISSED``.
-        - ``differential``: percent of each class as annotated and as the pipeline says with its limit, of
+        - ``differential``: percent of each class as annotated and as the pipeline says at its threshold, of
           all fields together, and the mean absolute difference in percentage points over the classes that
           occur in either. Erythroblasts are no part of it (see ``leukokit.differential``).
 
@@ -174,13 +175,15 @@ def figures_of(
     modes = {
         mode: {
             "balanced_recall": _known(balanced[number]),
-            "balanced_recall_interval": _limits(
+            "balanced_recall_interval": _rounded_interval(
                 balanced_interval(
                     drawn[:, number], right[annotated, number], codes[annotated], of_cell[annotated]
                 )
             ),
             "accuracy": _known(float(right[told, number].mean())) if told.any() else None,
-            "accuracy_interval": _limits(accuracy_interval(right[told, number], codes[told], of_cell[told])),
+            "accuracy_interval": _rounded_interval(
+                accuracy_interval(right[told, number], codes[told], of_cell[told])
+            ),
             "classes": _class_figures(tables[number]),
         }
         for number, mode in enumerate(MODES)
@@ -230,7 +233,7 @@ def tables_of(figures: dict[str, Any]) -> list[Table]:
         ("balanced recall, end to end", figures["cells"], "balanced_recall", modes),
         ("accuracy of the found", figures["cells_found"], "accuracy", modes),
     ):
-        shown = (_shown(part[key], part[f"{key}_limits"]) for part in parts_of)
+        shown = (_shown(part[key], part[f"{key}_interval"]) for part in parts_of)
         over_all.add_row(label, str(cells), *shown)
     differs = figures["differential"]["mean_difference"]
     over_all.add_row("mean difference of the percentages", "", _shown(differs, digits=1))
@@ -317,10 +320,10 @@ def _differentials(matrix: ConfusionMatrix) -> dict[str, Any]:
 
 def _photo_interval(share: float, photos: npt.NDArray[np.int64], samples: Floats) -> list[float] | None:
     """Interval of a share of cells (N,) of these photographs; None of no cell."""
-    return _limits(share_interval(share, len(np.unique(photos)), samples)) if len(photos) else None
+    return _rounded_interval(share_interval(share, len(np.unique(photos)), samples)) if len(photos) else None
 
 
-def _limits(limits: ConfidenceInterval | None) -> list[float] | None:
+def _rounded_interval(limits: ConfidenceInterval | None) -> list[float] | None:
     return None if limits is None else [round(value, 4) for value in limits]
 
 

@@ -68,7 +68,7 @@ class Predictions:
         if (np.abs(probabilities.sum(axis=1, dtype=np.float64) - 1) > SLACK).any():
             raise ValueError("the probabilities of a cell must sum to one")
         if not 0 <= self.review_threshold <= 1:
-            raise ValueError("review threshold must lie between 0 and 1")
+            raise ValueError("review_threshold must lie between 0 and 1")
         names = {
             "photos": np.asarray(self.photos, dtype=str),
             "groups": None if self.groups is None else np.asarray(self.groups, dtype=str),

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -17,22 +16,14 @@ from leukokit.config import PluginChoice
 from leukokit.crops.appearance import erythrocyte_density
 from leukokit.crops.cut import REACH, CropUnit, crop_sides
 from leukokit.crops.stain import mix_stain, nucleus_map
-from leukokit.datasets.catalogue import licence_of
 from leukokit.datasets.detected import CROP_PX, DetectedField, load_detected
 from leukokit.datasets.fields import Selection, WeightsName, is_held_back
 from leukokit.datasets.photographs import known_values
 from leukokit.errors import DataError
 from leukokit.graph_builders.base import GraphBuilder
-from leukokit.metrics.calibration import choose_review_threshold, fit_temperature
 from leukokit.registry import graph_builders
 from leukokit.taxonomy import LEUKOCYTE_CLASSES
 from leukokit.training.views import plain_view
-from leukokit.weights import ClassifierCard, sha256_of
-
-FEWEST_HELD: Final = 30
-"""Fewest held-back cells whose temperature and review threshold mean something."""
-UNCALIBRATED: Final = (1.0, 0.0)
-"""Temperature and limit where there are fewer: every leukocyte is named."""
 
 
 class AnnotatedCellsRecipe(BaseModel):
@@ -155,67 +146,3 @@ def plain_views(
         view = plain_view(np.asarray(cell.crop), px, cell.cover(cover, unit))
         views.append(mix_stain(view, cell.stain) if nucleus else view)
     return torch.from_numpy(np.stack(views)).permute(0, 3, 1, 2)
-
-
-def calibration_of(
-    logits: npt.NDArray[np.float32],
-    labels: npt.NDArray[np.int64],
-    target_accuracy: float,
-    report: Callable[[str], None],
-) -> tuple[float, float]:
-    """Temperature of (N, C) logits, and the review threshold that gives the ``target_accuracy``.
-
-    The review threshold is 1 where none does: all cells are then for review. Of too few cells the answer is
-    ``UNCALIBRATED``.
-
-    Args:
-        labels: (N,), positions in the columns of the logits; N at least 1.
-    """
-    if len(labels) < FEWEST_HELD:
-        report(f"held back: {len(labels)} cells are too few to set temperature and review threshold on")
-        return UNCALIBRATED
-    temperature = fit_temperature(logits, labels)
-    scaled = logits / temperature
-    chances = np.exp(scaled - scaled.max(axis=1, keepdims=True))
-    chances /= chances.sum(axis=1, keepdims=True)
-    chosen = choose_review_threshold(chances, labels, target_accuracy)
-    review_threshold = chosen.value if chosen else 1.0
-    right = float((chances.argmax(axis=1) == labels).mean())
-    report(
-        f"held back: accuracy {right:.3f} of {len(labels)}, temperature {temperature:.2f}, "
-        f"review threshold {review_threshold:.2f}"
-    )
-    if not chosen:
-        report(
-            f"held back: no review threshold gives an accuracy of {target_accuracy:g}: "
-            "every leukocyte will be for review"
-        )
-    return temperature, review_threshold
-
-
-def write_card(
-    recipe: AnnotatedCellsRecipe,
-    path: Path,
-    command: str,
-    cells: list[AnnotatedCell],
-    calibration: tuple[float, float],
-    **particulars: Any,
-) -> None:
-    """Write the card beside the weights at ``path``; ``particulars`` are the network's own entries."""
-    used = Counter((cell.field.source.dataset, cell.field.source.lab) for cell in cells)
-    temperature, review_threshold = calibration
-    card = ClassifierCard(
-        name=recipe.name,
-        sha256=sha256_of(path),
-        command=command,
-        recipe=recipe.model_dump(mode="json"),
-        data=[
-            {"dataset": dataset, "lab": lab, "leukocytes": count, "licence": licence_of(dataset)}
-            for (dataset, lab), count in sorted(used.items())
-        ],
-        classes=recipe.classes,
-        temperature=round(temperature, 4),
-        review_threshold=round(review_threshold, 4),
-        **particulars,
-    )
-    path.with_suffix(".json").write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -27,16 +27,15 @@ from leukokit.config import PluginChoice
 from leukokit.crops.cut import REACH, CropUnit
 from leukokit.errors import ConfigError
 from leukokit.registry import classifiers
+from leukokit.training.calibration import UNCALIBRATED, calibration_of
+from leukokit.training.cards import write_card
 from leukokit.training.cells import (
-    UNCALIBRATED,
     AnnotatedCell,
     AnnotatedCellsRecipe,
     builder_of,
-    calibration_of,
     plain_views,
     rarity,
     training_cells,
-    write_card,
 )
 from leukokit.training.loop import TrainingState
 from leukokit.training.views import Variation, varied_view

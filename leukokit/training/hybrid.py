@@ -29,15 +29,9 @@ from leukokit.classifiers.neural import DEFAULT_VIEWS, to_input
 from leukokit.datasets.fields import WeightsName
 from leukokit.graph_builders.base import GraphBuilder
 from leukokit.pyg import Batch, Data
-from leukokit.training.cells import (
-    UNCALIBRATED,
-    AnnotatedCell,
-    builder_of,
-    calibration_of,
-    plain_views,
-    training_cells,
-    write_card,
-)
+from leukokit.training.calibration import UNCALIBRATED, calibration_of
+from leukokit.training.cards import write_card
+from leukokit.training.cells import AnnotatedCell, builder_of, plain_views, training_cells
 from leukokit.training.classifier import ClassifierRecipe, Progress, ViewDataset, build
 from leukokit.training.loop import TrainingState
 from leukokit.weights import sha256_of

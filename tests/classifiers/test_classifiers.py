@@ -110,7 +110,7 @@ def test_the_limit_is_the_cards_or_the_users() -> None:
     assert plugin(plugin.parse({"review_threshold": 0.3})).review_threshold == 0.3
     # Whoever reads a result is told which was in force.
     assert plugin().provenance()["params"]["review_threshold"] == plugin().card.review_threshold
-    with pytest.raises(ConfigError, match="cnn: limit"):
+    with pytest.raises(ConfigError, match="cnn: review_threshold"):
         plugin.parse({"review_threshold": 2})
 
 

@@ -146,7 +146,7 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[AnnotatedFi
 def test_limits_hold_the_figure(measured: tuple[list[AnnotatedField], dict]) -> None:
     for row in measured[1]["kinds"].values():
         for figure in ("ap50", "precision", "recall"):
-            low, high = row[f"{figure}_limits"]
+            low, high = row[f"{figure}_interval"]
             assert 0 <= low <= row[figure] <= high <= 1
 
 

@@ -21,7 +21,8 @@ from leukokit.evaluation.classification import predict_detected
 from leukokit.images.standardize import WHITE
 from leukokit.pipeline import Pipeline
 from leukokit.registry import classifiers, load_file
-from leukokit.training.cells import FEWEST_HELD, UNCALIBRATED, calibration_of, rarity, training_cells
+from leukokit.training.calibration import FEWEST_HELD, UNCALIBRATED, calibration_of
+from leukokit.training.cells import rarity, training_cells
 from leukokit.training.classifier import ClassifierRecipe, train_classifier
 from leukokit.training.views import Variation, _cut_off, plain_view, varied_view
 from leukokit.weights import ClassifierCard, read_card

@@ -8,16 +8,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 from leukokit.crops.cut import REACH
-from leukokit.training.cells import (
-    UNCALIBRATED,
-    AnnotatedCell,
-    AnnotatedCellsRecipe,
-    calibration_of,
-    plain_views,
-    rarity,
-    training_cells,
-    write_card,
-)
+from leukokit.training.calibration import UNCALIBRATED, calibration_of
+from leukokit.training.cards import write_card
+from leukokit.training.cells import AnnotatedCell, AnnotatedCellsRecipe, plain_views, rarity, training_cells
 from pydantic import Field
 
 from leukokit_classic.features import features
