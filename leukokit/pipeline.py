@@ -306,7 +306,7 @@ class Pipeline:
         assert self.classifier is not None
         answers = self.classifier.classify([smear for smear, _ in linked], [graph for _, graph in linked])
         # Where a plugin looks them up in its weights, its time counts.
-        return answers, tuple(self.classifier.classes), self.classifier.limit
+        return answers, tuple(self.classifier.classes), self.classifier.review_threshold
 
     def _label(self, linked: Sequence[_Linked], answer: Any) -> list[Cells]:
         predictions, classes, threshold = answer

@@ -100,7 +100,7 @@ def test_a_trained_classifier_is_loaded_and_measured(folder: Path, tmp_path: Pat
     assert card.classes == CLASSES and card.command == "leukokit train" and card.data[0]["leukocytes"] > 5
     config = PipelineConfig.model_validate({"classifier": {"name": "altarawneh", "weights": str(path)}})
     predictions = predict_detected(Pipeline.from_config(config), load_detected(folder).fields)
-    assert len(predictions.labels) == len(load_detected(folder).fields[0].labelled)
+    assert len(predictions.labels) == len(load_detected(folder).fields[0].annotated)
     with pytest.raises(ConfigError, match="no classifier"):
         predict_detected(Pipeline.from_config(PipelineConfig(classifier=None)), load_detected(folder).fields)
 
