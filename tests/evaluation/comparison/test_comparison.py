@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -122,7 +124,8 @@ def test_a_stopped_comparison_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     def counted(self: object, smears: Sequence[Smear]) -> list[Cells]:
         looked.append(len(smears))
         if len(looked) == 4:
-            raise KeyboardInterrupt
+            signal.raise_signal(signal.SIGINT)
+            threading.Event().wait(2)
         return original(self, smears)  # type: ignore[arg-type]
 
     monkeypatch.setattr(told, "detect", counted)
