@@ -1,1 +1,1 @@
-"""Detectors: plugins that find the cells of a smear."""
+"""Detectors: plugins that find the cells of fields of view."""

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from leukokit.errors import WeightsError
 
@@ -41,10 +41,21 @@ class Card(BaseModel):
 class DetectorCard(Card):
     """The card of a detector's weights."""
 
-    kinds: list[str] = Field(description="class names in the order of the network's outputs")
-    cell_diameter_px: float = Field(description="erythrocyte diameter, in pixels, that the network sees best")
+    kinds: list[str] = Field(min_length=1, description="class names in the order of the network's outputs")
+    cell_diameter_px: float = Field(
+        ge=4, le=1000, allow_inf_nan=False, description="best erythrocyte diameter for the network, in pixels"
+    )
     diameter_range_px: tuple[float, float] = Field(description="diameters it was trained on")
-    confidence: float = Field(0.25, description="lowest score kept unless the user says otherwise")
+    confidence: float = Field(
+        0.25, ge=0, le=1, allow_inf_nan=False, description="confidence threshold unless the user sets one"
+    )
+
+    @field_validator("diameter_range_px")
+    @classmethod
+    def _check_range(cls, value: tuple[float, float]) -> tuple[float, float]:
+        if not 0 < value[0] < value[1] <= 10_000:
+            raise ValueError("must be two diameters in pixels, the smaller first, at most 10000")
+        return value
 
 
 class ClassifierCard(Card):

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from leukokit import weights
 from leukokit.datasets.fields import AnnotatedField, is_held_back, read_fields, write_fields
-from leukokit.detectors.yolo.network import load_yolo
+from leukokit.detectors.yolo.loading import load_yolo
 from leukokit.errors import ConfigError, DataError
 from leukokit.synthetic.smear import draw_smear, save_smear
 from leukokit.taxonomy import ERYTHROCYTE, KINDS, LEUKOCYTE, PLATELET

@@ -1,1 +1,1 @@
-"""The built-in detector: a YOLO network on tiles at the size that the erythrocytes ask for."""
+"""The built-in detector: a YOLO network that sees each field at one size of erythrocyte, tiled if need be."""

@@ -1,33 +1,30 @@
-"""The YOLO network, whatever file it comes from, behind one call: pictures in, boxes and scores out.
-
-Three kinds of file are read: safetensors with a card (ours), ONNX (run by onnxruntime), and, only where
-the user trusts its origin, an ultralytics ``.pt``, which is a pickle and may run any code.
-"""
+"""YOLO networks: pictures in, boxes and scores out."""
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
+import shutil
 import tempfile
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import yaml
 
-from leukokit import weights
-from leukokit.detectors.yolo.anchors import to_corners
 from leukokit.errors import WeightsError
-from leukokit.taxonomy import KINDS, kind_of
-from leukokit.weights.files import load_weights
+from leukokit.taxonomy import KINDS
+
+LARGEST_COORDINATE: Final = 1e6
+"""Largest box coordinate, in pixels of the picture, that a working network gives."""
 
 
 class Network(Protocol):
     """Pictures, uint8 (B, H, W, 3) RGB with sides divisible by 32, to float32 (B, A, 4 + K).
 
-    Each of the A anchors gives a box, xyxy in pixels of the picture, and K class scores in 0..1.
+    Each of the A anchors has a box, xyxy in pixels of the picture, and K class scores in 0..1.
     """
 
     def __call__(self, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -36,10 +33,16 @@ class Network(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class YoloModel:
-    """A network ready to run, and what is known of it.
+    """A network that is ready to run, and its properties.
 
-    ``kinds`` maps the network's classes to positions in ``taxonomy.KINDS``; diameters are in pixels of
-    the picture it is shown; ``sha256`` is the weight file's.
+    Attributes:
+        network: the network.
+        kinds: (K,) int64, position in ``taxonomy.KINDS`` of each of the network's classes.
+        cell_diameter_px: erythrocyte diameter, in pixels of the picture, at which the network works best.
+        diameter_range_px: smallest and largest diameter that it was trained on.
+        confidence: its own confidence threshold.
+        name: name of the weights.
+        sha256: hexadecimal SHA-256 of the weight file.
     """
 
     network: Network
@@ -50,47 +53,69 @@ class YoloModel:
     name: str
     sha256: str
 
+    def run(self, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Run the network and check its output; see ``Network``.
+
+        Raises:
+            WeightsError: the output has another shape, or holds values that no trained network gives: a
+                field would be counted as empty.
+        """
+        outputs = np.asarray(self.network(pictures))
+        columns = 4 + len(self.kinds)
+        if outputs.ndim != 3 or outputs.shape[0] != len(pictures) or outputs.shape[2] != columns:
+            raise WeightsError(
+                f"weights '{self.name}': the output has the shape {outputs.shape}, not "
+                f"({len(pictures)}, anchors, {columns}): box and {len(self.kinds)} scores; get other weights"
+            )
+        scores = outputs[..., 4:]
+        valid = np.isfinite(outputs).all() and (np.abs(outputs[..., :4]) <= LARGEST_COORDINATE).all()
+        if not valid or scores.min(initial=0.0) < -1e-3 or scores.max(initial=0.0) > 1 + 1e-3:
+            raise WeightsError(
+                f"weights '{self.name}': the output is not finite or out of range; the file is damaged or "
+                "holds another kind of network; get the weights again"
+            )
+        return outputs
+
+
+def to_corners(output: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return YOLO's (B, 4 + K, A) with centre, width and height as (B, A, 4 + K) with xyxy."""
+    anchors = output.transpose(0, 2, 1).copy()
+    half = anchors[..., 2:4] / 2
+    anchors[..., 2:4] = anchors[..., :2] + half
+    anchors[..., :2] -= half
+    return anchors
+
 
 def quiet_ultralytics() -> None:
     """Switch off ultralytics' telemetry, package installation, network probe, log and settings file.
 
-    Must run before its first import: it reads the environment once.
+    Must run before ultralytics is imported for the first time: it reads the environment once.
+
+    Raises:
+        WeightsError: there is no temporary folder for its settings file.
     """
     os.environ.setdefault("YOLO_OFFLINE", "true")
     os.environ.setdefault("YOLO_AUTOINSTALL", "false")
     os.environ.setdefault("YOLO_VERBOSE", "false")
-    # Its settings file is of no use here: it goes where nobody's home or run folder is touched.
-    os.environ.setdefault("YOLO_CONFIG_DIR", tempfile.gettempdir())
-
-
-def load_yolo(path: Path, device: str, trust_pickle: bool) -> YoloModel:
-    """Load weights by the kind of their file.
-
-    Raises:
-        WeightsError: missing, damaged or foreign file, unknown classes, or a pickle that is not trusted.
-    """
-    suffix = path.suffix.lower()
-    if suffix == ".safetensors":
-        return _from_safetensors(path, device)
-    if suffix == ".onnx":
-        from leukokit.detectors.yolo.onnx import OnnxNetwork
-
-        onnx = OnnxNetwork(path, device)
-        return _foreign(path, onnx, onnx.class_names)
-    if suffix == ".pt":
-        if not trust_pickle:
-            raise WeightsError(
-                f"{path}: a .pt file is a pickle, which can run any code; --trust-pickle if you trust it"
-            )
-        return _from_pickle(path, device)
-    raise WeightsError(f"{path}: weights must be .safetensors with a card, .onnx or .pt")
+    if "YOLO_CONFIG_DIR" in os.environ:
+        return
+    # It insists on a settings file. A new folder that only this user can enter keeps it apart from the
+    # user's own settings, and from files that another user of the machine may have prepared.
+    try:
+        folder = tempfile.mkdtemp(prefix="leukokit-")
+    except OSError as error:
+        raise WeightsError(
+            f"no temporary folder can be written ({error.strerror}); set TMPDIR to a folder that can"
+        ) from error
+    os.environ["YOLO_CONFIG_DIR"] = folder
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 
 def layout_of(architecture: str) -> dict[str, Any]:
-    """The layers of an ultralytics architecture, e.g. ``yolo11n``, as its own package describes them.
+    """Return the layers of an ultralytics architecture, e.g. ``yolo11n``, from ultralytics' own package.
 
-    Asked by name, ultralytics takes a file of that name from the working directory first, and evaluates what
-    is written in it.
+    Given a name, ultralytics itself would first read a file of that name in the working directory, and
+    evaluate what is written there.
 
     Raises:
         WeightsError: ultralytics knows no such architecture.
@@ -111,7 +136,7 @@ def layout_of(architecture: str) -> dict[str, Any]:
 
 
 def build_network(architecture: str, kinds: int = len(KINDS)) -> Any:
-    """An untrained ultralytics ``DetectionModel`` of that name, e.g. ``yolo11n``.
+    """Return an untrained ultralytics ``DetectionModel`` by name, e.g. ``yolo11n``.
 
     Raises:
         WeightsError: ultralytics knows no such architecture.
@@ -123,17 +148,17 @@ def build_network(architecture: str, kinds: int = len(KINDS)) -> Any:
 
 
 class TorchNetwork:
-    """An ultralytics detection module on a torch device, in full precision, so that all count the same."""
+    """An ultralytics detection module on a torch device, in single precision, so that all devices agree."""
 
     def __init__(self, module: Any, device: str) -> None:
         import torch
 
         module = module.float().eval().fuse(verbose=False).to(device, memory_format=torch.channels_last)
         head = module.model[-1]
-        # The end-to-end heads of newer architectures keep at most 300 cells, silently.
+        # The end-to-end heads of newer architectures silently keep at most 300 cells.
         head.end2end = False
         for layer in module.modules():
-            # A copy of every map for its activation costs a fifth of the time on a CPU.
+            # Copying every map for its activation costs a fifth of the time on a CPU.
             if isinstance(layer, torch.nn.SiLU):
                 layer.inplace = True
         self.module, self.device = module, device
@@ -146,59 +171,3 @@ class TorchNetwork:
         with torch.inference_mode():
             output = self.module(batch.float() / 255)
         return to_corners((output[0] if isinstance(output, tuple) else output).cpu().numpy())
-
-
-def _from_safetensors(path: Path, device: str) -> YoloModel:
-    card = weights.read_card(path, weights.DetectorCard)
-    module = build_network(card.architecture, len(card.kinds))
-    load_weights(module, path)
-    return YoloModel(
-        network=TorchNetwork(module, device),
-        kinds=_kinds_of(path, card.kinds),
-        cell_diameter_px=card.cell_diameter_px,
-        diameter_range_px=card.diameter_range_px,
-        confidence=card.confidence,
-        name=card.name,
-        sha256=card.sha256,
-    )
-
-
-def _from_pickle(path: Path, device: str) -> YoloModel:
-    quiet_ultralytics()
-    import torch
-
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=False)
-        module = checkpoint.get("ema") or checkpoint["model"]
-        names = module.names
-    except Exception as error:
-        # Unpickling runs foreign code, which may raise anything.
-        raise WeightsError(
-            f"{path}: not an ultralytics checkpoint ({type(error).__name__}: {error})"
-        ) from error
-    ordered = [str(names[number]) for number in sorted(names)] if isinstance(names, dict) else list(names)
-    return _foreign(path, TorchNetwork(module, device), ordered)
-
-
-def _foreign(path: Path, network: Network, class_names: list[str]) -> YoloModel:
-    # Nothing is known of the sizes such a network was trained on: the range is what YOLO's strides allow.
-    return YoloModel(
-        network=network,
-        kinds=_kinds_of(path, class_names),
-        cell_diameter_px=48.0,
-        diameter_range_px=(16.0, 160.0),
-        confidence=0.25,
-        name=path.stem,
-        sha256=weights.sha256_of(path),
-    )
-
-
-def _kinds_of(path: Path, class_names: list[str]) -> npt.NDArray[np.int64]:
-    kinds = [kind_of(name) for name in class_names]
-    unknown = [name for name, kind in zip(class_names, kinds, strict=True) if kind is None]
-    if unknown or not kinds:
-        raise WeightsError(
-            f"{path}: classes {', '.join(unknown) or 'none'} are no kind of blood cell; "
-            f"name them {', '.join(KINDS)} (or WBC, RBC, platelet)"
-        )
-    return np.array([KINDS.index(kind) for kind in kinds if kind is not None], dtype=np.int64)

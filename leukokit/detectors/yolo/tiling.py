@@ -1,9 +1,9 @@
-"""A field cut into overlapping tiles, and the cells of the tiles brought together, each counted once.
+"""A field cut into overlapping tiles, and the cells of the tiles joined, each counted once.
 
-A cell belongs to the tile whose core holds its centre. The cores part the field without overlap, and a
-tile reaches beyond its core by half the overlap, so that a cell no larger than the overlap is seen whole
-by the tile it belongs to. What two tiles place on different sides of a core's edge, by a pixel, is
-settled by the suppression that follows.
+A cell belongs to the tile whose core holds its centre. The cores divide the field without overlap, and a
+tile extends beyond its core by half the overlap, so that a cell no larger than the overlap lies whole in the
+tile that it belongs to. Where two tiles place a cell on different sides of a core's edge, by a pixel, the
+suppression that follows removes one of the two.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ SLACK_PX = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Tile:
-    """``region`` is what is looked at, ``core`` what is answered for: x1, y1, x2, y2 in whole pixels."""
+    """``region`` is processed, the cells of ``core`` are kept: x1, y1, x2, y2 in whole pixels."""
 
     region: tuple[int, int, int, int]
     core: tuple[int, int, int, int]
 
 
 def tiles_of(width: int, height: int, side: int, overlap: int) -> list[Tile]:
-    """Tiles of at most ``side`` pixels that cover a field, neighbours sharing at least ``overlap``.
+    """Return tiles of at most ``side`` pixels that cover a field; neighbours share at least ``overlap``.
 
     Raises:
         ValueError: the overlap is not smaller than the side.
@@ -45,15 +45,15 @@ def tiles_of(width: int, height: int, side: int, overlap: int) -> list[Tile]:
     ]
 
 
-def owned(tile: Tile, boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
-    """(N,) bool: which of the boxes, in pixels of the field, the tile answers for."""
+def in_core(tile: Tile, boxes: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    """Return (N,) bool: which of the boxes, in pixels of the field, have their centre in the tile's core."""
     centres = (boxes[:, :2] + boxes[:, 2:]) / 2
     low, high = np.array(tile.core[:2]) - SLACK_PX, np.array(tile.core[2:]) + SLACK_PX
     return np.asarray(((centres >= low) & (centres < high)).all(axis=1), dtype=np.bool_)
 
 
-def suppress(cells: Cells, same_kind: float, any_kind: float) -> Cells:
-    """Greedy non-maximum suppression, best score first; the survivors keep that order.
+def suppress_overlaps(cells: Cells, same_kind: float, any_kind: float) -> Cells:
+    """Suppress all but the best of overlapping cells, greedily; the survivors are in the order of scores.
 
     Args:
         cells: candidates.
@@ -61,7 +61,7 @@ def suppress(cells: Cells, same_kind: float, any_kind: float) -> Cells:
         any_kind: largest intersection over union of any two cells: one cell is not of two kinds.
     """
     # OpenCV's, because torchvision's costs more than a second to import.
-    for kinds, limit in ((cells.kinds, same_kind), (np.zeros_like(cells.kinds), any_kind)):
+    for kinds, overlap in ((cells.kinds, same_kind), (np.zeros_like(cells.kinds), any_kind)):
         if len(cells) == 0:
             break
         corners = cells.boxes.astype(np.float64)
@@ -71,21 +71,21 @@ def suppress(cells: Cells, same_kind: float, any_kind: float) -> Cells:
             cells.scores.tolist(),
             kinds[: len(cells)].astype(np.int32).tolist(),
             -1.0,
-            limit,
+            overlap,
         )
         cells = cells[np.asarray(kept, dtype=np.int64)]
     return cells
 
 
-def suppress_around(cells: Cells, kind: int, share: float) -> Cells:
-    """Leave out a cell around two others of its kind that have better scores: it is the two, seen as one.
+def suppress_enclosing(cells: Cells, kind: int, share: float) -> Cells:
+    """Drop a cell that encloses two others of its kind with better scores: it is the two taken for one.
 
-    It overlaps either too little for ``suppress``, and would be counted as one more.
+    It overlaps each of them too little for ``suppress_overlaps``, and would be counted as a third cell.
 
     Args:
         cells: best score first.
-        kind: which of them are looked at.
-        share: of a cell's box, what lies within the box around it.
+        kind: number of the kind to which the rule applies.
+        share: smallest share of a cell's box that lies within the enclosing box.
     """
     numbers = np.flatnonzero(cells.kinds == kind)
     boxes, keep = cells.boxes[numbers], np.ones(len(cells), dtype=bool)

@@ -44,14 +44,14 @@ def of_kind(cells: Cells, kind: int) -> Cells:
 
 
 @pytest.fixture(scope="module")
-def loaded() -> YoloModel:
-    return YoloDetector().loaded
+def model() -> YoloModel:
+    return YoloDetector().model
 
 
-def detector(loaded: YoloModel, **params: object) -> YoloDetector:
+def detector(model: YoloModel, **params: object) -> YoloDetector:
     """A detector that shares the network, which takes longest to load."""
     made = YoloDetector(YoloParams.model_validate(params))
-    made.__dict__["loaded"] = loaded
+    made.__dict__["model"] = model
     return made
 
 
@@ -70,8 +70,8 @@ def truth() -> dict[int, npt.NDArray[np.float32]]:
 
 
 @pytest.fixture(scope="module")
-def answer(loaded: YoloModel, example: RGBImage) -> Cells:
-    return detector(loaded).detect([prepared(example)])[0]
+def answer(model: YoloModel, example: RGBImage) -> Cells:
+    return detector(model).detect([prepared(example)])[0]
 
 
 def test_leukocytes_of_the_example_are_found(
@@ -93,9 +93,9 @@ def test_erythrocytes_of_the_example_are_found_and_measured(
 
 @pytest.mark.parametrize("factor", [0.4, 2.5])
 def test_size_of_the_picture_does_not_matter(
-    loaded: YoloModel, example: RGBImage, answer: Cells, factor: float
+    model: YoloModel, example: RGBImage, answer: Cells, factor: float
 ) -> None:
-    (other,) = detector(loaded).detect([prepared(scale_image(example, factor))])
+    (other,) = detector(model).detect([prepared(scale_image(example, factor))])
     assert other.counts["leukocyte"] == answer.counts["leukocyte"]
     assert other.erythrocyte_diameter_px is not None and answer.erythrocyte_diameter_px is not None
     assert other.erythrocyte_diameter_px == pytest.approx(answer.erythrocyte_diameter_px * factor, rel=0.12)
@@ -109,14 +109,14 @@ def test_boxes_lie_in_the_image_and_are_told_once(answer: Cells, example: RGBIma
         assert (overlaps(boxes, boxes)[~np.eye(len(boxes), dtype=bool)] <= 0.6 + 1e-4).all()
 
 
-def test_same_image_gives_the_same_answer(loaded: YoloModel, example: RGBImage, answer: Cells) -> None:
-    (again,) = detector(loaded).detect([prepared(example)])
+def test_same_image_gives_the_same_answer(model: YoloModel, example: RGBImage, answer: Cells) -> None:
+    (again,) = detector(model).detect([prepared(example)])
     assert np.array_equal(again.boxes, answer.boxes)
     assert np.array_equal(again.kinds, answer.kinds)
     assert np.array_equal(again.scores, answer.scores)
 
 
-def test_batch_of_different_sizes_equals_one_by_one(loaded: YoloModel, example: RGBImage) -> None:
+def test_batch_of_different_sizes_equals_one_by_one(model: YoloModel, example: RGBImage) -> None:
     images = [
         draw_smear(1, 400, 300, 2, 40.0).image,
         np.full((200, 333, 3), 255, np.uint8),
@@ -125,10 +125,10 @@ def test_batch_of_different_sizes_equals_one_by_one(loaded: YoloModel, example: 
         draw_smear(4, 420, 640, 2, 90.0).image,
     ]
     smears = [prepared(image) for image in images]
-    together = detector(loaded, batch=2).detect(smears)
+    together = detector(model, batch=2).detect(smears)
     assert len(together) == len(smears)
     for smear, cells in zip(smears, together, strict=True):
-        (alone,) = detector(loaded, batch=2).detect([smear])
+        (alone,) = detector(model, batch=2).detect([smear])
         assert cells.counts == alone.counts
         for kind in range(len(KINDS)):
             first, second = of_kind(cells, kind).boxes, of_kind(alone, kind).boxes
@@ -138,67 +138,67 @@ def test_batch_of_different_sizes_equals_one_by_one(loaded: YoloModel, example: 
     assert len(together[0]) > 10 and len(together[1]) == 0
 
 
-def test_fields_of_unlike_sizes_fill_the_batches(loaded: YoloModel) -> None:
+def test_fields_of_unlike_sizes_fill_the_batches(model: YoloModel) -> None:
     asked: list[tuple[int, ...]] = []
 
     def network(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         asked.append(pictures.shape)
-        return loaded.network(pictures)
+        return model.network(pictures)
 
     sizes = [(320, 256), (256, 320)] * 3
     smears = [prepared(draw_smear(number, *size, 1, 44.0).image) for number, size in enumerate(sizes)]
-    told = detector(replace(loaded, network=network), batch=3, cell_diameter_px=44)
+    told = detector(replace(model, network=network), batch=3, cell_diameter_px=44)
     found = told.detect(smears)
     assert sorted(asked) == [(3, 256, 320, 3), (3, 320, 256, 3)]
-    alone = [detector(loaded, cell_diameter_px=44).detect([smear])[0] for smear in smears]
+    alone = [detector(model, cell_diameter_px=44).detect([smear])[0] for smear in smears]
     for cells, expected in zip(found, alone, strict=True):
         assert len(cells) == len(expected) > 0
         assert np.abs(cells.boxes - expected.boxes).max() < 0.1
 
 
-def test_no_smear_and_no_cell(loaded: YoloModel) -> None:
-    assert detector(loaded).detect([]) == []
-    (cells,) = detector(loaded).detect([prepared(np.full((300, 400, 3), 255, np.uint8))])
+def test_no_smear_and_no_cell(model: YoloModel) -> None:
+    assert detector(model).detect([]) == []
+    (cells,) = detector(model).detect([prepared(np.full((300, 400, 3), 255, np.uint8))])
     assert len(cells) == 0
     assert cells.boxes.shape == (0, 4)
     assert cells.erythrocyte_diameter_px is None
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 500), (40, 3)])
-def test_smallest_images(loaded: YoloModel, size: tuple[int, int]) -> None:
-    (cells,) = detector(loaded).detect([prepared(np.full((*size, 3), 200, np.uint8))])
+def test_smallest_images(model: YoloModel, size: tuple[int, int]) -> None:
+    (cells,) = detector(model).detect([prepared(np.full((*size, 3), 200, np.uint8))])
     assert len(cells) <= 2
 
 
 def test_lowest_score_is_the_weights_own_or_the_users(
-    loaded: YoloModel, example: RGBImage, answer: Cells
+    model: YoloModel, example: RGBImage, answer: Cells
 ) -> None:
-    assert detector(loaded).confidence == loaded.confidence
-    assert answer.scores.min() >= loaded.confidence
+    assert detector(model).confidence == model.confidence
+    assert answer.scores.min() >= model.confidence
     strict, lenient = (
-        detector(loaded, confidence=value).detect([prepared(example)])[0] for value in (0.8, 0.05)
+        detector(model, confidence=value).detect([prepared(example)])[0] for value in (0.8, 0.05)
     )
     assert 0 < len(strict) < len(answer) < len(lenient)
     assert strict.scores.min() >= 0.8
-    (none,) = detector(loaded, confidence=1.0).detect([prepared(example)])
+    (none,) = detector(model, confidence=1.0).detect([prepared(example)])
     assert len(none) == 0
 
 
-def test_given_diameter_is_not_measured(loaded: YoloModel) -> None:
+def test_given_diameter_is_not_measured(model: YoloModel) -> None:
     drawn = draw_smear(1, 400, 300, 2, 40.0)
-    (told,) = detector(loaded, cell_diameter_px=40).detect([prepared(drawn.image)])
+    (told,) = detector(model, cell_diameter_px=40).detect([prepared(drawn.image)])
     assert abs(told.counts["erythrocyte"] - drawn.kinds.count("erythrocyte")) <= 8
     # As if the cells were 6 times as large as they are: reduced until nothing is left to see.
-    (wrong,) = detector(loaded, cell_diameter_px=240).detect([prepared(drawn.image)])
+    (wrong,) = detector(model, cell_diameter_px=240).detect([prepared(drawn.image)])
     assert wrong.counts["erythrocyte"] < told.counts["erythrocyte"] / 2
 
 
-def test_provenance_names_the_weights(loaded: YoloModel) -> None:
-    stored = json.loads(json.dumps(detector(loaded).provenance()))
+def test_provenance_names_the_weights(model: YoloModel) -> None:
+    stored = json.loads(json.dumps(detector(model).provenance()))
     path = weights.find("smear-yolo11n")
     assert stored["weights_sha256"] == weights.sha256_of(path)
     assert stored["params"]["weights"] == "smear-yolo11n"
-    assert stored["params"]["confidence"] == loaded.confidence
+    assert stored["params"]["confidence"] == model.confidence
 
 
 @pytest.mark.parametrize(
@@ -238,7 +238,7 @@ def close(count: int, expected: int) -> bool:
     return abs(count - expected) <= max(1, 0.01 * expected)
 
 
-def test_large_field_counts_as_its_parts_and_as_one_look(loaded: YoloModel) -> None:
+def test_large_field_counts_as_its_parts_and_as_one_look(model: YoloModel) -> None:
     """Cells cut where fields are pasted stay cut, so the fields one by one are the reference.
 
     All are looked at in one scale: the pasted fields' own scales differ, and with them the faint cells.
@@ -248,9 +248,9 @@ def test_large_field_counts_as_its_parts_and_as_one_look(loaded: YoloModel) -> N
     images = real_fields(side * side)
     rows = [np.concatenate(images[row * side : (row + 1) * side], axis=1) for row in range(side)]
     mosaic = prepared(np.concatenate(rows))
-    parts = detector(loaded, cell_diameter_px=diameter).detect([prepared(image) for image in images])
+    parts = detector(model, cell_diameter_px=diameter).detect([prepared(image) for image in images])
     tiled, one = (
-        detector(loaded, cell_diameter_px=diameter, tile_px=px).detect([mosaic])[0] for px in (512, 2048)
+        detector(model, cell_diameter_px=diameter, tile_px=px).detect([mosaic])[0] for px in (512, 2048)
     )
     for kind in ("leukocyte", "erythrocyte"):
         alone = sum(cells.counts[kind] for cells in parts)
@@ -267,10 +267,10 @@ def test_large_field_counts_as_its_parts_and_as_one_look(loaded: YoloModel) -> N
         assert (overlaps(boxes, boxes)[~np.eye(len(boxes), dtype=bool)] <= 0.6 + 1e-4).all()
 
 
-def test_tiles_of_a_drawn_field_count_each_cell_once(loaded: YoloModel, example: RGBImage) -> None:
+def test_tiles_of_a_drawn_field_count_each_cell_once(model: YoloModel, example: RGBImage) -> None:
     # A diameter that asks for another look, at 1.6 times the size of the first one.
     smear = prepared(example)
-    tiled, one = (detector(loaded, tile_px=px, cell_diameter_px=55).detect([smear])[0] for px in (512, 2048))
+    tiled, one = (detector(model, tile_px=px, cell_diameter_px=55).detect([smear])[0] for px in (512, 2048))
     assert tiled.counts["leukocyte"] == one.counts["leukocyte"] >= 9
     assert close(tiled.counts["erythrocyte"], one.counts["erythrocyte"])
     assert len(tiled) != 0 and not np.array_equal(tiled.boxes, one.boxes)

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
 
 from leukokit import weights
 from leukokit.cells import Cells
-from leukokit.detectors.yolo.anchors import to_corners
 from leukokit.detectors.yolo.detector import YoloDetector, YoloParams
-from leukokit.detectors.yolo.network import build_network, layout_of, load_yolo
+from leukokit.detectors.yolo.loading import load_yolo
+from leukokit.detectors.yolo.network import build_network, layout_of, to_corners
 from leukokit.errors import WeightsError
 from leukokit.images.standardize import estimate_standardization
 from leukokit.smear import Smear, read_image
@@ -98,17 +103,17 @@ def test_saved_weights_are_loaded_again(tmp_path: Path, shipped_network: Any) ->
 
 
 def test_shipped_card_says_what_is_shipped() -> None:
-    loaded = load_yolo(SHIPPED, "cpu", trust_pickle=False)
-    assert loaded.kinds.tolist() == [LEUKOCYTE, ERYTHROCYTE, PLATELET]
-    low, high = loaded.diameter_range_px
-    assert low < loaded.cell_diameter_px < high
-    assert 0 < loaded.confidence < 1
-    assert loaded.sha256 == weights.sha256_of(SHIPPED)
+    model = load_yolo(SHIPPED, "cpu", trust_pickle=False)
+    assert model.kinds.tolist() == [LEUKOCYTE, ERYTHROCYTE, PLATELET]
+    low, high = model.diameter_range_px
+    assert low < model.cell_diameter_px < high
+    assert 0 < model.confidence < 1
+    assert model.sha256 == weights.sha256_of(SHIPPED)
 
 
 def test_output_is_a_box_and_scores_an_anchor() -> None:
-    loaded = load_yolo(SHIPPED, "cpu", trust_pickle=False)
-    output = loaded.network(np.full((2, 64, 96, 3), 240, np.uint8))
+    model = load_yolo(SHIPPED, "cpu", trust_pickle=False)
+    output = model.network(np.full((2, 64, 96, 3), 240, np.uint8))
     assert output.shape == (2, (8 * 12) + (4 * 6) + (2 * 3), 4 + 3)
     assert output.dtype == np.float32
     assert (output[..., 4:] >= 0).all() and (output[..., 4:] <= 1).all()
@@ -301,3 +306,116 @@ def test_architectures_of_ultralytics_are_known_in_every_size(name: str) -> None
 def test_other_names_are_no_architectures(name: str) -> None:
     with pytest.raises(WeightsError, match="no such ultralytics detection architecture"):
         layout_of(name)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"cell_diameter_px": 0},
+        {"cell_diameter_px": -5},
+        {"cell_diameter_px": float("nan")},
+        {"cell_diameter_px": 1e9},
+        {"diameter_range_px": [0, 100]},
+        {"diameter_range_px": [100, 10]},
+        {"diameter_range_px": [16, float("inf")]},
+        {"confidence": float("nan")},
+        {"confidence": 2},
+        {"kinds": []},
+    ],
+)
+def test_card_out_of_range_is_blamed_when_it_is_loaded(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    path = tmp_path / "mine.safetensors"
+    shutil.copy(SHIPPED, path)
+    card = json.loads(SHIPPED.with_suffix(".json").read_text())
+    path.with_suffix(".json").write_text(json.dumps(card | wrong))
+    with pytest.raises(WeightsError, match=r"mine\.json"):
+        load_yolo(path, "cpu", trust_pickle=False)
+
+
+def output_of(value: float, columns: int = 7) -> npt.NDArray[np.float32]:
+    output = np.full((1, 84, columns), 0.5, np.float32)
+    output[0, 3, 1] = value
+    return output
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        output_of(np.nan),
+        output_of(np.inf),
+        output_of(1e38),
+        output_of(0.5, 6),
+        output_of(0.5, 84),
+        output_of(0.5)[0],
+        np.zeros((2, 84, 7), np.float32),
+        np.full((1, 84, 7), 12.0, np.float32),
+        np.full((1, 84, 7), -3.0, np.float32),
+    ],
+)
+def test_output_that_no_network_gives_is_refused_as_weights(output: npt.NDArray[np.float32]) -> None:
+    shipped = load_yolo(SHIPPED, "cpu", trust_pickle=False)
+    detector = YoloDetector()
+    detector.__dict__["model"] = replace(shipped, network=lambda pictures: output)
+    with pytest.raises(WeightsError, match="smear-yolo11n"):
+        detector.detect([Smear.from_array(np.full((64, 96, 3), 240, np.uint8))])
+
+
+def test_weights_of_nan_are_refused(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    path = tmp_path / "nan.safetensors"
+    tensors = load_file(SHIPPED)
+    key = next(key for key in tensors if key.endswith("cv2.0.0.conv.weight"))
+    save_file(tensors | {key: tensors[key] * float("nan")}, path)
+    card = json.loads(SHIPPED.with_suffix(".json").read_text()) | {"sha256": weights.sha256_of(path)}
+    path.with_suffix(".json").write_text(json.dumps(card))
+    with pytest.raises(WeightsError):
+        YoloDetector(YoloParams(weights=path)).detect([Smear.from_array(np.full((64, 96, 3), 240, np.uint8))])
+
+
+def onnx_of(path: Path, shape: list[int | str], output: list[int], type_: str = "FLOAT") -> Path:
+    """An ONNX network that gives zeros of one shape, whatever it is shown."""
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    kind = getattr(onnx.TensorProto, type_)
+    zeros = onnx.helper.make_tensor("zeros", kind, output, [0.0] * int(np.prod(output)))
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("Constant", [], ["output0"], value=zeros)],
+        "made",
+        [onnx.helper.make_tensor_value_info("images", kind, shape)],
+        [onnx.helper.make_tensor_value_info("output0", kind, output)],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 17)], ir_version=8)
+    model.metadata_props.add(key="names", value=NAMES)
+    onnx.save(model, path)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("shape", "output"),
+    [
+        (["batch", 3, "height", "width"], [1, 6, 84]),
+        (["batch", 3, "height", "width"], [3, 7, 84]),
+        ([1, 3, 1_000_000, 1_000_000], [1, 7, 84]),
+        ([1, 1, 64, 64], [1, 7, 84]),
+    ],
+)
+def test_onnx_whose_shapes_lie_is_refused_as_weights(
+    tmp_path: Path, shape: list[int | str], output: list[int]
+) -> None:
+    path = onnx_of(tmp_path / "lie.onnx", shape, output)
+    with pytest.raises(WeightsError, match=r"lie"):
+        YoloDetector(YoloParams(weights=path)).detect([Smear.from_array(np.full((64, 96, 3), 240, np.uint8))])
+
+
+def test_settings_of_ultralytics_lie_in_a_folder_of_this_process_alone() -> None:
+    code = (
+        "import os, stat; from leukokit.detectors.yolo.network import quiet_ultralytics; quiet_ultralytics();"
+        "folder = os.environ['YOLO_CONFIG_DIR']; print(folder, oct(stat.S_IMODE(os.stat(folder).st_mode)))"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "YOLO_CONFIG_DIR"}
+    run = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True)
+    folder, mode = run.stdout.split()
+    assert Path(folder) != Path(tempfile.gettempdir())
+    assert os.name == "nt" or mode == "0o700"
+    assert not Path(folder).exists(), "it is removed when the process ends"

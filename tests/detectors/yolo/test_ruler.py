@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leukokit.cells import Cells
-from leukokit.detectors.yolo.ruler import GLIMPSE_SIDE, LEUKOCYTE_TO_ERYTHROCYTE, diameter_of, glimpses
+from leukokit.detectors.yolo.ruler import LEUKOCYTE_TO_ERYTHROCYTE, PROBE_SIDE, measure_diameter, probes
 from leukokit.taxonomy import ERYTHROCYTE, LEUKOCYTE, PLATELET
 
 
@@ -23,17 +23,17 @@ def cells(*given: tuple[int, float, float]) -> Cells:
 
 def test_erythrocytes_are_the_ruler() -> None:
     seen = cells(*[(ERYTHROCYTE, side, 0.9) for side in (40, 44, 60)], (LEUKOCYTE, 100, 0.9))
-    assert diameter_of(seen, 16, 120) == (44.0, 3)
+    assert measure_diameter(seen, 16, 120) == (44.0, 3)
 
 
 def test_cells_outside_the_trusted_sizes_do_not_count() -> None:
     seen = cells(*[(ERYTHROCYTE, side, 0.9) for side in (40, 44, 48, 5, 6, 7, 8, 300, 400, 500, 600)])
-    assert diameter_of(seen, 16, 120) == (44.0, 3)
+    assert measure_diameter(seen, 16, 120) == (44.0, 3)
 
 
 def test_leukocytes_stand_in_for_missing_erythrocytes() -> None:
     seen = cells((LEUKOCYTE, 78, 0.9), (ERYTHROCYTE, 30, 0.9), (LEUKOCYTE, 400, 0.3))
-    answer = diameter_of(seen, 16, 120)
+    answer = measure_diameter(seen, 16, 120)
     assert answer is not None
     assert answer[0] == pytest.approx(78 / LEUKOCYTE_TO_ERYTHROCYTE, rel=1e-5)
     assert answer[1] == 1
@@ -49,25 +49,25 @@ def test_leukocytes_stand_in_for_missing_erythrocytes() -> None:
     ],
 )
 def test_no_ruler_in_sight(seen: Cells) -> None:
-    assert diameter_of(seen, 16, 120) is None
+    assert measure_diameter(seen, 16, 120) is None
 
 
 @settings(deadline=None)
 @given(st.integers(1, 30_000), st.integers(1, 30_000))
-def test_glimpses_begin_with_the_whole_field_and_end_close_up(width: int, height: int) -> None:
-    looks = list(glimpses(width, height))
+def test_probes_begin_with_the_whole_field_and_end_close_up(width: int, height: int) -> None:
+    looks = list(probes(width, height))
     assert looks[0].region == (0, 0, width, height)
-    assert looks[0].scale == min(1.0, GLIMPSE_SIDE / max(width, height))
+    assert looks[0].scale == min(1.0, PROBE_SIDE / max(width, height))
     assert len(looks) < 10
     assert any(look.scale == 1.0 for look in looks)
     for look in looks:
         left, top, right, bottom = look.region
         assert 0 <= left < right <= width and 0 <= top < bottom <= height
-        assert max(right - left, bottom - top) * look.scale <= GLIMPSE_SIDE + 2
+        assert max(right - left, bottom - top) * look.scale <= PROBE_SIDE + 2
 
 
-def test_glimpses_come_closer_step_by_step() -> None:
-    scales = [look.scale for look in glimpses(20_000, 10_000)]
+def test_probes_come_closer_step_by_step() -> None:
+    scales = [look.scale for look in probes(20_000, 10_000)]
     nearer = scales[: scales.index(1.0) + 1]
     assert all(1 < after / before <= 2.5 for before, after in pairwise(nearer))
     assert min(scales) < scales[0]

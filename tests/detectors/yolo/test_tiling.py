@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leukokit.cells import Cells
-from leukokit.detectors.yolo.tiling import SLACK_PX, Tile, owned, suppress, suppress_around, tiles_of
+from leukokit.detectors.yolo.tiling import (
+    SLACK_PX,
+    Tile,
+    in_core,
+    suppress_enclosing,
+    suppress_overlaps,
+    tiles_of,
+)
 from leukokit.taxonomy import ERYTHROCYTE, LEUKOCYTE
 
 
@@ -76,7 +83,7 @@ def test_cell_no_larger_than_the_overlap_is_seen_whole(
         # Cores are cut at whole pixels: of an odd overlap, one side gets half a pixel less.
         assert (box[:2] >= np.array(tile.region[:2]) - 0.5).all()
         assert (box[2:] <= np.array(tile.region[2:]) + 0.5).all()
-        assert owned(tile, box[None].astype(np.float32)).all()
+        assert in_core(tile, box[None].astype(np.float32)).all()
 
 
 def test_field_that_fits_is_one_tile() -> None:
@@ -94,8 +101,8 @@ def test_tile_answers_for_centres_in_and_near_its_core() -> None:
     far = SLACK_PX + 1
     centres = np.array([[75, 75], [50, 50], [99, 99], [50 - far, 75], [75, 100 + far], [50 - 1, 75]])
     boxes = np.hstack([centres - 30, centres + 30]).astype(np.float32)
-    assert owned(tile, boxes).tolist() == [True, True, True, False, False, True]
-    assert owned(tile, np.empty((0, 4), np.float32)).tolist() == []
+    assert in_core(tile, boxes).tolist() == [True, True, True, False, False, True]
+    assert in_core(tile, np.empty((0, 4), np.float32)).tolist() == []
 
 
 def pair(shift: float, kinds: tuple[int, int]) -> Cells:
@@ -114,7 +121,7 @@ def pair(shift: float, kinds: tuple[int, int]) -> Cells:
     ],
 )
 def test_suppression_by_kind(shift: float, kinds: tuple[int, int], survivors: int) -> None:
-    kept = suppress(pair(shift, kinds), same_kind=0.6, any_kind=0.8)
+    kept = suppress_overlaps(pair(shift, kinds), same_kind=0.6, any_kind=0.8)
     assert len(kept) == survivors
     assert kept.scores[0] == np.float32(0.9)
     assert kept.kinds[0] == kinds[1]
@@ -128,7 +135,7 @@ def test_suppression_leaves_no_overlap_and_loses_no_lone_cell(seed: int, count: 
     boxes = np.hstack([corners, corners + rng.uniform(5, 30, (count, 2))]).astype(np.float32)
     scores = rng.permutation(count).astype(np.float32) / max(count, 1)
     cells = Cells(boxes, rng.integers(0, 3, count), scores)
-    kept = suppress(cells, same_kind=0.5, any_kind=0.7)
+    kept = suppress_overlaps(cells, same_kind=0.5, any_kind=0.7)
     assert (np.diff(kept.scores) <= 0).all()
     low = np.maximum(boxes[:, None, :2], kept.boxes[None, :, :2])
     shared = np.prod(np.clip(np.minimum(boxes[:, None, 2:], kept.boxes[None, :, 2:]) - low, 0, None), axis=2)
@@ -157,14 +164,14 @@ def test_a_box_around_two_better_cells_is_none() -> None:
     left, right, around, part = [1, 1, 29, 29], [31, 1, 59, 29], [0, 0, 60, 30], [5, 5, 15, 15]
     boxes = np.array([left, right, around, part], np.float32)
     cells = Cells(boxes, np.full(4, LEUKOCYTE), np.array([0.9, 0.8, 0.7, 0.6]))
-    assert suppress_around(cells, LEUKOCYTE, 0.8).boxes.tolist() == [left, right, part]
+    assert suppress_enclosing(cells, LEUKOCYTE, 0.8).boxes.tolist() == [left, right, part]
     # A cell whose parts look like cells, too, has the best score; and one box may lie within another.
     better = Cells(boxes[[2, 0, 1]], cells.kinds[:3], cells.scores[:3])
-    assert len(suppress_around(better, LEUKOCYTE, 0.8)) == 3
-    assert len(suppress_around(cells[1:], LEUKOCYTE, 0.8)) == 3
+    assert len(suppress_enclosing(better, LEUKOCYTE, 0.8)) == 3
+    assert len(suppress_enclosing(cells[1:], LEUKOCYTE, 0.8)) == 3
     # Erythrocytes lie in heaps.
-    assert len(suppress_around(cells, ERYTHROCYTE, 0.8)) == 4
-    assert len(suppress_around(cells[:0], LEUKOCYTE, 0.8)) == 0
+    assert len(suppress_enclosing(cells, ERYTHROCYTE, 0.8)) == 4
+    assert len(suppress_enclosing(cells[:0], LEUKOCYTE, 0.8)) == 0
 
 
 @settings(deadline=None, max_examples=50)
@@ -185,4 +192,4 @@ def test_boxes_around_cells_against_brute_force(seed: int, count: int, share: fl
                 within += max(wide, 0) * max(high, 0) > share * (b[2] - b[0]) * (b[3] - b[1])
         if within < 2:
             kept.append(number)
-    assert suppress_around(cells, LEUKOCYTE, share).boxes.tolist() == boxes[kept].tolist()
+    assert suppress_enclosing(cells, LEUKOCYTE, share).boxes.tolist() == boxes[kept].tolist()

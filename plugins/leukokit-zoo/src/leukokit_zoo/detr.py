@@ -40,8 +40,8 @@ class DetrDetector(YoloDetector):
     Params = DetrParams
 
     @cached_property
-    def loaded(self) -> YoloModel:
-        """The network; loaded on first use.
+    def model(self) -> YoloModel:
+        """The network; model on first use.
 
         Raises:
             WeightsError: a file is missing, damaged, or of another architecture.
