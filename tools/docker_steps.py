@@ -3,8 +3,8 @@
     python tools/docker_steps.py --bin .venv/bin --build-arg UV_TORCH_BACKEND= -- detect smear.png
 
 A temporary folder stands for the image's root: COPY copies below it, and absolute paths that COPY and WORKDIR
-name are replaced in later steps. RUN runs in a shell with ``--bin`` first on its PATH. Then the entry point runs
-once, in WORKDIR, with the arguments behind ``--``. Only the instructions that the Dockerfile uses are known.
+name are replaced in later steps. RUN runs in a shell with ``--bin`` first on its PATH. Then the entry point
+runs once, in WORKDIR, with the arguments behind ``--``. Only the instructions of the Dockerfile are known.
 """
 
 from __future__ import annotations
