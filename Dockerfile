@@ -12,7 +12,7 @@ ARG UV_TORCH_BACKEND=cpu
 COPY pyproject.toml README.md LICENSE /src/
 COPY leukokit /src/leukokit/
 RUN pip install --no-cache-dir uv==0.13.9 \
- && uv pip install --python "$(command -v python)" --no-cache "/src[onnx,parquet]"
+ && uv pip install --python "$(command -v python)" --no-cache "/src[parquet]"
 
 # Any user may run it: caches go where every user can write.
 ENV HOME=/tmp

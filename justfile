@@ -11,7 +11,7 @@ _list:
 [unix]
 setup python="python3":
     {{ python }} -m venv .venv
-    {{ bin }}/python -m pip install -e '.[dev,onnx,parquet,train]'
+    {{ bin }}/python -m pip install -e '.[dev]'
     {{ bin }}/python -m pip install -e ./plugins/leukokit-classic -e ./plugins/leukokit-zoo
     {{ bin }}/pre-commit install
 
@@ -19,7 +19,7 @@ setup python="python3":
 [windows]
 setup python="python":
     {{ python }} -m venv .venv
-    {{ bin }}/python -m pip install -e '.[dev,onnx,parquet,train]'
+    {{ bin }}/python -m pip install -e '.[dev]'
     {{ bin }}/python -m pip install -e ./plugins/leukokit-classic -e ./plugins/leukokit-zoo
     {{ bin }}/pre-commit install
 
