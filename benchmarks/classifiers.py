@@ -56,7 +56,7 @@ def main() -> None:
     seconds = {name: median(times) for name, times in in_turn(calls, args.runs).items()}
     print(f"{args.image.name}: {len(cells)} cells, {leukocytes} leukocytes, {pipeline.device}")
     print_table(
-        ["stage", "ms a field", "ms a leukocyte"],
+        ["stage", "ms per field", "ms per leukocyte"],
         [[name, f"{1e3 * s:.1f}", f"{1e3 * s / leukocytes:.2f}"] for name, s in seconds.items()],
     )
     figures = {"cells": len(cells), "leukocytes": leukocytes, "device": pipeline.device, "seconds": seconds}

@@ -211,7 +211,7 @@ def _ms(seconds: Sequence[float]) -> float | None:
 
 HEAD = ("detector + graph + classifier",)
 TESTED = ("leukocytes found", "of the found", "balanced accuracy", "minus baseline", "p")
-COST = ("detect, ms a field", "link, ms", "classify, ms a cell", "stored values", "MB")
+COST = ("detect, ms per field", "link, ms", "classify, ms per cell", "stored values", "MB")
 
 
 def texts_of(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
