@@ -56,6 +56,6 @@ docs:
 serve:
     {{ bin }}/mkdocs serve
 
-# Run benchmarks: just bench cold-start graphs
+# Run benchmarks, or list them: just bench cold_start graphs
 bench *names:
-    {{ bin }}/python -m benchmarks {{ names }}
+    {{ bin }}/python benchmarks/run.py {{ names }}

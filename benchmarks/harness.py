@@ -20,6 +20,8 @@ from typing import Any
 
 ENVIRONMENT = dict(os.environ)
 """The environment as the benchmark found it: ultralytics, once imported, allows its children one thread."""
+LOAD_AT_START = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None
+"""Load average of the minute before the benchmark; times mean something where it is near 0."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +76,41 @@ def write_figures(path: Path | None, figures: Mapping[str, Any]) -> None:
     """Write the figures as JSON with the machine they were measured on; nothing without a path."""
     if path is None:
         return
-    machine = {
+    partial = path.with_name(path.name + ".part")
+    partial.write_text(
+        json.dumps({"machine": describe_machine(), **figures}, indent=1) + "\n", encoding="utf-8"
+    )
+    partial.replace(path)
+
+
+def describe_machine() -> dict[str, Any]:
+    """Describe the machine, but do not name it: system, processor, cores, memory, Python, load."""
+    return {
         "system": platform.system(),
         "architecture": platform.machine(),
-        "cpus": os.cpu_count(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "memory_gib": _memory_gib(),
         "python": platform.python_version(),
         "OMP_NUM_THREADS": ENVIRONMENT.get("OMP_NUM_THREADS"),
+        "load_at_start": LOAD_AT_START,
     }
-    partial = path.with_name(path.name + ".part")
-    partial.write_text(json.dumps({"machine": machine, **figures}, indent=1) + "\n", encoding="utf-8")
-    partial.replace(path)
+
+
+def _processor() -> str:
+    """The processor's model; where the system does not say, its architecture."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return models[0] if models else platform.machine()
+
+
+def _memory_gib() -> int | None:
+    if "SC_PHYS_PAGES" not in getattr(os, "sysconf_names", {}):
+        return None
+    return round(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") / 2**30)
 
 
 def _launch(figures: Path, command: Sequence[str]) -> int:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+import history  # noqa: E402
+
 PACKAGE = ROOT / "leukokit"
 SECTIONS = {
     "tutorials": "Tutorials",
@@ -48,6 +52,8 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     generated = {target: root_page(source) for source, target in ROOT_PAGES.items()}
     generated["reference/cli.md"] = command_line()
     generated |= {f"reference/api/{name}.md": page for name, page in api_pages()}
+    generated["development/benchmarks.md"] = history.page()
+    generated |= {f"development/benchmarks/{name}.svg": svg for name, svg in history.drawings().items()}
     for path, content in generated.items():
         if files.get_file_from_path(path) is None:
             files.append(File.generated(config, path, content=content))

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import ast
-import sys
-from pathlib import Path
 
 import pytest
 
 pytest.importorskip("grimp", reason="grimp comes with the extra 'lint'")
-sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
 
 from architecture import (
     Import,
