@@ -9,6 +9,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from leukokit.cells import Cells
+from leukokit.engines.base import Engine
 from leukokit.plugin import Plugin, PluginParams
 from leukokit.smear import Smear
 
@@ -30,7 +31,14 @@ class Detector(Plugin, ABC):
     Args:
         params: the plugin's parameters; None for its defaults.
         device: ``cpu``, ``cuda`` or ``cuda:N``; it exists.
+
+    Attributes:
+        engine: what runs the networks, as the user chose; None for the best that is installed.
+        threads: that one call of a network may use on a CPU; 0 for all cores.
     """
+
+    engine: type[Engine] | None = None
+    threads: int = 0
 
     Params: ClassVar[type[PluginParams]] = DetectorParams
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from leukokit.engines.onnx_file import OnnxFile, read_onnx
+from leukokit.engines.onnx_file import OnnxFile, Port, read_onnx
 from leukokit.errors import WeightsError
 from leukokit.plugin import Plugin
 
@@ -105,6 +105,24 @@ class Engine(Plugin, ABC):
         Raises:
             WeightsError: the network cannot be run by this engine; one line that says why.
         """
+
+
+def check_inputs(model: Model, ports: Sequence[Port], inputs: Mapping[str, Array]) -> None:
+    """Refuse inputs whose shape the graph does not take: not every library looks at all sides.
+
+    Raises:
+        WeightsError: another number of sides, or another length of one that is fixed.
+    """
+    for port in ports:
+        shape = inputs[port.name].shape
+        fits = len(shape) == len(port.shape) and all(
+            wanted in (None, given) for wanted, given in zip(port.shape, shape, strict=True)
+        )
+        if not fits:
+            wanted = ", ".join("any" if side is None else str(side) for side in port.shape)
+            raise WeightsError(
+                f"{model.graph}: the network takes '{port.name}' of shape ({wanted}), not {shape}"
+            )
 
 
 def checked(model: Model, outputs: Mapping[str, Array]) -> dict[str, Array]:

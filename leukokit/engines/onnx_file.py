@@ -43,10 +43,17 @@ _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 
 @dataclass(frozen=True, slots=True)
 class Port:
-    """An input or output of a graph; a side that the file leaves open is None."""
+    """An input or output of a graph.
+
+    Attributes:
+        name: its name.
+        shape: its sides; None for one that the file leaves open.
+        kind: ONNX's number of its type: 1 float32, 2 uint8, 7 int64, 10 float16.
+    """
 
     name: str
     shape: tuple[int | None, ...]
+    kind: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -339,15 +346,23 @@ def _text(message: memoryview, wanted: int) -> str:
 
 
 def _port(message: memoryview) -> Port:
-    """A ValueInfoProto's name and shape: type (2), tensor type (1), shape (2), dimension (1), value (1)."""
+    """A ValueInfoProto: name (1), type (2); of the type, tensor type (1) with item type (1), shape (2)."""
     shape: list[int | None] = []
-    for number, kind in _messages(message):
-        for wrapped, tensor in _messages(kind) if number == 2 else ():
-            for part, sides in _messages(tensor) if wrapped == 1 else ():
-                for _, side in _messages(sides) if part == 2 else ():
-                    known = [value for key, value in _fields(side) if key == 1 and isinstance(value, int)]
-                    shape.append(known[0] if known and known[0] > 0 else None)
-    return Port(_text(message, 1), tuple(shape))
+    kind = 0
+    for tensor in _within(message, 2, 1):
+        kind = next((value for key, value in _fields(tensor) if key == 1 and isinstance(value, int)), 0)
+        for side in _within(tensor, 2, 1):
+            known = [value for key, value in _fields(side) if key == 1 and isinstance(value, int)]
+            shape.append(known[0] if known and known[0] > 0 else None)
+    return Port(_text(message, 1), tuple(shape), kind)
+
+
+def _within(message: memoryview, outer: int, inner: int) -> Iterator[memoryview]:
+    """The messages of number ``inner`` in those of number ``outer``."""
+    for number, part in _messages(message):
+        for key, value in _messages(part) if number == outer else ():
+            if key == inner:
+                yield value
 
 
 def _messages(message: memoryview) -> Iterator[tuple[int, memoryview]]:

@@ -7,8 +7,9 @@ import os
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
-from leukokit.engines.base import Array, Engine, Model, Network, checked
+from leukokit.engines.base import Array, Engine, Model, Network, check_inputs, checked
 from leukokit.engines.cpu import avx_problem, cores
+from leukokit.engines.onnx_file import OnnxFile
 from leukokit.errors import WeightsError
 
 QUIET: Final = 4
@@ -46,7 +47,7 @@ class OnnxRuntimeEngine(Engine):
 
     def load(self, model: Model, device: str, threads: int) -> Network:
         """A session on exactly the device that was asked for; see ``Engine.load``."""
-        return _Session(model, model.read_graph().data, self._provider(device), threads or cores())
+        return _Session(model, model.read_graph(), self._provider(device), threads or cores())
 
     def _provider(self, device: str) -> tuple[str, dict[str, Any]]:
         if device == "cpu":
@@ -71,24 +72,24 @@ class TensorRtEngine(OnnxRuntimeEngine):
 class _Session:
     """A session, made again in a forked process, where the threads of the first are gone."""
 
-    def __init__(self, model: Model, data: bytes, provider: tuple[str, dict[str, Any]], threads: int) -> None:
-        self.model, self.data, self.provider = model, data, provider
+    def __init__(
+        self, model: Model, file: OnnxFile, provider: tuple[str, dict[str, Any]], threads: int
+    ) -> None:
+        self.model, self.file, self.provider = model, file, provider
         self.session, self.process = self._start(threads), os.getpid()
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         if self.process != os.getpid():
             _FORKED.append(self.session)
             self.session, self.process = self._start(1), os.getpid()
+        check_inputs(self.model, self.file.inputs, inputs)
         try:
             found = self.session.run(list(self.model.outputs), dict(inputs))
         except Exception as error:
             # It raises classes that share no public base.
             if "Failed to allocate memory" in str(error):
                 raise MemoryError(f"{self.model.weights}: not enough memory for this input") from error
-            shapes = ", ".join(f"{name} {value.shape}" for name, value in inputs.items())
-            raise WeightsError(
-                f"{self.model.graph}: the network does not take {shapes} ({_one_line(error)})"
-            ) from error
+            raise WeightsError(f"{self.model.graph}: the network fails ({_one_line(error)})") from error
         return checked(self.model, dict(zip(self.model.outputs, found, strict=True)))
 
     def _start(self, threads: int) -> Any:
@@ -102,7 +103,7 @@ class _Session:
             options.inter_op_num_threads = 1
             # Threads that spin while they wait take the cores from whatever else runs.
             options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-            session = onnxruntime.InferenceSession(self.data, options, providers=[(provider, settings)])
+            session = onnxruntime.InferenceSession(self.file.data, options, providers=[(provider, settings)])
         except Exception as error:
             raise WeightsError(f"{graph}: onnxruntime cannot run it ({_one_line(error)})") from error
         if (used := session.get_providers()[0]) != provider:

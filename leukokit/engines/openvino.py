@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from leukokit.engines.base import Array, Engine, Model, Network, checked
+from leukokit.engines.base import Array, Engine, Model, Network, check_inputs, checked
 from leukokit.engines.cpu import avx_problem, cores
+from leukokit.engines.onnx_file import Port
 from leukokit.errors import ConfigError, WeightsError, cause_of
 
 CACHE: Final = "LEUKOKIT_OPENVINO_CACHE"
@@ -56,7 +57,7 @@ class OpenVinoEngine(Engine):
         except Exception as error:
             # It raises classes that share no public base.
             raise WeightsError(f"{model.graph}: openvino cannot run it ({cause_of(error)[:200]})") from error
-        return _Compiled(model, compiled)
+        return _Compiled(model, graph.inputs, compiled)
 
 
 def _cache() -> dict[str, str]:
@@ -76,8 +77,8 @@ def _cache() -> dict[str, str]:
 
 
 class _Compiled:
-    def __init__(self, model: Model, compiled: Any) -> None:
-        self.model, self.process = model, os.getpid()
+    def __init__(self, model: Model, inputs: Sequence[Port], compiled: Any) -> None:
+        self.model, self.inputs, self.process = model, inputs, os.getpid()
         # A request of its own: several pipelines may run at once.
         self.request = compiled.create_infer_request()
         self.ports = {name: compiled.output(name) for name in model.outputs}
@@ -88,6 +89,7 @@ class _Compiled:
                 "openvino does not work in a forked process; start it with the method 'spawn', "
                 "or use --engine onnxruntime"
             )
+        check_inputs(self.model, self.inputs, inputs)
         try:
             found = self.request.infer(dict(inputs))
         except Exception as error:

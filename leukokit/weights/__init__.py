@@ -13,6 +13,7 @@ from typing import Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
+from leukokit._files import write_atomically
 from leukokit.errors import WeightsError
 
 FOLDER = Path(__file__).parent
@@ -31,6 +32,7 @@ class Card(BaseModel):
     name: str
     architecture: str = Field(description="of the network, e.g. yolo11n or efficientnet-lite0")
     sha256: str = Field(description="of the weight file")
+    onnx_sha256: str = Field("", description="of the ONNX graph beside the weight file; empty without one")
     command: str = Field("", description="what makes these weights again")
     recipe: dict[str, Any] = Field(default_factory=dict, description="the configuration it was trained with")
     data: list[dict[str, Any]] = Field(default_factory=list, description="sets, how much of each, licences")
@@ -122,6 +124,23 @@ def read_card(path: Path, model: type[AnyCard], check: bool = True) -> AnyCard:
             f"{path}: SHA-256 {found[:12]}... is not the card's {card.sha256[:12]}...; get it again"
         )
     return card
+
+
+def graph_of(path: Path, card: Card) -> Path | None:
+    """The ONNX graph beside a weight file, which takes its weights from it; None where there is none."""
+    graph = path.with_suffix(".onnx")
+    return graph if card.onnx_sha256 and graph.is_file() else None
+
+
+def record_graph(path: Path, sha256: str) -> None:
+    """Put the hash of the ONNX graph beside a weight file into its card.
+
+    Raises:
+        WeightsError: no card.
+    """
+    card_path = path.with_suffix(".json")
+    card = _parse_card(card_path, card_model(card_path)).model_copy(update={"onnx_sha256": sha256})
+    write_atomically(card_path, card.model_dump_json(indent=1) + "\n")
 
 
 def record_metrics(card_path: Path, title: str, figures: dict[str, Any]) -> None:

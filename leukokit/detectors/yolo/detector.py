@@ -91,7 +91,8 @@ class YoloDetector(Detector):
     @cached_property
     def model(self) -> YoloModel:
         """The network, loaded on first use."""
-        return load_yolo(weights.find(self.params.weights), self.device, self.params.trust_pickle)
+        path = weights.find(self.params.weights)
+        return load_yolo(path, self.device, self.params.trust_pickle, self.engine, self.threads)
 
     @property
     def default_confidence(self) -> float:

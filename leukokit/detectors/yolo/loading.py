@@ -1,57 +1,81 @@
 """Weights of a detector, loaded by the kind of their file.
 
-Three kinds are read: safetensors with a card (leukokit's own), ONNX (run by onnxruntime), and, only where the
-user trusts its origin, an ultralytics ``.pt``, which is a pickle and may run any code.
+Three kinds are read: safetensors with a card (leukokit's own, with their ONNX graph where they have one),
+ONNX, and, only where the user trusts its origin, an ultralytics ``.pt``, which is a pickle and may run any
+code. An engine runs them.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from leukokit import weights
-from leukokit.detectors.yolo.network import Network, TorchNetwork, YoloModel, build_network, quiet_ultralytics
-from leukokit.errors import WeightsError, cause_of
+from leukokit.detectors.yolo.network import EngineNetwork, Network, YoloModel
+from leukokit.engines.base import Engine, Model
+from leukokit.engines.base import Network as EngineCall
+from leukokit.engines.choose import load
+from leukokit.errors import WeightsError
 from leukokit.taxonomy import KINDS, kind_of
-from leukokit.weights.files import load_weights
+
+INPUTS: Final = ("pictures",)
+OUTPUTS: Final = ("anchors",)
 
 
-def load_yolo(path: Path, device: str, trust_pickle: bool) -> YoloModel:
+def load_yolo(
+    path: Path, device: str, trust_pickle: bool, engine: type[Engine] | None = None, threads: int = 0
+) -> YoloModel:
     """Load a network with its properties.
 
     Args:
         path: a ``.safetensors`` file beside its card, an ``.onnx`` or a ``.pt`` file.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
         trust_pickle: whether a ``.pt`` file may be read.
+        engine: what runs the network; None for the best that is installed.
+        threads: that one call may use on a CPU; 0 for all cores.
 
     Raises:
         WeightsError: missing, damaged or foreign file, unknown classes, or a pickle that is not trusted.
+        ConfigError: the engine cannot run here.
     """
     suffix = path.suffix.lower()
+    start = partial(load, engine=engine, device=device, threads=threads)
     if suffix == ".safetensors":
-        return _load_safetensors(path, device)
+        return _load_safetensors(path, start)
     if suffix == ".onnx":
         from leukokit.detectors.yolo.onnx import OnnxNetwork
 
-        onnx = OnnxNetwork(path, device)
+        onnx = OnnxNetwork(path, start)
         return _without_card(path, onnx, onnx.class_names)
     if suffix == ".pt":
         if not trust_pickle:
             raise WeightsError(
                 f"{path}: a .pt file is a pickle, which can run any code; --trust-pickle if you trust it"
             )
-        return _load_pickle(path, device)
+        return _load_pickle(path, start)
     raise WeightsError(f"{path}: weights must be .safetensors with a card, .onnx or .pt")
 
 
-def _load_safetensors(path: Path, device: str) -> YoloModel:
+def model_of(path: Path, card: weights.DetectorCard) -> Model:
+    """Return what an engine needs to know of a weight file with a card."""
+
+    def module() -> Any:
+        from leukokit.detectors.yolo import torch_network
+
+        return torch_network.from_safetensors(path, card.architecture, len(card.kinds)).for_speed()
+
+    return Model(path, INPUTS, OUTPUTS, weights.graph_of(path, card), card.onnx_sha256, module)
+
+
+def _load_safetensors(path: Path, start: Callable[[Model], EngineCall]) -> YoloModel:
     card = weights.read_card(path, weights.DetectorCard)
-    module = build_network(card.architecture, len(card.kinds))
-    load_weights(module, path)
     return YoloModel(
-        network=TorchNetwork(module, device),
+        network=EngineNetwork(start(model_of(path, card))),
         kinds=_kinds_of(path, card.kinds),
         cell_diameter_px=card.cell_diameter_px,
         diameter_range_px=card.diameter_range_px,
@@ -61,19 +85,12 @@ def _load_safetensors(path: Path, device: str) -> YoloModel:
     )
 
 
-def _load_pickle(path: Path, device: str) -> YoloModel:
-    quiet_ultralytics()
-    import torch
+def _load_pickle(path: Path, start: Callable[[Model], EngineCall]) -> YoloModel:
+    from leukokit.detectors.yolo import torch_network
 
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=False)
-        module = checkpoint.get("ema") or checkpoint["model"]
-        names = module.names
-    except Exception as error:
-        # Unpickling runs foreign code, which may raise anything.
-        raise WeightsError(f"{path}: not an ultralytics checkpoint ({cause_of(error)})") from error
-    ordered = [str(names[number]) for number in sorted(names)] if isinstance(names, dict) else list(names)
-    return _without_card(path, TorchNetwork(module, device), ordered)
+    module, names = torch_network.from_pickle(path)
+    model = Model(path, INPUTS, OUTPUTS, module=module.for_speed)
+    return _without_card(path, EngineNetwork(start(model)), names)
 
 
 def _without_card(path: Path, network: Network, class_names: list[str]) -> YoloModel:

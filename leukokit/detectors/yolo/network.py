@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from leukokit.engines import base as engines
 from leukokit.errors import WeightsError
 from leukokit.taxonomy import KINDS
 
@@ -147,27 +148,12 @@ def build_network(architecture: str, kinds: int = len(KINDS)) -> Any:
     return DetectionModel(layout, nc=kinds, verbose=False)  # type: ignore[no-untyped-call]
 
 
-class TorchNetwork:
-    """An ultralytics detection module on a torch device, in single precision, so that all devices agree."""
+class EngineNetwork:
+    """A network on an engine, with inputs and outputs as ``torch_network.PictureModule``; see ``Network``."""
 
-    def __init__(self, module: Any, device: str) -> None:
-        import torch
-
-        module = module.float().eval().fuse(verbose=False).to(device, memory_format=torch.channels_last)
-        head = module.model[-1]
-        # The end-to-end heads of newer architectures silently keep at most 300 cells.
-        head.end2end = False
-        for layer in module.modules():
-            # Copying every map for its activation costs a fifth of the time on a CPU.
-            if isinstance(layer, torch.nn.SiLU):
-                layer.inplace = True
-        self.module, self.device = module, device
+    def __init__(self, run: engines.Network) -> None:
+        self.run = run
 
     def __call__(self, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-        """Run the network; see ``Network``."""
-        import torch
-
-        batch = torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2)
-        with torch.inference_mode():
-            output = self.module(batch.float() / 255)
-        return to_corners((output[0] if isinstance(output, tuple) else output).cpu().numpy())
+        """Run the network."""
+        return to_corners(self.run({"pictures": np.ascontiguousarray(pictures)})["anchors"])
