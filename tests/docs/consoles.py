@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import re
 import shutil
@@ -18,13 +19,15 @@ from itertools import zip_longest
 from pathlib import Path
 from unittest import mock
 
+import numpy as np
 from PIL import Image
 
 from leukokit import cli
-from leukokit.synthetic.smear import draw_smear
+from leukokit.synthetic.smear import SyntheticSmear, draw_smear
+from leukokit.taxonomy import KINDS, LEUKOCYTE_CLASSES
 
 ROOT = Path(__file__).parents[2]
-BLOCK = re.compile(r"```(console|python)\n(.*?)```", re.DOTALL)
+BLOCK = re.compile(r"```(console|python|yaml)\n(.*?)```", re.DOTALL)
 VARYING = re.compile(r"[\d.]+( s)?$|\b\d+(\.\d+)? (s|MB)\b")
 """What differs from run to run: times, at the end of a line too, and memory."""
 
@@ -40,6 +43,7 @@ def run_page(page: Path, folder: Path) -> str:
     for name in ("examples", "configs"):
         shutil.copytree(ROOT / name, folder / name)
     draw_smears(folder / "smears")
+    annotate_smears(folder / "my-smears")
     known: dict[str, object] = {}
     with contextlib.chdir(folder):
         return BLOCK.sub(lambda block: _run_block(block, known), page.read_text(encoding="utf-8"))
@@ -50,13 +54,39 @@ def draw_smears(folder: Path) -> None:
     for seed in range(1, 5):
         path = folder / f"slide-{(seed + 1) // 2}" / f"field-{seed}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(draw_smear(seed, 640, 480, 6, 40.0).image).save(path)
+        Image.fromarray(_drawn(seed).image).save(path)
+
+
+def annotate_smears(folder: Path) -> None:
+    """Ten drawn fields with their boxes and classes in YOLO's form."""
+    names = [*LEUKOCYTE_CLASSES, *KINDS[1:]]
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+    (folder / "data.yaml").write_text(f"names: {json.dumps(names)}\n", encoding="utf-8")
+    for seed in range(10):
+        drawn = _drawn(seed)
+        Image.fromarray(drawn.image).save(folder / "images" / f"field-{seed}.png")
+        size = np.array([drawn.image.shape[1], drawn.image.shape[0]])
+        lines = [
+            f"{names.index(label or kind)} "
+            + " ".join(map(str, [*(box[:2] + box[2:]) / 2 / size, *(box[2:] - box[:2]) / size]))
+            for box, kind, label in zip(drawn.boxes, drawn.kinds, drawn.labels, strict=True)
+        ]
+        (folder / "labels" / f"field-{seed}.txt").write_text("\n".join(lines), encoding="utf-8")
+
+
+def _drawn(seed: int) -> SyntheticSmear:
+    return draw_smear(seed, 640, 480, 6, 40.0)
 
 
 def _run_block(block: re.Match[str], known: dict[str, object]) -> str:
     language, text = block.groups()
     if language == "python":
         exec(text, known)
+        return block[0]
+    if language == "yaml":
+        if name := re.match(r"# (\S+\.yaml)", text):
+            Path(name[1]).write_text(text, encoding="utf-8")
         return block[0]
     answers = []
     for command, expected in _commands(text):
