@@ -153,6 +153,7 @@ def _png(graph: CellGraph, image: RGBImage) -> bytes:
     from PIL import Image
 
     from leukokit.images.pixels import scale_image
+    from leukokit.images.png import mark_as_drawn
     from leukokit.writers.png import draw
 
     # Reduced first, so that lines keep their width.
@@ -168,7 +169,7 @@ def _png(graph: CellGraph, image: RGBImage) -> bytes:
     )
     stream = io.BytesIO()
     Image.fromarray(draw(picture, cells, LONGEST_SIDE)).save(stream, "PNG", compress_level=3)
-    return stream.getvalue()
+    return mark_as_drawn(stream.getvalue())
 
 
 def _rgb(colour: str) -> tuple[int, int, int]:

@@ -1,15 +1,4 @@
-"""From what a user typed (files, folders, patterns) to the images meant, in one fixed order.
-
-Results mirror the images' places: an image is written under ``stem_path``, its path below the root it was
-found under, without the suffix. No two images found together share a ``stem_path``:
-
-- where images were found under several roots (``a/x.png b/y.png``), all of them are placed relative to the
-  nearest common folder of these: ``a/x`` and ``b/y``;
-- images of one folder with one stem (``x.png x.jpg``) keep their suffixes: ``x.png`` and ``x.jpg``; so do
-  those that are called as a file over all images is (``OWN_STEMS``).
-
-Names compare without regard to case, because the output's file system may do so.
-"""
+"""From what a user typed (files, folders, patterns) to the images meant, in one fixed order."""
 
 from __future__ import annotations
 
@@ -17,52 +6,56 @@ import os
 import stat
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from glob import has_magic
 from pathlib import Path
 from typing import Final
 
 from leukokit._text import printable
+from leukokit.images.places import OWN_STEMS, FoundImage, place
+from leukokit.images.png import is_drawn_by_leukokit
 
-IMAGE_SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff"})
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "OWN_PICTURES",
+    "OWN_STEMS",
+    "FoundImage",
+    "FoundImages",
+    "find_images",
+]
+
+IMAGE_SUFFIXES: Final = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jif", ".jfif", ".jfi", ".mpo"),
+        *(".png", ".bmp", ".dib", ".webp", ".tif", ".tiff", ".btf", ".tf8"),
+    }
+)
 """Suffixes, in lower case, by which folders and patterns know an image; a named file may have any."""
 
-OWN_STEMS: Final = frozenset(
-    {"cells", "classes", "coco", "counts", "differential", "failures", "report", "run"}
+UNREADABLE_SUFFIXES: Final = frozenset(
+    {
+        *(".heic", ".heif", ".hif", ".avif", ".gif", ".jp2", ".j2k", ".jpx", ".jxl", ".jxr", ".psd"),
+        *(".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".pef", ".srw"),
+        *(".svs", ".ndpi", ".czi", ".lif", ".vsi", ".scn", ".mrxs", ".nd2", ".oib", ".oif", ".bif", ".dcm"),
+    }
 )
-"""Stems of files over all images: an image of that name keeps its suffix, never ``run.json``."""
+"""Suffixes of images that are not read; files with these in a folder deserve the user's attention."""
 
 OWN_PICTURES: Final = ".cells.png"
-"""How pictures end that the writer ``png`` makes: folders pass them over, and patterns that do not end so."""
+"""Suffix of the pictures that the writer ``png`` makes: folders skip them, and so do patterns without it."""
+
+SYSTEM_FOLDERS: Final = frozenset(
+    {
+        *("@eadir", "#recycle", "#snapshot", "@recycle", "@recently-snapshot", "~snapshot"),
+        *("$recycle.bin", "recycler", "recycled", "system volume information", "found.000"),
+        *("lost+found", "__macosx", "network trash folder", "temporary items"),
+    }
+)
+"""Names, in lower case, of folders in which storage devices and operating systems keep copies of images."""
+_TRASH: Final = ".trash"
 
 _Parts = tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class FoundImage:
-    """An image file and where it was found.
-
-    Attributes:
-        path: the file, spelled as the user began it.
-        root: the folder its results are placed relative to.
-        keeps_suffix: whether another found image would share its ``stem_path`` otherwise.
-    """
-
-    path: Path
-    root: Path
-    keeps_suffix: bool = False
-
-    @property
-    def relative(self) -> Path:
-        """``path`` relative to ``root``."""
-        return _absolute(self.path).relative_to(_absolute(self.root))
-
-    @property
-    def stem_path(self) -> Path:
-        """Relative path that results are named after: add ``.json`` to its name, never replace a suffix."""
-        relative = self.relative
-        return relative if self.keeps_suffix else relative.with_name(relative.stem)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,114 +63,152 @@ class FoundImages:
     """What ``find_images`` found.
 
     Attributes:
-        images: in the order of the arguments, within one sorted by path; no file twice.
+        images: in the order of the arguments, within one argument sorted by path; no file twice.
         problems: one line for each argument, folder or link that gave nothing: what, where, what to do.
-        passed_over: how many files of folders are no images by their names, by how these end.
+        skipped: number of files in folders that are not images by their names, by suffix.
+        skipped_folders: number of folders of the operating system or storage device, by name.
     """
 
     images: tuple[FoundImage, ...]
     problems: tuple[str, ...]
-    passed_over: tuple[tuple[str, int], ...] = ()
+    skipped: tuple[tuple[str, int], ...] = ()
+    skipped_folders: tuple[tuple[str, int], ...] = ()
+
+    @property
+    def unreadable(self) -> tuple[tuple[str, int], ...]:
+        """The part of ``skipped`` that holds images of formats that are not read."""
+        return tuple((suffix, count) for suffix, count in self.skipped if suffix in UNREADABLE_SUFFIXES)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Sentences for the user about what was skipped; the first is the most important one."""
+        others = [entry for entry in self.skipped if entry not in self.unreadable]
+        texts = (
+            ("images left out, of a format that is not read (export them as TIFF or PNG)", self.unreadable),
+            ("files skipped, which are not images by their names", others),
+            ("folders of the system skipped", self.skipped_folders),
+        )
+        return tuple(
+            f"{text}: " + ", ".join(f"{count} {printable(name)}" for name, count in entries)
+            for text, entries in texts
+            if entries
+        )
 
     @property
     def note(self) -> str:
-        """What was passed over, for people; empty where nothing was."""
-        if not self.passed_over:
-            return ""
-        endings = ", ".join(f"{count} {ending}" for ending, count in self.passed_over)
-        return f"files passed over, being no images by their names: {endings}"
+        """The notes in one line; empty where nothing was skipped."""
+        return "; ".join(self.notes)
+
+
+@dataclass(slots=True)
+class _Search:
+    """What a search comes upon beside images: problems, and (real folder, name) of what it skips."""
+
+    problems: list[str] = field(default_factory=list)
+    skipped: set[tuple[str, str]] = field(default_factory=set)
+    skipped_folders: set[tuple[str, str]] = field(default_factory=set)
 
 
 def find_images(arguments: Sequence[str | Path]) -> FoundImages:
-    """Find the images that files, folders and patterns name; what cannot be found never stops the rest.
+    """Find the images that files, folders and patterns name; one that cannot be found never stops the rest.
 
     Args:
         arguments: each a file (any suffix), a folder (searched with its subfolders for ``IMAGE_SUFFIXES``;
-            hidden names and ``OWN_PICTURES`` skipped, linked folders followed, each folder once) or, where
-            no such file is, a pattern of ``*``, ``?``, ``[...]`` and ``**`` (any folders); a folder that
-            matches a pattern is searched as if named.
+            linked folders are followed, each folder once) or, where no such file exists, a pattern of ``*``,
+            ``?``, ``[...]`` and ``**`` (any folders); a folder that matches a pattern is searched as if
+            named. Folders and patterns skip hidden names, ``SYSTEM_FOLDERS`` and pictures drawn by leukokit.
 
-    A file is the same as another if it has the same name in the same real folder.
+    Two names are one file where they are equal and lie in the same real folder.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for name in ("a.jpg", "b.TIF", "notes.txt"):
+        ...         _ = (Path(folder) / name).write_bytes(b"...")
+        ...     found = find_images([folder])
+        >>> [image.stem_path.as_posix() for image in found.images]
+        ['a', 'b']
+        >>> found.note
+        'files skipped, which are not images by their names: 1 .txt'
     """
     images: list[FoundImage] = []
-    problems: list[str] = []
-    passed: set[tuple[str, str]] = set()
-    seen: set[tuple[str, str]] = set()
+    search = _Search()
+    known: set[tuple[str, str]] = set()
     for argument in arguments:
-        for image in _of_argument(argument, problems, passed):
+        for image in _of_argument(argument, search):
             identity = (os.path.realpath(image.path.parent), image.path.name)
-            if identity not in seen:
-                seen.add(identity)
+            if identity not in known:
+                known.add(identity)
                 images.append(image)
-    once = dict.fromkeys(problems)
-    endings = tuple(sorted(Counter(_ending(name) for _, name in passed).items()))
-    return FoundImages(tuple(_with_own_stems(_with_common_root(images))), tuple(once), endings)
+    return FoundImages(
+        tuple(place(images)),
+        tuple(dict.fromkeys(search.problems)),
+        tuple(sorted(Counter(_suffix(name) for _, name in search.skipped).items())),
+        tuple(sorted(Counter(name for _, name in search.skipped_folders).items())),
+    )
 
 
-def _of_argument(argument: str | Path, problems: list[str], passed: set[tuple[str, str]]) -> list[FoundImage]:
+def _of_argument(argument: str | Path, search: _Search) -> list[FoundImage]:
     if not str(argument):
-        problems.append("an empty name was given; name a file, a folder or a pattern")
+        search.problems.append("an empty name was given; name a file, a folder or a pattern")
         return []
     path = Path(argument)
     try:
         mode = path.stat().st_mode
     except (OSError, ValueError) as error:
         if has_magic(str(argument)):
-            return _of_pattern(path, problems)
+            return _of_pattern(path, search)
         missing = isinstance(error, FileNotFoundError | NotADirectoryError)
         reason = "no such file or folder" if missing else f"cannot be read ({_reason(error)})"
-        problems.append(f"{printable(path)}: {reason}; check the path")
+        search.problems.append(f"{printable(path)}: {reason}; check the path")
         return []
     if not stat.S_ISDIR(mode):
         return [FoundImage(path, path.parent)]
-    known = len(problems)
-    found = _images(path, sorted(_walk(path, problems, _everywhere, _is_photograph, passed)), problems)
-    if not found and len(problems) == known:
-        problems.append(f"{printable(path)}: folder without images; those are named {_suffix_list()}")
+    before = len(search.problems)
+    found = _images(path, sorted(_walk(path, search, _everywhere, _is_photograph)), search)
+    if not found and len(search.problems) == before:
+        search.problems.append(f"{printable(path)}: folder without images; those end in {_suffix_list()}")
     return found
 
 
-def _of_pattern(pattern: Path, problems: list[str]) -> list[FoundImage]:
+def _of_pattern(pattern: Path, search: _Search) -> list[FoundImage]:
     fixed = next(index for index, part in enumerate(pattern.parts) if has_magic(part))
     root, wanted = Path(*pattern.parts[:fixed]), pattern.parts[fixed:]
-    known = len(problems)
+    before = len(search.problems)
     found: list[FoundImage] = []
     if root.is_dir():
         accepts = _is_image if wanted[-1].casefold().endswith(OWN_PICTURES) else _is_photograph
-        # What a pattern leaves out is what whoever wrote it wanted to leave out.
-        below = sorted(_walk(root, problems, lambda parts: _may_match(parts, wanted), accepts, set()))
+        # Whoever wrote a pattern wants to leave out what it leaves out: that is not reported.
+        own = _Search(search.problems)
+        below = sorted(_walk(root, own, lambda parts: _may_match(parts, wanted), accepts))
         # A folder that matches stands for all that is in it, as when the shell expands the pattern.
         matching = [
-            (parts, there)
-            for parts, there in below
+            (parts, exists)
+            for parts, exists in below
             if any(_matches(parts[:length], wanted) for length in range(1, len(parts) + 1))
         ]
-        found = _images(root, matching, problems)
-    if not found and len(problems) == known:
-        problems.append(f"{printable(pattern)}: pattern without an image ({_suffix_list()}); check it")
+        found = _images(root, matching, search)
+    if not found and len(search.problems) == before:
+        search.problems.append(f"{printable(pattern)}: pattern without an image ({_suffix_list()}); check it")
     return found
 
 
-def _images(root: Path, below: Sequence[tuple[_Parts, bool]], problems: list[str]) -> list[FoundImage]:
-    """What ``_walk`` came upon: the images; of links to nothing it is said that they are."""
-    problems += [
+def _images(root: Path, below: Sequence[tuple[_Parts, bool]], search: _Search) -> list[FoundImage]:
+    """Return what ``_walk`` yielded as images; links to nothing become problems."""
+    search.problems += [
         f"{printable(root.joinpath(*parts))}: link that leads to nothing; check it"
-        for parts, there in below
-        if not there
+        for parts, exists in below
+        if not exists
     ]
-    return [FoundImage(root.joinpath(*parts), root) for parts, there in below if there]
+    return [FoundImage(root.joinpath(*parts), root) for parts, exists in below if exists]
 
 
 def _walk(
-    root: Path,
-    problems: list[str],
-    enter: Callable[[_Parts], bool],
-    accepts: Callable[[str], bool],
-    passed: set[tuple[str, str]],
+    root: Path, search: _Search, enter: Callable[[_Parts], bool], accepts: Callable[[Path], bool]
 ) -> Iterator[tuple[_Parts, bool]]:
-    """Paths below ``root``, as their parts, of files whose name ``accepts`` takes; each real folder once.
+    """Yield the parts of the paths below ``root`` of files that ``accepts`` takes, each real folder once.
 
-    Links to nothing that may have led to images are among them; the second of each says whether it is there.
+    Links to nothing that may have led to images are among them; the second value says whether it exists.
     """
     folders: list[_Parts] = [()]
     entered: set[str] = set()
@@ -192,41 +223,52 @@ def _walk(
             with os.scandir(folder) as entries:
                 listed = sorted(entries, key=lambda entry: entry.name, reverse=True)
         except OSError as error:
-            problems.append(
+            search.problems.append(
                 f"{printable(folder)}: folder cannot be read ({_reason(error)}); check its permissions"
             )
             continue
         for entry in listed:
             below = (*parts, entry.name)
-            if entry.name.startswith("."):
+            is_folder = _is(entry.is_dir)
+            if is_folder and _is_of_system(entry.name):
+                search.skipped_folders.add((real, entry.name))
+            elif entry.name.startswith("."):
                 continue
-            if _is(entry.is_dir):
+            elif is_folder:
                 if enter(below):
                     folders.append(below)
             elif _is(entry.is_file):
-                if accepts(entry.name):
+                if accepts(Path(entry.path)):
                     yield below, True
                 else:
-                    passed.add((real, entry.name))
+                    search.skipped.add((real, entry.name))
             elif entry.is_symlink() and _may_be_image(entry.name):
                 yield below, False
 
 
+def _is_of_system(name: str) -> bool:
+    return name.casefold() in SYSTEM_FOLDERS or name.casefold().startswith(_TRASH)
+
+
 def _may_be_image(name: str) -> bool:
     """Whether a link of that name was one to an image or, without a suffix, to a folder."""
-    return _is_image(name) or not Path(name).suffix
+    return _is_image(Path(name)) or not Path(name).suffix
 
 
-def _is_image(name: str) -> bool:
-    return Path(name).suffix.lower() in IMAGE_SUFFIXES
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith("~$")
 
 
-def _is_photograph(name: str) -> bool:
-    return _is_image(name) and not name.casefold().endswith(OWN_PICTURES)
+def _is_photograph(path: Path) -> bool:
+    if not _is_image(path) or path.name.casefold().endswith(OWN_PICTURES):
+        return False
+    return path.suffix.lower() != ".png" or not is_drawn_by_leukokit(path)
 
 
-def _ending(name: str) -> str:
-    return OWN_PICTURES if _is_image(name) else Path(name).suffix.lower() or "without an ending"
+def _suffix(name: str) -> str:
+    if not _is_image(Path(name)):
+        return Path(name).suffix.lower() or "without a suffix"
+    return OWN_PICTURES if name.casefold().endswith(OWN_PICTURES) else "drawn by leukokit"
 
 
 def _is(test: Callable[[], bool]) -> bool:
@@ -253,38 +295,6 @@ def _may_match(parts: _Parts, pattern: _Parts) -> bool:
     if not parts or not pattern or pattern[0] == "**":
         return True
     return fnmatch(parts[0], pattern[0]) and _may_match(parts[1:], pattern[1:])
-
-
-def _with_common_root(images: list[FoundImage]) -> list[FoundImage]:
-    roots = {_absolute(image.root) for image in images}
-    if len(roots) < 2:
-        return images
-    # Whatever the names: those of an image's results are not to depend on what else is in the folders.
-    common = Path(os.path.commonpath(roots))
-    return [replace(image, root=common) for image in images]
-
-
-def _with_own_stems(images: list[FoundImage]) -> list[FoundImage]:
-    images = [replace(i, keeps_suffix=True) if _folded(i.stem_path) in OWN_STEMS else i for i in images]
-    while True:
-        stems = Counter(_folded(image.stem_path) for image in images)
-        # x.png and x.jpg keep theirs, and so then does x.png.jpg, whose stem is x.png.
-        kept = [
-            image if stems[_folded(image.stem_path)] == 1 else replace(image, keeps_suffix=True)
-            for image in images
-        ]
-        if kept == images:
-            return images
-        images = kept
-
-
-def _absolute(path: Path) -> Path:
-    # Not Path.resolve, which leaves the folder for the target of a linked image.
-    return Path(os.path.abspath(path))  # noqa: PTH100
-
-
-def _folded(path: Path) -> str:
-    return path.as_posix().casefold()
 
 
 def _reason(error: Exception) -> str:

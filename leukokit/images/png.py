@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zlib
+from pathlib import Path
 from typing import BinaryIO, Final
 
 import numpy as np
@@ -64,3 +65,27 @@ def _holds_pixels_alone(data: bytes) -> bool:
             return True
         at = end
     return False
+
+
+def _chunk(kind: bytes, content: bytes) -> bytes:
+    check = zlib.crc32(kind + content).to_bytes(4, "big")
+    return len(content).to_bytes(4, "big") + kind + content + check
+
+
+_MARK: Final = _chunk(b"tEXt", b"Software\0leukokit picture")
+_MARK_AT: Final = 33
+"""Position after the header chunk, which has a fixed length."""
+
+
+def mark_as_drawn(png: bytes) -> bytes:
+    """Return a PNG file with a text that tells that leukokit drew it: folders of smears skip such files."""
+    return png[:_MARK_AT] + _MARK + png[_MARK_AT:]
+
+
+def is_drawn_by_leukokit(path: Path) -> bool:
+    """Return whether a file has the text of ``mark_as_drawn``; False where it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(_MARK_AT + len(_MARK))[_MARK_AT:] == _MARK
+    except OSError:
+        return False

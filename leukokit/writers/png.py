@@ -13,6 +13,7 @@ from pydantic import Field
 from leukokit.cells import Cells
 from leukokit.images.inputs import OWN_PICTURES
 from leukokit.images.pixels import RGBImage, scale_image
+from leukokit.images.png import mark_as_drawn
 from leukokit.plugin import PluginParams
 from leukokit.results import SmearResult
 from leukokit.taxonomy import KINDS, LEUKOCYTE, colour_of
@@ -51,7 +52,7 @@ class PngWriter(Writer):
         picture = draw(result.smear.image, result.cells, self.params.longest_side)
         stream = io.BytesIO()
         Image.fromarray(picture).save(stream, "PNG", compress_level=3)
-        self.save(self.path_for(result, OWN_PICTURES), stream.getvalue())
+        self.save(self.path_for(result, OWN_PICTURES), mark_as_drawn(stream.getvalue()))
 
 
 def draw(image: RGBImage, cells: Cells, longest_side: int = 4096) -> RGBImage:

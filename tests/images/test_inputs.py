@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
 import os
 import tempfile
-from pathlib import Path
+import unicodedata
+from pathlib import Path, PureWindowsPath
 
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from PIL import Image
 
 from leukokit.images.inputs import IMAGE_SUFFIXES, FoundImages, find_images
+from leukokit.images.places import LONGEST_NAME, common_folders
+from leukokit.images.png import mark_as_drawn
 
 
 def make(folder: Path, *names: str) -> list[Path]:
@@ -52,7 +57,7 @@ def test_folder_is_searched_sorted_without_hidden_and_other_files(tmp_path: Path
     assert {image.root for image in found.images} == {tmp_path}
 
 
-def test_pictures_that_the_writer_png_made_are_passed_over_unless_named(tmp_path: Path) -> None:
+def test_pictures_that_the_writer_png_made_are_skipped_unless_named(tmp_path: Path) -> None:
     drawn, _ = make(tmp_path, "leukokit-results/a.cells.png", "a.png")
     assert relatives(find_images([tmp_path])) == ["a.png"]
     assert relatives(find_images([tmp_path / "**" / "*.png"])) == ["a.png"]
@@ -66,11 +71,15 @@ def test_pattern_for_pictures_that_the_writer_png_made_finds_them(tmp_path: Path
 
 
 def test_what_a_folder_holds_beside_images_is_counted(tmp_path: Path) -> None:
-    make(tmp_path, "a.png", "a.cells.png", "b.DCM", "sub/c.dcm", "sub/slide.svs", "README", ".hidden.xyz")
+    make(
+        tmp_path,
+        *("a.png", "a.cells.png", "b.DCM", "sub/c.dcm", "sub/slide.svs", "README", "a.xyz", ".hidden.xyz"),
+    )
     found = find_images([tmp_path])
     assert found.problems == ()
     assert found.note == (
-        "files passed over, being no images by their names: 1 .cells.png, 2 .dcm, 1 .svs, 1 without an ending"
+        "images left out, of a format that is not read (export them as TIFF or PNG): 2 .dcm, 1 .svs; "
+        "files skipped, which are not images by their names: 1 .cells.png, 1 .xyz, 1 without a suffix"
     )
     assert find_images([tmp_path, tmp_path / "sub"]).note == found.note
     assert find_images([tmp_path / "*.png"]).note == "" == find_images([tmp_path / "a.png"]).note
@@ -104,12 +113,12 @@ def test_links_to_folders_are_followed_once_and_circles_end(tmp_path: Path) -> N
     assert all("link that leads to nothing" in problem for problem in found.problems)
 
 
-def test_links_to_nothing_are_said_where_they_may_have_been_meant(tmp_path: Path) -> None:
+def test_links_to_nothing_are_reported_where_they_may_have_been_meant(tmp_path: Path) -> None:
     make(tmp_path, "good.png", "notes.txt")
     for name in ("broken.png", "slide-7", "old.txt"):
         (tmp_path / name).symlink_to(tmp_path / "unmounted")
-    said = find_images([tmp_path]).problems
-    assert [problem.partition(":")[0] for problem in said] == [
+    problems = find_images([tmp_path]).problems
+    assert [problem.partition(":")[0] for problem in problems] == [
         str(tmp_path / "broken.png"),
         str(tmp_path / "slide-7"),
     ]
@@ -299,3 +308,108 @@ def test_an_image_called_as_a_file_over_all_images_keeps_its_suffix(tmp_path: Pa
         path.write_bytes(b"x")
     stems = {image.stem_path.as_posix() for image in find_images([tmp_path]).images}
     assert stems == {"run.png", "COCO.jpg", "other", "deep/run"}
+
+
+LEAVINGS = [
+    "@eaDir/a.png/SYNOPHOTO_THUMB_XL.jpg",
+    "#recycle/old.png",
+    "$RECYCLE.BIN/S-1-5-21/$R1.png",
+    ".Trash-1000/files/b.png",
+    "lost+found/c.png",
+    "__MACOSX/._a.png",
+    "~snapshot/hourly.0/a.png",
+]
+
+
+def test_leavings_of_storage_devices_are_skipped_and_reported(tmp_path: Path) -> None:
+    make(tmp_path, "a.png", "b.png", "._a.png", "~$b.png", "sub/@eaDir/d.jpg", *LEAVINGS)
+    found = find_images([tmp_path])
+    assert relatives(found) == ["a.png", "b.png"]
+    assert dict(found.skipped_folders) == {
+        "@eaDir": 2,
+        **dict.fromkeys(
+            ("#recycle", "$RECYCLE.BIN", ".Trash-1000", "lost+found", "__MACOSX", "~snapshot"), 1
+        ),
+    }
+    (line,) = (note for note in found.notes if "folders of the system" in note)
+    assert "2 @eaDir" in line
+    assert relatives(find_images([tmp_path / "**" / "*.png"])) == ["a.png", "b.png"]
+    assert relatives(find_images([tmp_path / "#recycle"])) == ["old.png"], "named outright"
+
+
+def test_pictures_that_leukokit_drew_are_no_smears(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(stream, "PNG")
+    (tmp_path / "smear.png").write_bytes(stream.getvalue())
+    (tmp_path / "network.png").write_bytes(mark_as_drawn(stream.getvalue()))
+    assert Image.open(tmp_path / "network.png").getpixel((0, 0)) == (0, 0, 0)
+    found = find_images([tmp_path])
+    assert relatives(found) == ["smear.png"]
+    assert found.skipped == (("drawn by leukokit", 1),)
+    assert relatives(find_images([tmp_path / "network.png"])) == ["network.png"]
+
+
+def test_images_of_formats_that_are_not_read_stand_out(tmp_path: Path) -> None:
+    make(tmp_path, "a.jfif", "b.JPE", "c.mpo", "d.heic", "e.HEIC", "f.svs", "notes.txt")
+    found = find_images([tmp_path])
+    assert relatives(found) == ["a.jfif", "b.JPE", "c.mpo"]
+    assert found.unreadable == ((".heic", 2), (".svs", 1))
+    assert "2 .heic, 1 .svs" in found.notes[0] and "notes" not in found.notes[0]
+
+
+def test_one_file_reached_by_two_ways_is_found_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make(tmp_path, "slides/x.jpg", "other/deep/y.jpg")
+    (tmp_path / "slides" / "link").symlink_to(tmp_path / "other" / "deep")
+    monkeypatch.chdir(tmp_path / "slides")
+    found = find_images(["x.jpg", "../slides/x.jpg", "link/../deep/y.jpg"])
+    assert len(found.images) == 2
+    assert stems(found) == ["slides/x", "other/deep/y"]
+    same = find_images(["x.jpg", "sub/../x.jpg"])
+    assert len(same.images) == 1
+
+
+def test_names_that_differ_in_case_or_unicode_form_have_results_apart(tmp_path: Path) -> None:
+    names = ["A.JPG", "a.jpg", "stra\u00dfe.png", "STRASSE.png", "caf\u00e9.png", "cafe\u0301.png", "b.png"]
+    make(tmp_path, *names)
+    found = find_images([tmp_path])
+    assert len(found.images) == len(names)
+    folded = {unicodedata.normalize("NFC", stem).casefold() for stem in stems(found)}
+    assert len(folded) == len(names)
+    assert "b" in stems(found)
+    one = {image.path.name: image.stem_path for image in found.images}
+    other = {image.path.name: image.stem_path for image in find_images([tmp_path]).images}
+    assert one == other
+
+
+def test_names_too_long_for_a_suffix_are_shortened(tmp_path: Path) -> None:
+    thai = "\u0e01" * 80
+    make(tmp_path, f"{thai}1.png", f"{thai}2.png", "short.png")
+    found = find_images([tmp_path])
+    assert len(set(stems(found))) == 3
+    assert all(len(name.encode()) <= LONGEST_NAME for name in stems(found))
+    assert "short" in stems(found)
+    assert {image.relative.name for image in found.images} == {f"{thai}1.png", f"{thai}2.png", "short.png"}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="file names are text here")
+def test_names_that_are_not_utf_8(tmp_path: Path) -> None:
+    name = os.fsdecode(b"slide-\xff\xfe.png")
+    try:
+        (tmp_path / name).write_bytes(b"x")
+    except OSError:
+        pytest.skip("this file system takes UTF-8 names only")
+    found = find_images([tmp_path])
+    assert [image.path.name for image in found.images] == [name]
+    assert stems(found) == [name.removesuffix(".png")]
+    (problem,) = find_images([tmp_path / os.fsdecode(b"none-\xff.png")]).problems
+    problem.encode("ascii")
+
+
+def test_roots_on_two_drives_have_no_common_folder() -> None:
+    roots = [PureWindowsPath(path) for path in ("C:/slides/a", "c:/slides/b", "D:/scans", "//nas/share/x")]
+    assert [(common.as_posix().casefold(), drive) for common, drive in common_folders(roots).values()] == [
+        ("c:/slides", "c"),
+        ("c:/slides", "c"),
+        ("d:/scans", "d"),
+        ("//nas/share/x", "nas_share"),
+    ]
