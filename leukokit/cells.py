@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from leukokit.taxonomy import ERYTHROCYTE, KINDS, LEUKOCYTE, UNCLASSIFIED
+from leukokit.taxonomy import ERYTHROCYTE, KINDS, LEUKOCYTE, UNCLASSIFIED, UNKNOWN
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -28,7 +28,7 @@ class Labelling:
 
     Attributes:
         probabilities: (N, C) float32; a leukocyte's row sums to one, any other cell's is all zero.
-        classes: the C class names.
+        classes: the C class names; one may be ``unknown``.
         review_threshold: a leukocyte whose largest probability is below it is ``unclassified`` and needs
             review.
 
@@ -63,9 +63,18 @@ class Labelling:
 
     @property
     def review(self) -> npt.NDArray[np.bool_]:
-        """(N,) bool: leukocytes whose best probability is below the threshold; at a threshold of 1, all."""
+        """(N,) bool: leukocytes that are unclassified or ``unknown``; at a threshold of 1, all."""
         best, threshold = self.best, self.review_threshold
-        return np.asarray((best > 0) & ((best < threshold) | (threshold >= 1)), dtype=bool)
+        below = (best > 0) & ((best < threshold) | (threshold >= 1))
+        return np.asarray(below | self._unknown, dtype=bool)
+
+    @property
+    def _unknown(self) -> npt.NDArray[np.bool_]:
+        """(N,) bool: leukocytes whose most probable class is ``unknown``."""
+        if UNKNOWN not in self.classes:
+            return np.zeros(len(self.probabilities), dtype=bool)
+        most_probable = self.probabilities.argmax(axis=1) == self.classes.index(UNKNOWN)
+        return np.asarray((self.best > 0) & most_probable, dtype=bool)
 
     @property
     def best(self) -> npt.NDArray[np.float32]:
@@ -74,11 +83,14 @@ class Labelling:
 
     @property
     def labels(self) -> list[str]:
-        """N names: a class, ``unclassified``, or empty for a cell that is not a leukocyte."""
+        """N names: a class, ``unclassified``, or empty for a cell that is not a leukocyte.
+
+        A cell whose most probable class is ``unknown`` has that label at any threshold.
+        """
         return [
-            "" if not probability else UNCLASSIFIED if in_review else self.classes[number]
-            for number, probability, in_review in zip(
-                self.probabilities.argmax(axis=1), self.best, self.review, strict=True
+            "" if not probability else UNCLASSIFIED if in_review and not unknown else self.classes[number]
+            for number, probability, in_review, unknown in zip(
+                self.probabilities.argmax(axis=1), self.best, self.review, self._unknown, strict=True
             )
         ]
 

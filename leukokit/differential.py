@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from leukokit.metrics.intervals import clopper_pearson
-from leukokit.taxonomy import ERYTHROBLAST, UNCLASSIFIED
+from leukokit.taxonomy import ERYTHROBLAST, UNCLASSIFIED, UNKNOWN
 
 MIN_LEUKOCYTES: Final = 100
 """Smallest number of classified leukocytes for a differential count; with fewer, its intervals are wide."""
+
+MAX_UNKNOWN: Final = 0.05
+"""Largest share of ``unknown`` leukocytes in a normal smear, as far as the classifier can tell."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,11 +41,14 @@ class Differential:
         shares: by class, in the classifier's order; empty where no classifier named the cells.
         unclassified: leukocytes below the review threshold; no percentage includes them.
         erythroblasts: found as leukocytes, but counted apart; None where the classifier has no such class.
+        unknown: cells that resemble no class; no percentage includes them. None where the classifier has no
+            such answer.
     """
 
     shares: dict[str, Share]
     unclassified: int
     erythroblasts: int | None
+    unknown: int | None = None
 
     @property
     def n(self) -> int:
@@ -53,6 +59,23 @@ class Differential:
     def below_minimum(self) -> bool:
         """Whether fewer leukocytes are classified than a differential count needs."""
         return self.n < MIN_LEUKOCYTES
+
+    @property
+    def unknown_share(self) -> float:
+        """Share of ``unknown`` among all cells that the detector found as leukocytes; 0 of none."""
+        unknown = self.unknown or 0
+        total = self.n + self.unclassified + (self.erythroblasts or 0) + unknown
+        return unknown / total if total else 0.0
+
+    @property
+    def warning(self) -> str | None:
+        """One sentence where more than 5% of the leukocytes are ``unknown``, else None."""
+        if self.unknown_share <= MAX_UNKNOWN:
+            return None
+        return (
+            f"{self.unknown_share:.0%} of the leukocytes are unknown ({self.unknown}): "
+            "abnormal cells or an unknown stain: a person must look"
+        )
 
     @property
     def erythroblasts_per_100(self) -> float | None:
@@ -74,6 +97,8 @@ class Differential:
                 for name, share in self.shares.items()
             },
             "unclassified": self.unclassified,
+            "unknown": self.unknown,
+            "warning": self.warning,
             "erythroblasts": self.erythroblasts,
             "erythroblasts_per_100": None if per_100 is None else round(per_100, 2),
         }
@@ -82,7 +107,7 @@ class Differential:
 def differential(class_counts: Mapping[str, int]) -> Differential:
     """Compute the differential count of leukocytes counted by class.
 
-    Unclassified cells and erythroblasts are in no percentage. The intervals are Clopper and Pearson's, those
+    Unclassified cells, unknown cells and erythroblasts are in no percentage. The intervals are Clopper and Pearson's, those
     of Rümke's table: cells are taken as drawn independently from the blood.
 
     Args:
@@ -103,9 +128,10 @@ def differential(class_counts: Mapping[str, int]) -> Differential:
         raise ValueError("a count of cells cannot be negative")
     unclassified = counts.pop(UNCLASSIFIED, 0)
     erythroblasts = counts.pop(ERYTHROBLAST, None)
+    unknown = counts.pop(UNKNOWN, None)
     n = sum(counts.values())
     shares = {}
     for name, count in counts.items():
         low, high = clopper_pearson(count, n)
         shares[name] = Share(count, 100 * count / n if n else None, 100 * low, 100 * high)
-    return Differential(shares, unclassified, erythroblasts)
+    return Differential(shares, unclassified, erythroblasts, unknown)

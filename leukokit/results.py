@@ -67,7 +67,8 @@ class SmearResult:
     @property
     def notes(self) -> tuple[str, ...]:
         """Sentences for the user, from reading and from detecting."""
-        return self.smear.notes + self.cells.notes
+        warning = self.differential.warning
+        return (*([warning] if warning else []), *self.smear.notes, *self.cells.notes)
 
     def to_dataframe(self) -> pd.DataFrame:
         """``Cells.to_dataframe`` with the image's path as its first column, ``image``.

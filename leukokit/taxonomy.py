@@ -21,6 +21,9 @@ ERYTHROBLAST: Final = "erythroblast"
 UNCLASSIFIED: Final = "unclassified"
 """Label of a leukocyte whose best probability is below the review threshold."""
 
+UNKNOWN: Final = "unknown"
+"""Class of what resembles none of a classifier's other classes: an abnormal cell, an artefact, a new stain."""
+
 _KIND_ALIASES: Final = {
     "leukocyte": ("leucocyte", "wbc", "white blood cell", "white cell", "white"),
     "erythrocyte": ("rbc", "red blood cell", "red cell", "red"),
@@ -66,6 +69,7 @@ CLASS_COLOURS: Final[dict[str, str]] = {
     IMMATURE_GRANULOCYTE: "#77FF99",
     ERYTHROBLAST: "#555577",
     UNCLASSIFIED: "#1A1A1A",
+    UNKNOWN: "#DD0044",
 }
 """Hexadecimal sRGB by class."""
 

@@ -254,3 +254,11 @@ def test_at_a_limit_of_one_every_leukocyte_wants_review() -> None:
     certain = Labelling(np.array([[1.0, 0.0], [0.0, 0.0]]), ("a", "b"), 1.0)
     assert certain.review.tolist() == [True, False]
     assert certain.labels == [UNCLASSIFIED, ""]
+
+
+def test_unknown_is_a_label_at_any_threshold_and_wants_review() -> None:
+    rows = np.array([[0.9, 0.1], [0.3, 0.7], [0.45, 0.55], [0.0, 0.0]], np.float32)
+    for threshold, first in ((0.0, "neutrophil"), (0.8, "neutrophil"), (1.0, "unclassified")):
+        labelling = Labelling(rows, ("neutrophil", "unknown"), threshold)
+        assert labelling.labels == [first, "unknown", "unknown", ""]
+        assert labelling.review.tolist() == [first == "unclassified", True, True, False]

@@ -10,11 +10,16 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from leukokit.differential import MIN_LEUKOCYTES, differential
+<<<<<<< HEAD
 from leukokit.metrics.intervals import clopper_pearson
 from leukokit.taxonomy import ERYTHROBLAST, LEUKOCYTE_CLASSES, UNCLASSIFIED
+=======
+from leukokit.metrics.statistics import clopper_pearson
+from leukokit.taxonomy import ERYTHROBLAST, LEUKOCYTE_CLASSES, UNCLASSIFIED, UNKNOWN
+>>>>>>> c6a3cac (Answer 'unknown': a label of its own, listed first for review, in no percentage, with a warning above 5%)
 
 COUNTS = st.dictionaries(
-    st.sampled_from([*LEUKOCYTE_CLASSES, UNCLASSIFIED, ERYTHROBLAST, "blast"]), st.integers(0, 300)
+    st.sampled_from([*LEUKOCYTE_CLASSES, UNCLASSIFIED, ERYTHROBLAST, UNKNOWN, "blast"]), st.integers(0, 300)
 )
 
 
@@ -67,6 +72,19 @@ def test_erythroblasts_that_are_not_looked_for_are_not_none_at_all() -> None:
     assert differential({"neutrophil": 0, ERYTHROBLAST: 2}).erythroblasts_per_100 is None
 
 
+@pytest.mark.parametrize(("unknown", "warns"), [(0, False), (5, False), (6, True), (100, True)])
+def test_more_than_five_percent_unknown_warn(unknown: int, warns: bool) -> None:
+    count = differential({"neutrophil": 100 - unknown, UNCLASSIFIED: 0, UNKNOWN: unknown})
+    assert (count.n, count.unknown) == (100 - unknown, unknown)
+    assert (count.warning is not None) is warns
+    assert count.to_json()["warning"] == count.warning
+
+
+def test_a_classifier_without_unknown_never_warns() -> None:
+    count = differential({"neutrophil": 1, UNCLASSIFIED: 99})
+    assert (count.unknown, count.unknown_share, count.warning) == (None, 0.0, None)
+
+
 @pytest.mark.parametrize(("n", "below_minimum"), [(0, True), (99, True), (100, False), (101, False)])
 def test_few_leukocytes_are_flagged(n: int, below_minimum: bool) -> None:
     assert MIN_LEUKOCYTES == 100
@@ -82,6 +100,8 @@ def test_of_nothing_nothing_is_known() -> None:
         "below_minimum": True,
         "classes": {},
         "unclassified": 0,
+        "unknown": None,
+        "warning": None,
         "erythroblasts": None,
         "erythroblasts_per_100": None,
     }
@@ -97,8 +117,9 @@ def test_every_cell_is_counted_once(counts: dict[str, int]) -> None:
     before = dict(counts)
     count = differential(counts)
     assert counts == before
-    assert count.n + count.unclassified + (count.erythroblasts or 0) == sum(counts.values())
-    assert list(count.shares) == [name for name in counts if name not in (UNCLASSIFIED, ERYTHROBLAST)]
+    apart = count.unclassified + (count.erythroblasts or 0) + (count.unknown or 0)
+    assert count.n + apart == sum(counts.values())
+    assert list(count.shares) == [name for name in counts if name not in (UNCLASSIFIED, ERYTHROBLAST, UNKNOWN)]
     assert not count.n or sum(s.percent or 0 for s in count.shares.values()) == pytest.approx(100)
     document = count.to_json()
     assert json.loads(json.dumps(document, allow_nan=False)) == document

@@ -114,6 +114,8 @@ def test_a_labelled_field() -> None:
         "below_minimum": True,
         "classes": {"neutrophil": {"count": 1, "percent": 100.0, "interval": [2.5, 100.0]}},
         "unclassified": 1,
+        "unknown": None,
+        "warning": None,
         "erythroblasts": 1,
         "erythroblasts_per_100": 100.0,
     }

@@ -24,6 +24,7 @@ from leukokit.taxonomy import (
     LEUKOCYTE_CLASSES,
     PLATELET,
     UNCLASSIFIED,
+    UNKNOWN,
     canonical_name,
     class_of,
     colour_of,
@@ -106,7 +107,7 @@ def test_colours_of_classes_are_told_apart_on_a_pink_smear(sight: str) -> None:
 
 
 def test_every_class_has_a_colour() -> None:
-    assert set(CLASS_COLOURS) == {*LEUKOCYTE_CLASSES, IMMATURE_GRANULOCYTE, ERYTHROBLAST, UNCLASSIFIED}
+    assert set(CLASS_COLOURS) == {*LEUKOCYTE_CLASSES, IMMATURE_GRANULOCYTE, ERYTHROBLAST, UNCLASSIFIED, UNKNOWN}
     assert colour_of("basophil") == CLASS_COLOURS["basophil"]
     assert colour_of("platelet") == COLOURS["platelet"]
     assert colour_of("blast") == colour_of("leukocyte") == COLOURS["leukocyte"]

@@ -228,6 +228,8 @@ def _print_differential(console: Console, count: Differential, images: int) -> N
     from rich.text import Text
 
     console.print()
+    if count.warning:
+        console.print(count.warning, style="bold red", markup=False)
     if count.n:
         table = Table(box=None, header_style="bold", pad_edge=False)
         table.add_column(f"differential of {images} image{'s' if images > 1 else ''}", no_wrap=True)
@@ -241,6 +243,8 @@ def _print_differential(console: Console, count: Differential, images: int) -> N
     if count.below_minimum:
         said = f"n = {count.n}: a differential count wants 100 classified leukocytes or more."
         console.print(said, style="yellow")
+    if count.unknown:
+        console.print(f"unknown {count.unknown}, for review first; left out of the percentages")
     if count.unclassified:
         console.print(f"unclassified {count.unclassified}, for review; left out of the percentages")
     if count.erythroblasts:

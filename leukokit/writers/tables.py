@@ -12,7 +12,7 @@ from typing import Any, TextIO
 from leukokit._files import partial_path, write_error
 from leukokit._text import escape_formula
 from leukokit.errors import OutputError
-from leukokit.taxonomy import ERYTHROBLAST, KINDS, LEUKOCYTE_CLASSES, UNCLASSIFIED
+from leukokit.taxonomy import ERYTHROBLAST, KINDS, LEUKOCYTE_CLASSES, UNCLASSIFIED, UNKNOWN
 
 
 class GrowingFile:
@@ -134,6 +134,8 @@ def class_counts(document: Mapping[str, Any]) -> dict[str, int]:
     known[UNCLASSIFIED] = count["unclassified"]
     if count["erythroblasts"] is not None:
         known[ERYTHROBLAST] = count["erythroblasts"]
+    if count["unknown"] is not None:
+        known[UNKNOWN] = count["unknown"]
     return known
 
 

@@ -109,6 +109,13 @@ def _to_know(totals: Totals, grouping: Grouping, hashes: Mapping[str, str]) -> l
             f"{_images(len(odd))} of another magnification than others of the {group}, or out of focus: "
             f"red cells of {diameter:.0f} px in {printable(name)}, {usual:.0f} px usually; see counts.csv"
         )
+    lines[:0] = [
+        f"{printable(name)}: {group.count.warning}"
+        for name, group in sorted(totals.groups.items())
+        if group.count.warning
+    ]
+    if not totals.groups and (warning := totals.whole.count.warning):
+        lines.insert(0, warning)
     if doubtful := totals.doubtful:
         name, share, leukocytes = doubtful[0]
         many = f"{share:.0%} of {leukocytes:,} leukocytes"

@@ -21,7 +21,7 @@ from leukokit.batch.look import GALLERY
 from leukokit.batch.manifest import Entry, Thumbnail
 from leukokit.batch.outputs.tables import Group, Totals, images_needed, still_needed
 from leukokit.differential import MIN_LEUKOCYTES, Differential, Share
-from leukokit.taxonomy import KINDS, UNCLASSIFIED, colour_of
+from leukokit.taxonomy import KINDS, UNCLASSIFIED, UNKNOWN, colour_of
 
 NAME: Final = "report.html"
 MOST_GROUPS: Final = 1000
@@ -249,7 +249,7 @@ def _shelves(thumbnails: Iterable[Thumbnail], whole: Group) -> list[Shelf]:
     by_label: dict[str, list[Thumbnail]] = {}
     for thumbnail in thumbnails:
         by_label.setdefault(thumbnail.label, []).append(thumbnail)
-    places = {label: place for place, label in enumerate(whole.classes, 1)} | {UNCLASSIFIED: 0}
+    places = {label: place for place, label in enumerate(whole.classes, 2)} | {UNKNOWN: 0, UNCLASSIFIED: 1}
     return [
         Shelf(
             printable(label),

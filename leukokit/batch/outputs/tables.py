@@ -168,7 +168,7 @@ def write_tables(
         out / "differential.csv",
         [
             *("scope", "name", "class", "count", "percent", "low_95", "high_95", "n", "below_minimum"),
-            *("unclassified", "erythroblasts_per_100", "still_needed"),
+            *("unclassified", "unknown", "erythroblasts_per_100", "still_needed"),
         ],
     )
     for entry in entries:
@@ -255,6 +255,7 @@ def _share_rows(table: Table, scope: str, name: str, count: Differential, target
                 "" if share.percent is None else f"{share.percent:.2f}",
                 *(f"{share.low:.2f}", f"{share.high:.2f}", count.n, str(count.below_minimum).lower()),
                 count.unclassified,
+                "" if count.unknown is None else count.unknown,
                 "" if per_100 is None else f"{per_100:.2f}",
                 needed,
             ]
