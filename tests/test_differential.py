@@ -10,13 +10,8 @@ from hypothesis import strategies as st
 from scipy.stats import binom
 
 from leukokit.differential import MIN_LEUKOCYTES, differential
-<<<<<<< HEAD
 from leukokit.metrics.intervals import clopper_pearson
-from leukokit.taxonomy import ERYTHROBLAST, LEUKOCYTE_CLASSES, UNCLASSIFIED
-=======
-from leukokit.metrics.statistics import clopper_pearson
 from leukokit.taxonomy import ERYTHROBLAST, LEUKOCYTE_CLASSES, UNCLASSIFIED, UNKNOWN
->>>>>>> c6a3cac (Answer 'unknown': a label of its own, listed first for review, in no percentage, with a warning above 5%)
 
 COUNTS = st.dictionaries(
     st.sampled_from([*LEUKOCYTE_CLASSES, UNCLASSIFIED, ERYTHROBLAST, UNKNOWN, "blast"]), st.integers(0, 300)
