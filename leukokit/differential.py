@@ -107,8 +107,8 @@ class Differential:
 def differential(class_counts: Mapping[str, int]) -> Differential:
     """Compute the differential count of leukocytes counted by class.
 
-    Unclassified cells, unknown cells and erythroblasts are in no percentage. The intervals are Clopper and Pearson's, those
-    of Rümke's table: cells are taken as drawn independently from the blood.
+    Unclassified cells, unknown cells and erythroblasts are in no percentage. The intervals are Clopper and
+    Pearson's, those of Rümke's table: cells are taken as drawn independently from the blood.
 
     Args:
         class_counts: number of leukocytes by class, such as ``Cells.class_counts`` or sums of them.

@@ -22,7 +22,7 @@ UNCLASSIFIED: Final = "unclassified"
 """Label of a leukocyte whose best probability is below the review threshold."""
 
 UNKNOWN: Final = "unknown"
-"""Class of what resembles none of a classifier's other classes: an abnormal cell, an artefact, a new stain."""
+"""Class of what resembles no other class of a classifier: an abnormal cell, an artefact, a new stain."""
 
 _KIND_ALIASES: Final = {
     "leukocyte": ("leucocyte", "wbc", "white blood cell", "white cell", "white"),

@@ -114,7 +114,9 @@ def test_every_cell_is_counted_once(counts: dict[str, int]) -> None:
     assert counts == before
     apart = count.unclassified + (count.erythroblasts or 0) + (count.unknown or 0)
     assert count.n + apart == sum(counts.values())
-    assert list(count.shares) == [name for name in counts if name not in (UNCLASSIFIED, ERYTHROBLAST, UNKNOWN)]
+    assert list(count.shares) == [
+        name for name in counts if name not in (UNCLASSIFIED, ERYTHROBLAST, UNKNOWN)
+    ]
     assert not count.n or sum(s.percent or 0 for s in count.shares.values()) == pytest.approx(100)
     document = count.to_json()
     assert json.loads(json.dumps(document, allow_nan=False)) == document

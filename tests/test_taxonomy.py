@@ -107,7 +107,13 @@ def test_colours_of_classes_are_told_apart_on_a_pink_smear(sight: str) -> None:
 
 
 def test_every_class_has_a_colour() -> None:
-    assert set(CLASS_COLOURS) == {*LEUKOCYTE_CLASSES, IMMATURE_GRANULOCYTE, ERYTHROBLAST, UNCLASSIFIED, UNKNOWN}
+    assert set(CLASS_COLOURS) == {
+        *LEUKOCYTE_CLASSES,
+        IMMATURE_GRANULOCYTE,
+        ERYTHROBLAST,
+        UNCLASSIFIED,
+        UNKNOWN,
+    }
     assert colour_of("basophil") == CLASS_COLOURS["basophil"]
     assert colour_of("platelet") == COLOURS["platelet"]
     assert colour_of("blast") == colour_of("leukocyte") == COLOURS["leukocyte"]
