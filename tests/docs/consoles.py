@@ -24,7 +24,7 @@ from PIL import Image
 
 from leukokit import cli
 from leukokit.synthetic.smear import SyntheticSmear, draw_smear
-from leukokit.taxonomy import KINDS, LEUKOCYTE_CLASSES
+from leukokit.taxonomy import ERYTHROCYTE, KINDS, LEUKOCYTE_CLASSES, PLATELET
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"```(console|python|yaml)\n(.*?)```", re.DOTALL)
@@ -58,8 +58,8 @@ def draw_smears(folder: Path) -> None:
 
 
 def annotate_smears(folder: Path) -> None:
-    """Ten drawn fields with their boxes and classes in YOLO's form."""
-    names = [*LEUKOCYTE_CLASSES, *KINDS[1:]]
+    """Ten drawn fields, their leukocytes and erythrocytes annotated in YOLO's form."""
+    names = [*LEUKOCYTE_CLASSES, KINDS[ERYTHROCYTE]]
     for part in ("images", "labels"):
         (folder / part).mkdir(parents=True)
     (folder / "data.yaml").write_text(f"names: {json.dumps(names)}\n", encoding="utf-8")
@@ -71,6 +71,7 @@ def annotate_smears(folder: Path) -> None:
             f"{names.index(label or kind)} "
             + " ".join(map(str, [*(box[:2] + box[2:]) / 2 / size, *(box[2:] - box[:2]) / size]))
             for box, kind, label in zip(drawn.boxes, drawn.kinds, drawn.labels, strict=True)
+            if kind != KINDS[PLATELET]
         ]
         (folder / "labels" / f"field-{seed}.txt").write_text("\n".join(lines), encoding="utf-8")
 
