@@ -49,11 +49,11 @@ from study_two_steps import second_step, trained_cnn, varied
 from leukokit.config import PluginChoice, load_settings
 from leukokit.training.cells import AnnotatedCell, builder_of, training_cells
 from leukokit.training.classifier import ClassifierRecipe, plain_logits, train_classifier
-from leukokit.training.hybrid import HybridRecipe, Scenes, context_logits, embeddings_of
+from leukokit.training.hybrid import FieldGraphs, HybridRecipe, context_logits, embeddings_of
 from leukokit.weights.files import load_weights
 
 Answers = dict[str, npt.NDArray[np.float32]]
-MakeScenes = Callable[[list[AnnotatedCell]], Scenes]
+MakeGraphs = Callable[[list[AnnotatedCell]], FieldGraphs]
 
 
 def main() -> None:
@@ -137,21 +137,21 @@ def run_hybrids(fold: Fold, tests: Tests) -> None:
     seen = varied(cnn, cells, recipe)
     plain = {test: embeddings_of(cnn, chosen, recipe) for test, chosen in tests.items()}
     nearest = builder_of(recipe.graph)
-    ways: dict[str, MakeScenes] = {
-        name: partial(Scenes, builder=builder_of(PluginChoice(name=name))) for name in BUILDERS
+    ways: dict[str, MakeGraphs] = {
+        name: partial(FieldGraphs, builder=builder_of(PluginChoice(name=name))) for name in BUILDERS
     }
     ways |= {name: partial(make, builder=nearest) for name, make in CONTROLS.items()}
 
-    def make(scenes: MakeScenes, controlled: bool) -> Answers:
-        network = second_step(recipe, scenes(cells), seen)
+    def make(make_graphs: MakeGraphs, controlled: bool) -> Answers:
+        network = second_step(recipe, make_graphs(cells), seen)
         return {
-            test: context_logits(network, scenes(chosen), plain[test])
+            test: context_logits(network, make_graphs(chosen), plain[test])
             for test, chosen in tests.items()
             if not (controlled and test in PAPER)
         }
 
-    for name, scenes in ways.items():
-        keep(fold, f"hybrid {name}", partial(make, scenes, name in CONTROLS))
+    for name, make_graphs in ways.items():
+        keep(fold, f"hybrid {name}", partial(make, make_graphs, name in CONTROLS))
 
 
 def run_mean(fold: Fold) -> str:
@@ -207,7 +207,7 @@ def run_control(fold: Fold, control: str) -> str:
 
 def _keep_both(fold: Fold, names: Sequence[str], recipe: HybridRecipe) -> None:
     if not all(answers_of(fold, name).exists() for name in names):
-        found = end_to_end_answers(recipe, Scenes, _unshifted(fold), fold.device)
+        found = end_to_end_answers(recipe, FieldGraphs, _unshifted(fold), fold.device)
         for name, answers in zip(names, found, strict=True):
             keep(fold, name, partial(dict, answers))
 

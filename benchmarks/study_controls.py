@@ -21,14 +21,14 @@ from leukokit.taxonomy import LEUKOCYTE
 from leukokit.training.cells import AnnotatedCell, builder_of, plain_views, training_cells
 from leukokit.training.classifier import ClassifierRecipe
 from leukokit.training.hybrid import (
+    FieldGraphs,
     HybridRecipe,
     JointNetwork,
-    Scenes,
     context_logits,
     embeddings_of,
-    fit,
+    fit_hybrid,
     head_logits,
-    start,
+    start_training,
 )
 
 Answers = dict[str, npt.NDArray[np.float32]]
@@ -49,29 +49,29 @@ class _Unlinked(GraphBuilder):
         return np.empty((2, 0), np.int64)
 
 
-def no_links(cells: Sequence[AnnotatedCell], builder: GraphBuilder) -> Scenes:
+def no_links(cells: Sequence[AnnotatedCell], builder: GraphBuilder) -> FieldGraphs:
     """Every cell by itself: what a leukocyte's own figures tell, its size in red-cell diameters included."""
-    return Scenes(cells, _Unlinked())
+    return FieldGraphs(cells, _Unlinked())
 
 
-def picture_alone(cells: Sequence[AnnotatedCell], builder: GraphBuilder) -> Scenes:
+def picture_alone(cells: Sequence[AnnotatedCell], builder: GraphBuilder) -> FieldGraphs:
     """The CNN's embedding and nothing else: what another head trained on the same CNN would give."""
-    scenes = Scenes(cells, _Unlinked())
-    for data in scenes.data.values():
-        data.x = torch.zeros_like(data.x)
-    return scenes
+    graphs = FieldGraphs(cells, _Unlinked())
+    for key, tensors in graphs.graphs.items():
+        graphs.graphs[key] = tensors._replace(features=torch.zeros_like(tensors.features))
+    return graphs
 
 
-def shuffled_links(cells: Sequence[AnnotatedCell], builder: GraphBuilder) -> Scenes:
+def shuffled_links(cells: Sequence[AnnotatedCell], builder: GraphBuilder) -> FieldGraphs:
     """The builder's links between cells of the same field drawn at random."""
-    scenes = Scenes(cells, builder)
-    for number, data in enumerate(scenes.data.values()):
-        places = np.random.default_rng(number).permutation(data.num_nodes)
-        data.edge_index = torch.from_numpy(places)[data.edge_index]
-    return scenes
+    graphs = FieldGraphs(cells, builder)
+    for number, (key, tensors) in enumerate(graphs.graphs.items()):
+        places = np.random.default_rng(number).permutation(len(tensors.features))
+        graphs.graphs[key] = tensors._replace(edges=torch.from_numpy(places)[tensors.edges])
+    return graphs
 
 
-def no_red_cells(cells: Sequence[AnnotatedCell], builder: GraphBuilder) -> Scenes:
+def no_red_cells(cells: Sequence[AnnotatedCell], builder: GraphBuilder) -> FieldGraphs:
     """Leukocytes alone: neither red cells nor platelets, and no ruler but the leukocytes themselves."""
     reduced = {}
     for cell in cells:
@@ -91,24 +91,22 @@ def no_red_cells(cells: Sequence[AnnotatedCell], builder: GraphBuilder) -> Scene
     for cell in cells:
         smaller, places = reduced[id(cell.field)]
         alone.append(replace(cell, field=smaller, node=int(places[cell.node])))
-    return Scenes(alone, builder)
+    return FieldGraphs(alone, builder)
 
 
-def lengths_in_pixels(cells: Sequence[AnnotatedCell], builder: GraphBuilder) -> Scenes:
+def lengths_in_pixels(cells: Sequence[AnnotatedCell], builder: GraphBuilder) -> FieldGraphs:
     """No ruler: all lengths in pixels, of one typical red cell; colours and links as they are."""
-    scenes = Scenes(cells, builder)
+    graphs = FieldGraphs(cells, builder)
     columns = [CONTEXT_FEATURES.index(name) for name in ("diameter", "mean_edge_length")]
-    for cell in cells:
-        data = scenes.data[id(cell.field)]
-        if not hasattr(data, "in_pixels"):
-            factor = (cell.field.cells.ruler_px or TYPICAL_DIAMETER_PX) / TYPICAL_DIAMETER_PX
-            data.x[:, columns] *= factor
-            data.edge_attr[:, EDGE_FEATURES.index("length")] *= factor
-            data.in_pixels = True
-    return scenes
+    for key, field in {id(cell.field): cell.field for cell in cells}.items():
+        factor = (field.cells.ruler_px or TYPICAL_DIAMETER_PX) / TYPICAL_DIAMETER_PX
+        tensors = graphs.graphs[key]
+        tensors.features[:, columns] *= factor
+        tensors.edge_features[:, EDGE_FEATURES.index("length")] *= factor
+    return graphs
 
 
-CONTROLS: Final[dict[str, Callable[..., Scenes]]] = {
+CONTROLS: Final[dict[str, Callable[..., FieldGraphs]]] = {
     "picture alone": picture_alone,
     "without links": no_links,
     "links shuffled": shuffled_links,
@@ -155,21 +153,21 @@ def averaged(networks: Sequence[nn.Module]) -> nn.Module:
 
 def end_to_end_answers(
     recipe: HybridRecipe,
-    make_scenes: Callable[..., Scenes],
+    make_graphs: Callable[..., FieldGraphs],
     tests: dict[str, list[AnnotatedCell]],
     device: str,
 ) -> tuple[Answers, Answers]:
     """Logits (N, C) of a hybrid trained end to end, and of its CNN."""
     cells, _ = training_cells(recipe)
     builder = builder_of(recipe.graph)
-    scenes = make_scenes(cells, builder)
-    state = start(recipe, scenes, device)
-    fit(state, recipe, scenes, report=lambda _: None)
-    kept = state.average
+    graphs = make_graphs(cells, builder)
+    training = start_training(recipe, graphs, device)
+    fit_hybrid(training, recipe, graphs, report=lambda _: None)
+    kept = training.average
     assert isinstance(kept, JointNetwork)
     hybrid, alone = {}, {}
     for name, test in tests.items():
         seen = embeddings_of(kept.cnn, test, recipe)
-        hybrid[name] = context_logits(kept.context, make_scenes(test, builder), seen)
+        hybrid[name] = context_logits(kept.context, make_graphs(test, builder), seen)
         alone[name] = head_logits(kept.cnn, seen)
     return hybrid, alone

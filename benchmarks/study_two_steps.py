@@ -14,13 +14,15 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import Field
+from torch import nn
 
 from leukokit.classifiers.networks.backbone import EMBEDDING
 from leukokit.classifiers.networks.crop_network import CropNetwork
 from leukokit.classifiers.neural import to_input
 from leukokit.training.cells import AnnotatedCell, rarity
-from leukokit.training.hybrid import HybridRecipe, Scenes, context_network, varied_features
-from leukokit.training.loop import TrainingState
+from leukokit.training.classifier import classifier_plan
+from leukokit.training.hybrid import FieldGraphs, HybridRecipe, context_network, varied_features
+from leukokit.training.loop import Training
 from leukokit.training.views import Variation, varied_view
 from leukokit.weights.files import load_weights
 
@@ -62,21 +64,21 @@ def varied(cnn: CropNetwork, cells: list[AnnotatedCell], recipe: TwoStepRecipe) 
     return out
 
 
-def second_step(
-    recipe: TwoStepRecipe, scenes: Scenes, embeddings: npt.NDArray[np.float32]
-) -> torch.nn.Module:
-    """The graph network, trained; ``embeddings`` are (V, N, 320) float32 of the scenes' N cells."""
-    state = TrainingState(context_network(recipe, scenes), recipe)
-    cells = scenes.cells
+def second_step(recipe: TwoStepRecipe, graphs: FieldGraphs, embeddings: npt.NDArray[np.float32]) -> nn.Module:
+    """The graph network, trained; ``embeddings`` are (V, N, 320) float32 of the graphs' N cells."""
+    training = Training(context_network(recipe, graphs), recipe, classifier_plan(recipe))
+    cross_entropy = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+    cells = graphs.cells
     chances = rarity(cells, recipe.balance)
     labels = torch.tensor([cell.label for cell in cells])
-    while state.step < recipe.steps:
-        rng = np.random.default_rng([recipe.seed, state.step])
+    while training.step < recipe.steps:
+        rng = np.random.default_rng([recipe.seed, training.step])
         torch.manual_seed(int(rng.integers(2**31)))
         drawn = rng.choice(len(cells), recipe.batch, p=chances)
-        batch, nodes = scenes.batch(drawn.tolist())
-        pictures = scenes.pictures(drawn.tolist(), batch, embeddings[rng.integers(len(embeddings))])
+        batch, nodes = graphs.batch(drawn.tolist())
+        view = embeddings[rng.integers(len(embeddings))]
+        pictures = graphs.node_embeddings(drawn.tolist(), batch, view)
         features = varied_features(batch, recipe, rng)
-        logits = state.network(features, pictures, batch.edge_index, batch.edge_attr)
-        state.advance(logits[nodes], labels[drawn])
-    return state.average
+        logits = training.network(features, pictures, batch.tensors.edges, batch.tensors.edge_features)
+        training.advance(cross_entropy(logits[nodes], labels[drawn]))
+    return training.average

@@ -71,9 +71,9 @@ class HybridClassifier(NeuralClassifier):
         crops = torch.cat([self.crops(scene, own) for scene, own in zip(scenes, looks, strict=True)])
         found = [embedded(self.cnn, part, self.params.views) for part in torch.split(crops, self.batch)]
         graphs = [context_tensors(scene.graph, own) for scene, own in zip(scenes, looks, strict=True)]
-        *tensors, starts = side_by_side(graphs)
-        features, edges, figures = (tensor.to(self.device) for tensor in tensors)
-        nodes = np.concatenate([s.leukocytes + start for s, start in zip(scenes, starts, strict=True)])
+        batch = side_by_side(graphs).to(self.device)
+        features, edges, figures = batch.tensors
+        nodes = np.concatenate([s.leukocytes + start for s, start in zip(scenes, batch.starts, strict=True)])
         embeddings = features.new_zeros(len(features), found[0].shape[1])
         embeddings[nodes] = torch.cat(found)
         answers: torch.Tensor = self.network(features, embeddings, edges, figures)

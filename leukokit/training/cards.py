@@ -1,17 +1,33 @@
-"""The card that training writes beside the weights."""
+"""The cards that training writes beside the weights."""
 
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from leukokit.datasets.catalogue import licence_of
+from leukokit.datasets.fields import AnnotatedField
 from leukokit.training.cells import AnnotatedCell, AnnotatedCellsRecipe
-from leukokit.weights import ClassifierCard, sha256_of
+from leukokit.weights import ClassifierCard, sha256_of, write_card
 
 
-def write_card(
+def data_entries(sources: Iterable[AnnotatedField], counted: str) -> list[dict[str, Any]]:
+    """Return what a card says of its training data: a row for each data set and laboratory.
+
+    Args:
+        sources: the field of each example.
+        counted: what the examples are, such as ``leukocytes``.
+    """
+    used = Counter((source.dataset, source.lab) for source in sources)
+    return [
+        {"dataset": dataset, "lab": lab, counted: count, "licence": licence_of(dataset)}
+        for (dataset, lab), count in sorted(used.items())
+    ]
+
+
+def write_classifier_card(
     recipe: AnnotatedCellsRecipe,
     path: Path,
     command: str,
@@ -19,21 +35,21 @@ def write_card(
     calibration: tuple[float, float],
     **particulars: Any,
 ) -> None:
-    """Write the card beside the weights at ``path``; ``particulars`` are the network's own entries."""
-    used = Counter((cell.field.source.dataset, cell.field.source.lab) for cell in cells)
+    """Write the card beside the weights at ``path``; ``particulars`` are the network's own entries.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     temperature, review_threshold = calibration
     card = ClassifierCard(
         name=recipe.name,
         sha256=sha256_of(path),
         command=command,
         recipe=recipe.model_dump(mode="json"),
-        data=[
-            {"dataset": dataset, "lab": lab, "leukocytes": count, "licence": licence_of(dataset)}
-            for (dataset, lab), count in sorted(used.items())
-        ],
+        data=data_entries((cell.field.source for cell in cells), "leukocytes"),
         classes=recipe.classes,
         temperature=round(temperature, 4),
         review_threshold=round(review_threshold, 4),
         **particulars,
     )
-    path.with_suffix(".json").write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_card(card, path)

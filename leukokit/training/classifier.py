@@ -9,17 +9,16 @@ left unclassified.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset
 
 from leukokit.classifiers.networks.context import context_features, descriptors
 from leukokit.classifiers.neural import DEFAULT_VIEWS, CropClassifier, to_input, turned
@@ -28,7 +27,7 @@ from leukokit.crops.cut import REACH, CropUnit
 from leukokit.errors import ConfigError
 from leukokit.registry import classifiers
 from leukokit.training.calibration import UNCALIBRATED, calibration_of
-from leukokit.training.cards import write_card
+from leukokit.training.cards import write_classifier_card
 from leukokit.training.cells import (
     AnnotatedCell,
     AnnotatedCellsRecipe,
@@ -37,9 +36,12 @@ from leukokit.training.cells import (
     rarity,
     training_cells,
 )
-from leukokit.training.loop import TrainingState
+from leukokit.training.loop import Plan, Training, fit, warm_up_and_cosine
 from leukokit.training.views import Variation, varied_view
 from leukokit.weights.files import save_weights
+
+WARM_UP: Final = 40
+"""Steps over which the learning rate rises."""
 
 
 class ClassifierRecipe(AnnotatedCellsRecipe):
@@ -141,6 +143,22 @@ def build(recipe: ClassifierRecipe, vectors: npt.NDArray[np.float32]) -> nn.Modu
     return network
 
 
+def classifier_plan(recipe: AnnotatedCellsRecipe, workers: int = 0) -> Plan:
+    """Return how a recipe's network is optimised."""
+    return Plan(
+        steps=recipe.steps,
+        batch=recipe.batch,
+        check_every=recipe.check_every,
+        learning_rate=recipe.learning_rate,
+        schedule=warm_up_and_cosine(recipe.steps, WARM_UP, floor=0.02),
+        weight_decay=recipe.weight_decay,
+        max_norm=5.0,
+        # The first steps, from a random head, are forgotten soon.
+        average=lambda step: min(recipe.average, step / (step + 9)),
+        workers=workers,
+    )
+
+
 def train_classifier(
     recipe: ClassifierRecipe,
     out: Path,
@@ -149,10 +167,15 @@ def train_classifier(
     report: Callable[[str], None] = print,
     command: str = "",
 ) -> Path:
-    """Train, writing checkpoints to ``out``; returns the path of the weights, with their card beside.
+    """Train a classifier on crops; returns the path of the weights, with their card beside.
 
-    A run that was stopped goes on from its last checkpoint with ``resume``. ``command`` is recorded in
-    the card as what makes these weights again.
+    Args:
+        recipe: what is trained on what, and how.
+        out: folder for checkpoints and weights.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        resume: go on from the last checkpoint in ``out``.
+        report: called with each line of progress.
+        command: what makes these weights again, for the card.
 
     Raises:
         DataError: no cell is selected.  ConfigError: nothing to resume.  WeightsError: no ImageNet weights.
@@ -162,56 +185,42 @@ def train_classifier(
     report(f"{len(cells)} cells to train on, {len(held)} held back to calibrate")
     vectors = cell_descriptors(cells, recipe.graph)
     network = build(recipe, vectors).to(device).to(memory_format=torch.channels_last)
-    state = TrainingState(network, recipe, recipe.plugin.frozen_parts(network, recipe.frozen_blocks))
+    frozen = recipe.plugin.frozen_parts(network, recipe.frozen_blocks)
+    training = Training(network, recipe, classifier_plan(recipe, recipe.workers), frozen)
     if resume:
-        state.load(out / "state.pt")
-    supply = ViewDataset(cells, vectors, recipe)
-    views = Subset(supply, range(state.step * recipe.batch, len(supply)))
-    progress = Progress(state, report)
-    for crops, descriptor, labels in DataLoader(views, recipe.batch, num_workers=recipe.workers):
-        logits = network(to_input(crops, device), descriptor.to(device))
-        progress.note(state.advance(logits, labels.to(device)))
-        if state.step % recipe.check_every == 0:
-            state.save(out / "state.pt")
+        training.load(out / "state.pt")
+    cross_entropy = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+
+    def loss_of(batch: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        crops, descriptors, labels = batch
+        logits = network(to_input(crops, device), descriptors.to(device))
+        loss: torch.Tensor = cross_entropy(logits, labels.to(device))
+        return loss
+
+    fit(training, ViewDataset(cells, vectors, recipe), loss_of, out / "state.pt", report)
     path = out / "best.safetensors"
-    save_weights(state.average, path)
+    save_weights(training.average, path)
     calibration = UNCALIBRATED
     if held:
-        logits = plain_logits(state.average, held, recipe, device)
-        calibration = calibration_of(
-            logits, np.array([c.label for c in held]), recipe.target_accuracy, report
-        )
-    write_card(
-        recipe,
-        path,
-        command,
-        cells + held,
-        calibration,
-        architecture=recipe.plugin.architecture,
-        crop_px=recipe.crop_px,
-        cover=recipe.cover,
-        unit=recipe.unit,
-        nucleus=recipe.nucleus,
-        graph={"name": recipe.graph.name, **recipe.graph.params},
+        logits = plain_logits(training.average, held, recipe, device)
+        labels = np.array([cell.label for cell in held])
+        calibration = calibration_of(logits, labels, recipe.target_accuracy, report)
+    architecture = recipe.plugin.architecture
+    write_classifier_card(
+        recipe, path, command, cells + held, calibration, architecture=architecture, **crop_entries(recipe)
     )
     return path
 
 
-class Progress:
-    """Says every 50 steps how a training goes."""
-
-    def __init__(self, state: TrainingState, report: Callable[[str], None]) -> None:
-        self.state, self.report = state, report
-        self.first, self.started, self.running = state.step, time.monotonic(), 0.0
-
-    def note(self, loss: float) -> None:
-        """Take up the loss of the step just made."""
-        step, steps = self.state.step, self.state.recipe.steps
-        self.running += (loss - self.running) / min(step - self.first, 50)
-        if step % 50 == 0:
-            pace = (time.monotonic() - self.started) / (step - self.first)
-            left = pace * (steps - step) / 60
-            self.report(f"step {step}/{steps}  loss {self.running:.3f}  {pace:.2f} s each, {left:.0f} min")
+def crop_entries(recipe: ClassifierRecipe) -> dict[str, Any]:
+    """Return what a card says of the crops and graphs that a network was trained on."""
+    return {
+        "crop_px": recipe.crop_px,
+        "cover": recipe.cover,
+        "unit": recipe.unit,
+        "nucleus": recipe.nucleus,
+        "graph": {"name": recipe.graph.name, **recipe.graph.params},
+    }
 
 
 @torch.inference_mode()

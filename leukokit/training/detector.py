@@ -1,27 +1,23 @@
 """Training a YOLO detector from random weights on annotated, standardised fields.
 
-The network, its loss and its target assignment are ultralytics'; the loop is here because two things
-its own trainer does not offer are the point: kinds that a data set does not annotate take no part in
-the classification loss of its fields, and every window is cut to one erythrocyte diameter.
+The network, its loss and its target assignment are ultralytics'. Two things that its own trainer does not
+offer are the point: kinds that a data set does not annotate take no part in the classification loss of its
+fields, and every window is cut to one erythrocyte diameter.
 """
 
 from __future__ import annotations
 
 import math
-import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import Dataset
 
-from leukokit.datasets.catalogue import licence_of
 from leukokit.datasets.fields import AnnotatedField, Selection, WeightsName, is_held_back, read_fields
 from leukokit.datasets.photographs import known_values
 from leukokit.detectors.yolo.network import build_network
@@ -31,13 +27,16 @@ from leukokit.images.standardize import standardize
 from leukokit.smear import read_image
 from leukokit.taxonomy import KINDS
 from leukokit.training.augment import Window, cut, disturb, join, turn
-from leukokit.training.loop import Resumable
-from leukokit.weights import DetectorCard, sha256_of
+from leukokit.training.cards import data_entries
+from leukokit.training.loop import Plan, Training, fit, warm_up_and_cosine
+from leukokit.weights import DetectorCard, sha256_of, write_card
 from leukokit.weights.files import load_weights, save_weights
 
-FIELD_DIAMETER_PX = 80.0
+WARM_UP: Final = 200
+"""Steps over which the learning rate rises."""
+FIELD_DIAMETER_PX: Final = 80.0
 """Fields are kept in memory at no more than this erythrocyte diameter."""
-SHORTEST_PART_PX = 64
+SHORTEST_PART_PX: Final = 64
 """Shortest side of a part of a window that is filled from several fields."""
 
 LoadedField = tuple[Window, float, tuple[str, ...]]
@@ -172,11 +171,18 @@ def train_detector(
     report: Callable[[str], None] = print,
     command: str = "",
 ) -> Path:
-    """Train, writing checkpoints to ``out``; returns the path of the best weights, with their card beside.
+    """Train a detector; returns the path of the best weights, with their card beside.
 
     The best checkpoint is the one whose averaged weights have the lowest loss on windows of the
-    held-back photographs. A run that was stopped goes on from its last checkpoint with ``resume``.
-    ``command`` is recorded in the card as what makes these weights again.
+    held-back photographs.
+
+    Args:
+        recipe: what is trained on what, and how.
+        out: folder for checkpoints and weights.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        resume: go on from the last checkpoint in ``out``.
+        report: called with each line of progress.
+        command: what makes these weights again, for the card.
 
     Raises:
         DataError: no field is selected.  ConfigError: nothing to resume, or another recipe's.
@@ -192,87 +198,74 @@ def train_detector(
             f"{recipe.fields}: the recipe's 'train' selects no field with a cell; {known_values(known)}"
         )
     report(f"{len(fields)} fields to train on, {len(held)} held back to choose the checkpoint")
-    state = TrainingState(recipe, device)
+    network = new_network(recipe, device)
+    loss = DetectionLoss(network, device)
+    training = Training(network, recipe, detector_plan(recipe))
     if resume:
-        state.load(out / "state.pt")
+        training.load(out / "state.pt")
+    checks, path = _held_back_batches(held, recipe), out / "best.safetensors"
+
+    def check(running: float) -> None:
+        held_loss = loss.mean(training.average, checks) if checks else running
+        report(f"step {training.step}  held-back loss {held_loss:.4f}")
+        if held_loss <= training.lowest:
+            training.lowest = held_loss
+            save_weights(training.average, path)
+
     supply = WindowDataset(fields, recipe, recipe.steps * recipe.batch)
-    windows = Subset(supply, range(state.step * recipe.batch, len(supply)))
-    loader = DataLoader(windows, recipe.batch, num_workers=recipe.workers, collate_fn=collate)
-    checks = _held_back_batches(held, recipe)
-    started, first, running = time.monotonic(), state.step, 0.0
-    for batch in loader:
-        loss = state.advance(batch)
-        running += (loss - running) / min(state.step - first, 50)
-        if state.step % 50 == 0:
-            pace = (time.monotonic() - started) / (state.step - first)
-            left = pace * (recipe.steps - state.step) / 60
-            report(f"step {state.step}/{recipe.steps}  loss {running:.3f}  {pace:.2f} s each, {left:.0f} min")
-        if state.step % recipe.check_every == 0 or state.step == recipe.steps:
-            held_loss = state.check(checks) if checks else running
-            report(f"step {state.step}  held-back loss {held_loss:.4f}")
-            if held_loss <= state.lowest:
-                state.lowest = held_loss
-                save_weights(state.average.module, out / "best.safetensors")
-            state.save(out / "state.pt")
-    _write_card(recipe, command, chosen, out / "best.safetensors")
-    return out / "best.safetensors"
+    fit(training, supply, lambda batch: loss(network, batch), out / "state.pt", report, collate, check)
+    _write_card(recipe, command, chosen, path)
+    return path
 
 
-class TrainingState(Resumable):
-    """Network, averaged network and optimiser."""
+def detector_plan(recipe: DetectorRecipe) -> Plan:
+    """Return how a recipe's network is optimised."""
+    return Plan(
+        steps=recipe.steps,
+        batch=recipe.batch,
+        check_every=recipe.check_every,
+        learning_rate=recipe.learning_rate,
+        schedule=warm_up_and_cosine(recipe.steps, WARM_UP, floor=0.01, start=WARM_UP),
+        weight_decay=recipe.weight_decay,
+        max_norm=10.0,
+        # The first steps, from random weights, are forgotten soon: the decay rises to 0.998.
+        average=lambda step: 0.998 * (1 - math.exp(-(step - 1) / 300)),
+        workers=recipe.workers,
+    )
 
-    recipe: DetectorRecipe
-    PARTS = (*Resumable.PARTS, "schedule")
-    NUMBERS = ("step", "lowest")
 
-    def __init__(self, recipe: DetectorRecipe, device: str) -> None:
-        self.recipe, self.device = recipe, torch.device(device)
-        self.network = build_network(recipe.architecture).to(self.device, memory_format=torch.channels_last)
-        if recipe.start_from is not None:
-            load_weights(self.network, recipe.start_from)
-        # Gains of the three parts of the loss: ultralytics' own defaults.
-        self.network.args = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)
-        self.network.train()
-        self.criterion = self.network.init_criterion()
-        self.average = AveragedModel(self.network, multi_avg_fn=_ramped_average, use_buffers=True)
-        self.average.eval()
-        parameters = list(self.network.parameters())
-        groups: list[dict[str, Any]] = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": recipe.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        self.optimizer = torch.optim.AdamW(groups, lr=recipe.learning_rate)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, lambda step: _rate(step, recipe.steps)
-        )
-        self.step, self.lowest = 0, math.inf
+def new_network(recipe: DetectorRecipe, device: str) -> Any:
+    """Return the recipe's network with its first weights, in training mode."""
+    network = build_network(recipe.architecture).to(device, memory_format=torch.channels_last)
+    if recipe.start_from is not None:
+        load_weights(network, recipe.start_from)
+    # Gains of the three parts of the loss: ultralytics' own defaults.
+    network.args = SimpleNamespace(box=7.5, cls=0.5, dfl=1.5)
+    return network.train()
 
-    def advance(self, batch: dict[str, torch.Tensor]) -> float:
-        """One optimiser step; returns the loss a window."""
-        loss = self._loss(self.network, batch)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 10.0)
-        self.optimizer.step()
-        self.optimizer.zero_grad()
-        self.schedule.step()
-        self.average.update_parameters(self.network)
-        self.step += 1
-        return loss.item()
 
-    @torch.no_grad()
-    def check(self, batches: list[dict[str, torch.Tensor]]) -> float:
-        """Mean loss a window of the averaged network."""
-        return float(np.mean([float(self._loss(self.average.module, batch)) for batch in batches]))
+class DetectionLoss:
+    """Ultralytics' detection loss, to which kinds that are not annotated in a window add nothing."""
 
-    def _loss(self, model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    def __init__(self, network: Any, device: str) -> None:
+        self.device = torch.device(device)
+        self.criterion = network.init_criterion()
+
+    def __call__(self, network: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        """Return the mean loss per window of a batch as ``collate`` makes it."""
         batch = {key: value.to(self.device) for key, value in batch.items()}
         pictures = batch["img"].contiguous(memory_format=torch.channels_last).float() / 255
         # Ultralytics weighs classes by this; a weight of 0 leaves a kind out of a window's loss.
         self.criterion.class_weights = batch["class_weights"]
         with torch.autocast(self.device.type, dtype=torch.bfloat16):
-            predictions = model.predict(pictures)
+            predictions = network.predict(pictures)
         parts, _ = self.criterion(_to_float(predictions), batch)
         return parts.sum() / len(pictures)  # type: ignore[no-any-return]  # ultralytics is untyped
+
+    @torch.no_grad()
+    def mean(self, network: Any, batches: list[dict[str, torch.Tensor]]) -> float:
+        """Return the mean over batches, without gradients."""
+        return float(np.mean([float(self(network, batch)) for batch in batches]))
 
 
 def _held_back_batches(held: list[LoadedField], recipe: DetectorRecipe) -> list[dict[str, torch.Tensor]]:
@@ -282,7 +275,6 @@ def _held_back_batches(held: list[LoadedField], recipe: DetectorRecipe) -> list[
 
 
 def _write_card(recipe: DetectorRecipe, command: str, fields: list[AnnotatedField], path: Path) -> None:
-    used = Counter((field.dataset, field.lab) for field in fields)
     low = recipe.cell_diameter_px * math.exp(-1.0)
     card = DetectorCard(
         name=recipe.name,
@@ -294,24 +286,9 @@ def _write_card(recipe: DetectorRecipe, command: str, fields: list[AnnotatedFiel
         sha256=sha256_of(path),
         command=command,
         recipe=recipe.model_dump(mode="json"),
-        data=[
-            {"dataset": dataset, "lab": lab, "fields": count, "licence": licence_of(dataset)}
-            for (dataset, lab), count in sorted(used.items())
-        ],
+        data=data_entries(fields, "fields"),
     )
-    path.with_suffix(".json").write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
-
-
-def _ramped_average(averaged: Any, current: Any, count: Any) -> None:
-    # The first steps, from random weights, are forgotten soon: the decay rises to 0.998.
-    average = get_ema_multi_avg_fn(0.998 * (1 - math.exp(-float(count) / 300)))  # type: ignore[no-untyped-call]
-    average(averaged, current, count)
-
-
-def _rate(step: int, steps: int) -> float:
-    if step < 200:
-        return (step + 1) / 200
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - 200) / max(1, steps - 200))))
+    write_card(card, path)
 
 
 def _to_float(predictions: Any) -> Any:

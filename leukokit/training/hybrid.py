@@ -17,23 +17,33 @@ import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import nn
-from torch.utils.data import DataLoader, Subset
 
 from leukokit.classifiers.cnn import CnnClassifier
 from leukokit.classifiers.hybrid import embedded
 from leukokit.classifiers.networks.backbone import EMBEDDING
-from leukokit.classifiers.networks.context import CONTEXT_FEATURES, context_tensors
+from leukokit.classifiers.networks.context import (
+    CONTEXT_FEATURES,
+    GraphBatch,
+    GraphTensors,
+    context_tensors,
+    side_by_side,
+)
 from leukokit.classifiers.networks.context_network import ContextNetwork
 from leukokit.classifiers.networks.crop_network import CropNetwork
 from leukokit.classifiers.neural import DEFAULT_VIEWS, to_input
 from leukokit.datasets.fields import WeightsName
 from leukokit.graph_builders.base import GraphBuilder
-from leukokit.pyg import Batch, Data
 from leukokit.training.calibration import UNCALIBRATED, calibration_of
-from leukokit.training.cards import write_card
+from leukokit.training.cards import write_classifier_card
 from leukokit.training.cells import AnnotatedCell, builder_of, plain_views, training_cells
-from leukokit.training.classifier import ClassifierRecipe, Progress, ViewDataset, build
-from leukokit.training.loop import TrainingState
+from leukokit.training.classifier import (
+    ClassifierRecipe,
+    ViewDataset,
+    build,
+    classifier_plan,
+    crop_entries,
+)
+from leukokit.training.loop import Training, fit
 from leukokit.weights import sha256_of
 from leukokit.weights.files import save_weights
 
@@ -63,7 +73,7 @@ class JointNetwork(nn.Module):
         self.cnn, self.context = cnn, context
 
     def forward(
-        self, crops: torch.Tensor, features: torch.Tensor, batch: Batch, nodes: torch.Tensor
+        self, crops: torch.Tensor, features: torch.Tensor, batch: GraphBatch, nodes: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Logits (B, classes) of the graph network and of the CNN alone.
 
@@ -73,10 +83,10 @@ class JointNetwork(nn.Module):
             batch: the graphs of the crops' cells, one each.
             nodes: (B,) int64, the crops' nodes.
         """
-        seen = self.cnn.backbone(crops)
-        pictures = features.new_zeros(len(features), seen.shape[1]).index_copy(0, nodes, seen)
-        logits = self.context(features, pictures, batch.edge_index, batch.edge_attr)
-        return logits[nodes], self.cnn.head(seen)
+        embeddings = self.cnn.backbone(crops)
+        pictures = features.new_zeros(len(features), embeddings.shape[1]).index_copy(0, nodes, embeddings)
+        logits = self.context(features, pictures, batch.tensors.edges, batch.tensors.edge_features)
+        return logits[nodes], self.cnn.head(embeddings)
 
 
 def train_hybrid(
@@ -87,9 +97,17 @@ def train_hybrid(
     report: Callable[[str], None] = print,
     command: str = "",
 ) -> Path:
-    """Train, writing checkpoints to ``out``; returns the path of the graph network's weights.
+    """Train both networks; returns the path of the graph network's weights, with their card beside.
 
-    Their card lies beside, and so do the CNN's weights, with a card that makes them those of a ``cnn``.
+    The CNN's weights are written beside them, with a card that makes them those of a ``cnn``.
+
+    Args:
+        recipe: what is trained on what, and how.
+        out: folder for checkpoints and weights.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        resume: go on from the last checkpoint in ``out``.
+        report: called with each line of progress.
+        command: what makes these weights again, for the cards.
 
     Raises:
         DataError: no cell is selected.  ConfigError: nothing to resume.  WeightsError: no ImageNet weights.
@@ -97,97 +115,79 @@ def train_hybrid(
     out.mkdir(parents=True, exist_ok=True)
     cells, held = training_cells(recipe)
     report(f"{len(cells)} cells to train on, {len(held)} held back to calibrate")
-    scenes = Scenes(cells, builder_of(recipe.graph))
-    state = start(recipe, scenes, device)
+    graphs = FieldGraphs(cells, builder_of(recipe.graph))
+    training = start_training(recipe, graphs, device)
     if resume:
-        state.load(out / "state.pt")
-    fit(state, recipe, scenes, out / "state.pt", report)
-    network = state.average
+        training.load(out / "state.pt")
+    fit_hybrid(training, recipe, graphs, out / "state.pt", report)
+    network = training.average
     assert isinstance(network, JointNetwork)
     path, cnn_path = out / "best.safetensors", out / f"{recipe.cnn}.safetensors"
     save_weights(network.context, path)
     save_weights(network.cnn, cnn_path)
-    calibration = alone = UNCALIBRATED
-    if held:
-        labels = np.array([cell.label for cell in held])
-        seen = embeddings_of(network.cnn, held, recipe)
-        logits = context_logits(network.context, Scenes(held, builder_of(recipe.graph)), seen)
-        calibration = calibration_of(logits, labels, recipe.target_accuracy, report)
-        report("the CNN alone:")
-        alone = calibration_of(head_logits(network.cnn, seen), labels, recipe.target_accuracy, report)
-    common = {
-        "crop_px": recipe.crop_px,
-        "cover": recipe.cover,
-        "unit": recipe.unit,
-        "nucleus": recipe.nucleus,
-        "graph": {"name": recipe.graph.name, **recipe.graph.params},
-    }
-    own = recipe.model_copy(update={"name": recipe.cnn})
+    calibration, alone = _calibrate(network, held, recipe, report)
+    common, architecture = crop_entries(recipe), recipe.plugin.architecture
+    of_cnn = recipe.model_copy(update={"name": recipe.cnn})
     used = cells + held
-    write_card(own, cnn_path, command, used, alone, architecture=recipe.plugin.architecture, **common)
-    write_card(
-        recipe,
-        path,
-        command,
-        used,
-        calibration,
-        architecture=f"gatv2 on {recipe.plugin.architecture}",
-        cnn={"name": recipe.cnn, "sha256": sha256_of(cnn_path)},
-        **common,
-    )
+    write_classifier_card(of_cnn, cnn_path, command, used, alone, architecture=architecture, **common)
+    common |= {"cnn": {"name": recipe.cnn, "sha256": sha256_of(cnn_path)}}
+    on_cnn = f"gatv2 on {architecture}"
+    write_classifier_card(recipe, path, command, used, calibration, architecture=on_cnn, **common)
     return path
 
 
-class Scenes:
-    """The graphs of annotated cells' fields, each built once."""
+class FieldGraphs:
+    """The graphs of annotated cells' fields, each built once.
+
+    Attributes:
+        cells: the annotated cells.
+        graphs: the graph of each field, by the field's ``id``.
+    """
 
     def __init__(self, cells: Sequence[AnnotatedCell], builder: GraphBuilder) -> None:
         self.cells = cells
-        self.data: dict[int, Data] = {}
-        self.inside: dict[int, list[int]] = {}
+        self.graphs: dict[int, GraphTensors] = {}
+        self._members: dict[int, list[int]] = {}
         for number, cell in enumerate(cells):
             key = id(cell.field)
-            if key not in self.data:
-                graph = builder.build(cell.field.cells)
-                features, edges, figures = context_tensors(graph, cell.field.appearance)
-                self.data[key] = Data(x=features, edge_index=edges, edge_attr=figures)
-                self.inside[key] = []
-            self.inside[key].append(number)
+            if key not in self.graphs:
+                self.graphs[key] = context_tensors(builder.build(cell.field.cells), cell.field.appearance)
+                self._members[key] = []
+            self._members[key].append(number)
 
-    def batch(self, numbers: Sequence[int]) -> tuple[Batch, torch.Tensor]:
-        """The graphs of some cells, one each, side by side, and the (B,) cells' nodes.
+    def batch(self, numbers: Sequence[int]) -> tuple[GraphBatch, torch.Tensor]:
+        """Return the graphs of some cells, one each, side by side, and the (B,) cells' nodes.
 
         Args:
             numbers: positions of B cells.
         """
-        batch = Batch.from_data_list([self.data[id(self.cells[number].field)] for number in numbers])
-        starts = batch.ptr[:-1].tolist()
-        nodes = [start + self.cells[number].node for start, number in zip(starts, numbers, strict=True)]
+        batch = side_by_side([self.graphs[id(self.cells[number].field)] for number in numbers])
+        nodes = [start + self.cells[number].node for start, number in zip(batch.starts, numbers, strict=True)]
         return batch, torch.tensor(nodes)
 
-    def pictures(
-        self, numbers: Sequence[int], batch: Batch, embeddings: npt.NDArray[np.float32]
+    def node_embeddings(
+        self, numbers: Sequence[int], batch: GraphBatch, embeddings: npt.NDArray[np.float32]
     ) -> torch.Tensor:
-        """Embeddings (nodes, E) of a batch: of annotated cells, from (N, E) of all; zeros elsewhere."""
-        pictures = torch.zeros(batch.num_nodes, embeddings.shape[1])
-        for number, start in zip(numbers, batch.ptr[:-1].tolist(), strict=True):
-            for other in self.inside[id(self.cells[number].field)]:
-                pictures[start + self.cells[other].node] = torch.from_numpy(embeddings[other])
-        return pictures
+        """Return (nodes, E) of a batch: of annotated cells, from (N, E) of all cells; zeros elsewhere."""
+        of_nodes = torch.zeros(len(batch.tensors.features), embeddings.shape[1])
+        for number, start in zip(numbers, batch.starts, strict=True):
+            for other in self._members[id(self.cells[number].field)]:
+                of_nodes[start + self.cells[other].node] = torch.from_numpy(embeddings[other])
+        return of_nodes
 
 
-def context_network(recipe: HybridRecipe, scenes: Scenes, embedding: int = EMBEDDING) -> ContextNetwork:
-    """A graph network with its first weights, which knows the usual values of the features."""
+def context_network(recipe: HybridRecipe, graphs: FieldGraphs, embedding: int = EMBEDDING) -> ContextNetwork:
+    """Return a graph network with its first weights, which knows the usual values of the features."""
     torch.manual_seed(recipe.seed)
     network = ContextNetwork(len(recipe.classes), embedding=embedding)
-    features = torch.cat([data.x for data in scenes.data.values()])
+    features = torch.cat([graph.features for graph in graphs.graphs.values()])
     network.mean.copy_(features.mean(dim=0))
     network.deviation.copy_(features.std(dim=0, unbiased=False) + 1e-3)
     return network
 
 
-def start(recipe: HybridRecipe, scenes: Scenes, device: str = "cpu") -> TrainingState:
-    """Both networks with their first weights, the CNN's from ImageNet.
+def start_training(recipe: HybridRecipe, graphs: FieldGraphs, device: str = "cpu") -> Training:
+    """Return both networks with their first weights, the CNN's from ImageNet.
 
     Raises:
         WeightsError: the package that carries those is not installed.
@@ -195,45 +195,66 @@ def start(recipe: HybridRecipe, scenes: Scenes, device: str = "cpu") -> Training
     cnn = build(recipe, np.empty((0, 0), np.float32))
     assert isinstance(cnn, CropNetwork)
     frozen = recipe.plugin.frozen_parts(cnn, recipe.frozen_blocks)
-    context = context_network(recipe, scenes, cnn.backbone.width)
+    context = context_network(recipe, graphs, cnn.backbone.width)
     network = JointNetwork(cnn.to(memory_format=torch.channels_last), context)
-    return TrainingState(network.to(device), recipe, frozen)
+    return Training(network.to(device), recipe, classifier_plan(recipe, recipe.workers), frozen)
 
 
-def fit(
-    state: TrainingState,
+def fit_hybrid(
+    training: Training,
     recipe: HybridRecipe,
-    scenes: Scenes,
+    graphs: FieldGraphs,
     checkpoint: Path | None = None,
     report: Callable[[str], None] = print,
 ) -> None:
-    """Take the steps that are left."""
-    device = next(state.network.parameters()).device
-    # In place of what else a network is shown of a cell, its number.
-    supply = ViewDataset(list(scenes.cells), np.arange(len(scenes.cells))[:, None], recipe)
-    views = Subset(supply, range(state.step * recipe.batch, len(supply)))
-    progress = Progress(state, report)
-    for crops, numbers, labels in DataLoader(views, recipe.batch, num_workers=recipe.workers):
-        rng = np.random.default_rng([recipe.seed, state.step])
+    """Take the steps that are left; see ``loop.fit``."""
+    device = next(training.network.parameters()).device
+    cross_entropy = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+
+    def loss_of(examples: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        crops, numbers, labels = examples
+        rng = np.random.default_rng([recipe.seed, training.step])
         torch.manual_seed(int(rng.integers(2**31)))
-        batch, nodes = scenes.batch(numbers[:, 0].tolist())
+        batch, nodes = graphs.batch(numbers[:, 0].tolist())
         batch = batch.to(device)
         features = varied_features(batch, recipe, rng)
-        logits, alone = state.network(to_input(crops, str(device)), features, batch, nodes.to(device))
-        progress.note(state.advance(torch.cat([logits, alone]), labels.to(device).repeat(2)))
-        if checkpoint and state.step % recipe.check_every == 0:
-            state.save(checkpoint)
+        logits, alone = training.network(to_input(crops, device), features, batch, nodes.to(device))
+        loss: torch.Tensor = cross_entropy(torch.cat([logits, alone]), labels.to(device).repeat(2))
+        return loss
+
+    # In place of what else a network is given of a cell, its number.
+    supply = ViewDataset(list(graphs.cells), np.arange(len(graphs.cells))[:, None], recipe)
+    fit(training, supply, loss_of, checkpoint, report)
 
 
-def varied_features(batch: Batch, recipe: HybridRecipe, rng: np.random.Generator) -> torch.Tensor:
-    """Features (nodes, 21) with a factor a field on all its optical densities, and one on its lengths."""
-    fields = batch.num_graphs
+def varied_features(batch: GraphBatch, recipe: HybridRecipe, rng: np.random.Generator) -> torch.Tensor:
+    """Return features (nodes, 21) with one factor per field on its optical densities, one on its lengths."""
+    fields = len(batch.starts)
     stain = np.exp(rng.normal(0, recipe.stain, (fields, 3)))
     factors = np.ones((fields, len(CONTEXT_FEATURES)), np.float32)
     factors[:, _COLOURS] = np.tile(stain, len(_COLOURS) // 3)
     factors[:, _LENGTHS] = np.exp(rng.normal(0, recipe.size, (fields, 1)))
-    varied: torch.Tensor = batch.x * torch.from_numpy(factors).to(batch.x.device)[batch.batch]
-    return varied
+    features = batch.tensors.features
+    return features * torch.from_numpy(factors)[batch.owners].to(features.device)
+
+
+def _calibrate(
+    network: JointNetwork,
+    held: list[AnnotatedCell],
+    recipe: HybridRecipe,
+    report: Callable[[str], None],
+) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Temperature and review threshold of the hybrid and of the CNN alone."""
+    if not held:
+        return UNCALIBRATED, UNCALIBRATED
+    labels = np.array([cell.label for cell in held])
+    embeddings = embeddings_of(network.cnn, held, recipe)
+    graphs = FieldGraphs(held, builder_of(recipe.graph))
+    logits = context_logits(network.context, graphs, embeddings)
+    calibration = calibration_of(logits, labels, recipe.target_accuracy, report)
+    report("the CNN alone:")
+    alone = calibration_of(head_logits(network.cnn, embeddings), labels, recipe.target_accuracy, report)
+    return calibration, alone
 
 
 @torch.inference_mode()
@@ -255,15 +276,15 @@ def head_logits(cnn: CropNetwork, embeddings: npt.NDArray[np.float32]) -> npt.ND
 
 @torch.inference_mode()
 def context_logits(
-    network: nn.Module, scenes: Scenes, embeddings: npt.NDArray[np.float32]
+    network: nn.Module, graphs: FieldGraphs, embeddings: npt.NDArray[np.float32]
 ) -> npt.NDArray[np.float32]:
-    """Logits (N, C) of the annotated cells with their embeddings (N, E)."""
-    device, count = next(network.parameters()).device, len(scenes.cells)
-    answers = []
+    """Return logits (N, C) of the annotated cells with their embeddings (N, E)."""
+    device, count = next(network.parameters()).device, len(graphs.cells)
+    found = []
     for first in range(0, count, 64):
         numbers = range(first, min(first + 64, count))
-        batch, nodes = scenes.batch(numbers)
-        pictures, batch = scenes.pictures(numbers, batch, embeddings), batch.to(device)
-        logits = network(batch.x, pictures.to(device), batch.edge_index, batch.edge_attr)
-        answers.append(logits[nodes].cpu())
-    return np.asarray(torch.cat(answers).numpy())
+        batch, nodes = graphs.batch(numbers)
+        of_nodes = graphs.node_embeddings(numbers, batch, embeddings).to(device)
+        features, edges, edge_features = batch.to(device).tensors
+        found.append(network(features, of_nodes, edges, edge_features)[nodes].cpu())
+    return np.asarray(torch.cat(found).numpy())

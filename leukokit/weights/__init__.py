@@ -140,7 +140,16 @@ def record_graph(path: Path, sha256: str) -> None:
     """
     card_path = path.with_suffix(".json")
     card = _parse_card(card_path, card_model(card_path)).model_copy(update={"onnx_sha256": sha256})
-    write_atomically(card_path, card.model_dump_json(indent=1) + "\n")
+    write_card(card, path)
+
+
+def write_card(card: Card, path: Path) -> None:
+    """Write the card of the weights at ``path`` beside them, whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write_atomically(path.with_suffix(".json"), card.model_dump_json(indent=1) + "\n")
 
 
 def record_metrics(card_path: Path, title: str, figures: dict[str, Any]) -> None:
@@ -153,9 +162,7 @@ def record_metrics(card_path: Path, title: str, figures: dict[str, Any]) -> None
     kept = [entry for entry in card.metrics if entry["title"] != title]
     numbers = {key: figures[key] for key in RECORDED if key in figures}
     changed = card.model_copy(update={"metrics": [*kept, {"title": title} | numbers]})
-    partial = card_path.with_name(card_path.name + ".part")
-    partial.write_text(changed.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    partial.replace(card_path)
+    write_card(changed, card_path)
 
 
 def card_model(card_path: Path) -> type[Card]:

@@ -16,6 +16,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch_geometric.data import Batch, Data
+from torch_geometric.nn import GATv2Conv
 
 from leukokit import weights
 from leukokit.cells import Cells
@@ -29,7 +31,6 @@ from leukokit.crops.appearance import appearance
 from leukokit.errors import WeightsError
 from leukokit.graph import CellGraph, canonical_edges
 from leukokit.pipeline import Pipeline
-from leukokit.pyg import Batch, Data, GATv2Conv
 from leukokit.registry import graph_builders
 from leukokit.smear import Smear
 from leukokit.taxonomy import LEUKOCYTE

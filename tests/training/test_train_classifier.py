@@ -24,6 +24,7 @@ from leukokit.registry import classifiers, load_file
 from leukokit.training.calibration import FEWEST_HELD, UNCALIBRATED, calibration_of
 from leukokit.training.cells import rarity, training_cells
 from leukokit.training.classifier import ClassifierRecipe, train_classifier
+from leukokit.training.loop import Training
 from leukokit.training.views import Variation, _cut_off, plain_view, varied_view
 from leukokit.weights import ClassifierCard, read_card
 
@@ -105,14 +106,25 @@ def test_a_trained_classifier_is_loaded_and_measured(folder: Path, tmp_path: Pat
         predict_detected(Pipeline.from_config(PipelineConfig(classifier=None)), load_detected(folder).fields)
 
 
-def test_a_stopped_run_goes_on_to_the_same_weights(folder: Path, tmp_path: Path) -> None:
+def test_a_stopped_run_goes_on_to_the_same_weights(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole = train_classifier(recipe(folder), tmp_path / "whole", report=lambda _: None)
     (tmp_path / "half").mkdir()
     with pytest.raises(ConfigError, match="nothing to resume"):
         train_classifier(recipe(folder), tmp_path / "half", resume=True, report=lambda _: None)
+    advance = Training.advance
+
+    def stops(training: Training, loss: torch.Tensor) -> float:
+        if training.step == 5:
+            raise KeyboardInterrupt
+        return advance(training, loss)
+
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(Training, "advance", stops)
+        train_classifier(recipe(folder), tmp_path / "half", report=lambda _: None)
     # Its last checkpoint was after the fourth of six steps.
-    train_classifier(recipe(folder), tmp_path / "half", report=lambda _: None)
-    (tmp_path / "half" / "best.safetensors").unlink()
+    assert torch.load(tmp_path / "half" / "state.pt", weights_only=True)["step"] == 4
     again = train_classifier(recipe(folder), tmp_path / "half", resume=True, report=lambda _: None)
     assert whole.read_bytes() == again.read_bytes()
 
@@ -138,8 +150,16 @@ def test_a_checkpoint_of_an_older_version_is_not_gone_on_with(folder: Path, tmp_
     stored = torch.load(tmp_path / "state.pt", weights_only=True)
     del stored["recipe"]
     torch.save(stored, tmp_path / "state.pt")
-    with pytest.raises(ConfigError, match=r"state\.pt: an older version's.*--resume"):
+    with pytest.raises(ConfigError, match=r"state\.pt: a checkpoint of an older version.*--resume"):
         train_classifier(recipe(folder), tmp_path, resume=True, report=lambda _: None)
+
+
+def test_a_damaged_checkpoint_is_refused_in_one_line(folder: Path, tmp_path: Path) -> None:
+    for content in (b"", b"no checkpoint", b"PK" + bytes(40)):
+        (tmp_path / "state.pt").write_bytes(content)
+        with pytest.raises(ConfigError, match=r"state\.pt: a damaged checkpoint") as caught:
+            train_classifier(recipe(folder), tmp_path, resume=True, report=lambda _: None)
+        assert len(str(caught.value).splitlines()) == 1
 
 
 def told(right: int, wrong: int, margin: float = 4.0) -> tuple[np.ndarray, np.ndarray]:

@@ -19,15 +19,18 @@ from leukokit.synthetic.smear import draw_smear, save_smear
 from leukokit.taxonomy import ERYTHROCYTE, KINDS, LEUKOCYTE, PLATELET
 from leukokit.training.augment import Window
 from leukokit.training.detector import (
+    DetectionLoss,
     DetectorRecipe,
     LoadedField,
     Selection,
-    TrainingState,
     WindowDataset,
     collate,
+    detector_plan,
     load_fields,
+    new_network,
     train_detector,
 )
+from leukokit.training.loop import Training
 
 HELD_BACK = 0.3
 
@@ -125,13 +128,16 @@ def test_batch_for_the_loss() -> None:
 def test_kind_that_is_not_annotated_learns_nothing(index: Path, annotated: tuple[str, ...]) -> None:
     """An optimiser step leaves the last bias of its class as it was."""
     torch.manual_seed(0)
-    state = TrainingState(recipe(index, learning_rate=0.1), "cpu")
+    own = recipe(index, learning_rate=0.1)
+    network = new_network(own, "cpu")
+    training, loss = Training(network, own, detector_plan(own)), DetectionLoss(network, "cpu")
 
     def biases() -> torch.Tensor:
-        return torch.stack([branch[-1].bias.detach().clone() for branch in state.network.model[-1].cv3])
+        return torch.stack([branch[-1].bias.detach().clone() for branch in network.model[-1].cv3])
 
     before = biases()
-    state.advance(collate([(window_of(LEUKOCYTE), annotated), (window_of(LEUKOCYTE, LEUKOCYTE), annotated)]))
+    batch = collate([(window_of(LEUKOCYTE), annotated), (window_of(LEUKOCYTE, LEUKOCYTE), annotated)])
+    training.advance(loss(network, batch))
     moved = (biases() != before).any(dim=0).tolist()
     assert moved == [kind in annotated for kind in KINDS]
     assert PLATELET == 2
@@ -170,15 +176,15 @@ def test_resumed_run_ends_where_an_uninterrupted_one_does(
     uninterrupted: tuple[Path, list[str]],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    advance = TrainingState.advance
+    advance = Training.advance
 
-    def stops(state: TrainingState, batch: dict[str, torch.Tensor]) -> float:
-        if state.step == 5:
+    def stops(training: Training, loss: torch.Tensor) -> float:
+        if training.step == 5:
             raise Stopped
-        return advance(state, batch)
+        return advance(training, loss)
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrainingState, "advance", stops)
+        patch.setattr(Training, "advance", stops)
         with pytest.raises(Stopped):
             train_detector(recipe(index), tmp_path, report=lambda _: None)
     # Another state of torch's generator must not matter.
@@ -199,8 +205,8 @@ def test_training_changes_weights_and_start_from_keeps_them(
     index: Path, uninterrupted: tuple[Path, list[str]]
 ) -> None:
     torch.manual_seed(0)
-    fresh = TrainingState(recipe(index), "cpu").network.state_dict()
-    started = TrainingState(recipe(index, start_from=uninterrupted[0]), "cpu").network.state_dict()
+    fresh = new_network(recipe(index), "cpu").state_dict()
+    started = new_network(recipe(index, start_from=uninterrupted[0]), "cpu").state_dict()
     stored = load_file(uninterrupted[0])
     key = next(key for key in stored if key.endswith("conv.weight"))
     assert torch.equal(started[key], stored[key].float())

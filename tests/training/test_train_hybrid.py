@@ -16,7 +16,12 @@ from hypothesis import strategies as st
 
 from leukokit import weights
 from leukokit.classifiers.hybrid import HybridClassifier
-from leukokit.classifiers.networks.context import CONTEXT_FEATURES, context_tensors
+from leukokit.classifiers.networks.context import (
+    CONTEXT_FEATURES,
+    GraphTensors,
+    context_tensors,
+    side_by_side,
+)
 from leukokit.classifiers.networks.context_network import ContextNetwork
 from leukokit.classifiers.networks.crop_network import CropNetwork
 from leukokit.classifiers.neural import Scene
@@ -28,7 +33,6 @@ from leukokit.datasets.fields import is_held_back
 from leukokit.errors import ConfigError, WeightsError
 from leukokit.evaluation.classification import predict_detected
 from leukokit.pipeline import Pipeline
-from leukokit.pyg import Batch, Data
 from leukokit.taxonomy import LEUKOCYTE
 from leukokit.training import calibration
 from leukokit.training.cells import AnnotatedCell, builder_of, training_cells
@@ -36,18 +40,18 @@ from leukokit.training.classifier import ClassifierRecipe, plain_logits
 from leukokit.training.hybrid import (
     _COLOURS,
     _LENGTHS,
+    FieldGraphs,
     HybridRecipe,
     JointNetwork,
-    Scenes,
     context_logits,
     embeddings_of,
-    fit,
+    fit_hybrid,
     head_logits,
-    start,
+    start_training,
     train_hybrid,
     varied_features,
 )
-from leukokit.training.loop import TrainingState
+from leukokit.training.loop import Training
 from leukokit.training.recipes import AnyClassifierRecipe
 from leukokit.weights import ClassifierCard
 from leukokit.weights.files import load_weights
@@ -134,7 +138,7 @@ def test_training_and_classifying_see_the_same(folder: Path, trained: Path) -> N
     assert isinstance(classifier, HybridClassifier) and isinstance(classifier.network, ContextNetwork)
     builder = builder_of(own.graph)
     seen = embeddings_of(classifier.cnn, cells, own)
-    known = context_logits(classifier.network, Scenes(cells, builder), seen)
+    known = context_logits(classifier.network, FieldGraphs(cells, builder), seen)
     field, nodes = cells[0].field, np.array([cell.node for cell in cells])
     smear = Pipeline.from_config(PipelineConfig(classifier=None)).read(SMEAR)
     with torch.inference_mode():
@@ -147,15 +151,15 @@ def test_training_and_classifying_see_the_same(folder: Path, trained: Path) -> N
 def test_a_stopped_run_goes_on_to_the_same_weights(
     stop: int, left: list[int], folder: Path, trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    own, advance, taken = recipe(folder), TrainingState.advance, list[int]()
+    own, advance, taken = recipe(folder), Training.advance, list[int]()
 
-    def counted(state: TrainingState, logits: torch.Tensor, labels: torch.Tensor) -> float:
+    def counted(training: Training, loss: torch.Tensor) -> float:
         if len(taken) == stop:
             raise KeyboardInterrupt
-        taken.append(state.step)
-        return advance(state, logits, labels)
+        taken.append(training.step)
+        return advance(training, loss)
 
-    monkeypatch.setattr(TrainingState, "advance", counted)
+    monkeypatch.setattr(Training, "advance", counted)
     with pytest.raises(KeyboardInterrupt):
         train_hybrid(own, tmp_path, report=lambda _: None)
     assert not (tmp_path / "best.safetensors").exists()
@@ -203,12 +207,12 @@ def test_the_cnn_is_a_classifier_and_stays_with_its_hybrid(
 def test_the_cnn_learns_to_answer_too(folder: Path) -> None:
     own = recipe(folder, steps=2)
     cells, _ = training_cells(own)
-    scenes = Scenes(cells, builder_of(own.graph))
-    state = start(own, scenes)
-    assert isinstance(state.network, JointNetwork)
-    before = state.network.cnn.head[1].bias.detach().clone()
-    fit(state, own, scenes, report=lambda _: None)
-    assert (state.network.cnn.head[1].bias != before).any()
+    graphs = FieldGraphs(cells, builder_of(own.graph))
+    training = start_training(own, graphs)
+    assert isinstance(training.network, JointNetwork)
+    before = training.network.cnn.head[1].bias.detach().clone()
+    fit_hybrid(training, own, graphs, report=lambda _: None)
+    assert (training.network.cnn.head[1].bias != before).any()
 
 
 def test_a_batch_holds_a_field_for_every_cell_drawn(folder: Path) -> None:
@@ -219,11 +223,11 @@ def test_a_batch_holds_a_field_for_every_cell_drawn(folder: Path) -> None:
     cells = [*cells, AnnotatedCell(other, 6, 0, cells[0].crop)]
     last = len(cells) - 1
     embeddings = np.arange(1, len(cells) + 1, dtype=np.float32)[:, None] * np.ones(320, np.float32)
-    scenes = Scenes(cells, builder_of(PluginChoice(name="knn")))
-    batch, nodes = scenes.batch([2, last, 5, 2])
-    pictures = scenes.pictures([2, last, 5, 2], batch, embeddings)
+    graphs = FieldGraphs(cells, builder_of(PluginChoice(name="knn")))
+    batch, nodes = graphs.batch([2, last, 5, 2])
+    pictures = graphs.node_embeddings([2, last, 5, 2], batch, embeddings)
     starts = [0, size, size + 7, 2 * size + 7]
-    assert batch.ptr.tolist() == [*starts, 3 * size + 7]
+    assert batch.starts == starts and len(batch.tensors.features) == 3 * size + 7
     assert nodes.tolist() == [first + cells[n].node for first, n in zip(starts, [2, last, 5, 2], strict=True)]
     assert pictures[nodes, 0].tolist() == [3, last + 1, 6, 3]
     expected = np.zeros((3 * size + 7, 320), np.float32)
@@ -233,8 +237,12 @@ def test_a_batch_holds_a_field_for_every_cell_drawn(folder: Path) -> None:
     expected[size + 6] = last + 1
     np.testing.assert_array_equal(pictures.numpy(), expected)
     graph = builder_of(PluginChoice(name="knn")).build(other.cells)
-    features, _, _ = context_tensors(graph, other.appearance)
-    assert torch.equal(batch.x[size : size + 7], features)
+    features, edges, edge_features = context_tensors(graph, other.appearance)
+    assert torch.equal(batch.tensors.features[size : size + 7], features)
+    first = int((batch.tensors.edges[0] < size).sum())
+    own = slice(first, first + edges.shape[1])
+    assert torch.equal(batch.tensors.edges[:, own], edges + size)
+    assert torch.equal(batch.tensors.edge_features[own], edge_features)
 
 
 def test_twelve_columns_are_optical_densities() -> None:
@@ -244,6 +252,10 @@ def test_twelve_columns_are_optical_densities() -> None:
     assert [CONTEXT_FEATURES[number] for number in _LENGTHS] == ["diameter", "mean_edge_length"]
 
 
+def unlinked(features: torch.Tensor) -> GraphTensors:
+    return GraphTensors(features, torch.empty(2, 0, dtype=torch.int64), torch.empty(0, 2))
+
+
 @settings(deadline=None, max_examples=20)
 @given(st.integers(0, 2**32 - 1), st.floats(0.01, 0.5), st.floats(0.01, 0.3), st.integers(1, 4))
 def test_a_field_has_one_factor_a_channel_and_one_of_size(
@@ -251,9 +263,9 @@ def test_a_field_has_one_factor_a_channel_and_one_of_size(
 ) -> None:
     rng = np.random.default_rng(seed)
     drawn = [torch.from_numpy(rng.uniform(0.5, 1, (n + 1, 21)).astype(np.float32)) for n in range(fields)]
-    batch = Batch.from_data_list([Data(x=x, edge_index=torch.empty(2, 0, dtype=torch.int64)) for x in drawn])
+    batch = side_by_side([unlinked(features) for features in drawn])
     own = HybridRecipe(name="x", classifier="hybrid", cells=[], train=[], stain=stain, size=size)
-    ratios = (varied_features(batch, own, rng) / batch.x).split([len(x) for x in drawn])
+    ratios = (varied_features(batch, own, rng) / batch.tensors.features).split([len(x) for x in drawn])
     firsts = torch.stack([ratio[0] for ratio in ratios])
     for ratio in ratios:
         torch.testing.assert_close(ratio, ratio[:1].expand_as(ratio))
@@ -269,8 +281,7 @@ def test_a_field_has_one_factor_a_channel_and_one_of_size(
 
 
 def test_factors_have_the_spread_asked_for(folder: Path) -> None:
-    one = Data(x=torch.ones(1, len(CONTEXT_FEATURES)), edge_index=torch.empty(2, 0, dtype=torch.int64))
-    batch = Batch.from_data_list([one] * 2000)
+    batch = side_by_side([unlinked(torch.ones(1, len(CONTEXT_FEATURES)))] * 2000)
     own = recipe(folder, stain=0.2, size=0.05)
     logs = varied_features(batch, own, np.random.default_rng(0)).log()
     np.testing.assert_allclose(logs[:, _COLOURS].std(dim=0), 0.2, rtol=0.1)
@@ -280,13 +291,12 @@ def test_factors_have_the_spread_asked_for(folder: Path) -> None:
 
 def test_colours_of_a_field_vary_together(folder: Path) -> None:
     cells, _ = training_cells(recipe(folder))
-    scenes = Scenes(cells, builder_of(PluginChoice(name="knn")))
-    batch, _ = scenes.batch([0, 1])
+    batch, _ = FieldGraphs(cells, builder_of(PluginChoice(name="knn"))).batch([0, 1])
     rng = np.random.default_rng(0)
-    assert torch.equal(varied_features(batch, recipe(folder, stain=0, size=0), rng), batch.x)
+    assert torch.equal(varied_features(batch, recipe(folder, stain=0, size=0), rng), batch.tensors.features)
     varied = varied_features(batch, recipe(folder, stain=0.3, size=0.2), rng).numpy()
-    before = batch.x.numpy()
-    of_field = batch.batch.numpy()
+    before = batch.tensors.features.numpy()
+    of_field = batch.owners.numpy()
     coloured = [name for name in APPEARANCE if name != "nucleus_share"]
     factors = {}
     for column, name in enumerate(CONTEXT_FEATURES):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from typing import Final
+from dataclasses import dataclass
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -43,28 +44,57 @@ def context_features(graph: CellGraph, looks: npt.NDArray[np.float32]) -> npt.ND
     return np.concatenate([graph.node_features, looks], axis=1)
 
 
-def context_tensors(
-    graph: CellGraph, looks: npt.NDArray[np.float32]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The graph for a graph network, on the CPU.
+class GraphTensors(NamedTuple):
+    """A graph for a graph network.
 
-    Returns:
-        ``context_features`` (N, 21) float32; the links in ``both_directions``, (2, 2E) int64; and their
-        features (2E, 2) float32.
+    Attributes:
+        features: (N, 21) float32, ``context_features``.
+        edges: (2, 2E) int64, links in both directions.
+        edge_features: (2E, 2) float32, columns as ``graph.EDGE_FEATURES``.
     """
+
+    features: torch.Tensor
+    edges: torch.Tensor
+    edge_features: torch.Tensor
+
+
+@dataclass(frozen=True, slots=True)
+class GraphBatch:
+    """Several graphs as one whose parts are not linked.
+
+    Attributes:
+        tensors: of all graphs together.
+        starts: number of each graph's first node.
+    """
+
+    tensors: GraphTensors
+    starts: list[int]
+
+    @property
+    def owners(self) -> torch.Tensor:
+        """(N,) int64: the number of each node's graph."""
+        ends = [*self.starts[1:], len(self.tensors.features)]
+        counts = [end - start for start, end in zip(self.starts, ends, strict=True)]
+        return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts, dtype=torch.int64))
+
+    def to(self, device: str | torch.device) -> GraphBatch:
+        """Return the batch on a device."""
+        return GraphBatch(GraphTensors(*(tensor.to(device) for tensor in self.tensors)), self.starts)
+
+
+def context_tensors(graph: CellGraph, looks: npt.NDArray[np.float32]) -> GraphTensors:
+    """Return the graph for a graph network, on the CPU; ``looks`` as in ``context_features``."""
     edges, figures = graph.both_directions()
     features = context_features(graph, looks)
-    return torch.from_numpy(features), torch.from_numpy(edges), torch.from_numpy(figures)
+    return GraphTensors(torch.from_numpy(features), torch.from_numpy(edges), torch.from_numpy(figures))
 
 
-def side_by_side(
-    graphs: Sequence[tuple[torch.Tensor, torch.Tensor, torch.Tensor]],
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, list[int]]:
-    """Several ``context_tensors`` as those of one graph, and the number of each one's first node in it."""
+def side_by_side(graphs: Sequence[GraphTensors]) -> GraphBatch:
+    """Return several graphs as one."""
     features, links, figures = zip(*graphs, strict=True)
     starts = list(itertools.accumulate((len(nodes) for nodes in features[:-1]), initial=0))
     moved = [edges + start for edges, start in zip(links, starts, strict=True)]
-    return torch.cat(features), torch.cat(moved, dim=1), torch.cat(figures), starts
+    return GraphBatch(GraphTensors(torch.cat(features), torch.cat(moved, dim=1), torch.cat(figures)), starts)
 
 
 def descriptors(graph: CellGraph, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -44,17 +44,20 @@ class GraphAttention(nn.Module):
     def forward(self, nodes: torch.Tensor, edge_index: torch.Tensor, edge_attr: torch.Tensor) -> torch.Tensor:
         """What reaches each node, (N, heads * outputs): of (N, inputs), (2, 2E) int64, (2E, edge_dim)."""
         source, target = edge_index
-        sent = self.lin_l(nodes).view(self.shape)[source]
-        mixed = sent + self.lin_r(nodes).view(self.shape)[target] + self.lin_edge(edge_attr).view(self.shape)
+        senders, receivers = self.lin_l(nodes).view(self.shape), self.lin_r(nodes).view(self.shape)
+        mixed = receivers.index_select(0, target) + senders.index_select(0, source)
+        mixed = mixed + self.lin_edge(edge_attr).view(self.shape)
         scores = (nn.functional.leaky_relu(mixed, 0.2) * self.att).sum(dim=-1)
         places = target[:, None].expand_as(scores)
         blank = scores.new_zeros(len(nodes), scores.shape[1])
         # A softmax over the links that end at a node; without the largest score it cannot overflow.
         largest = blank.scatter_reduce(0, places, scores.detach(), "amax", include_self=False)
-        weights = (scores - largest[target]).exp()
-        weights = weights / blank.index_add(0, target, weights)[target]
-        reached = sent.new_zeros(len(nodes), *sent.shape[1:])
-        reached = reached.index_add(0, target, sent * weights[..., None])
+        weights = (scores - largest.index_select(0, target)).exp()
+        sums = blank.index_add(0, target, weights)
+        weights = weights / sums.index_select(0, target)
+        # Gathered anew, as GATv2Conv does, so that gradients are summed in its order and equal its bit by bit.
+        sent = senders.index_select(0, source) * weights[..., None]
+        reached = senders.new_zeros(senders.shape).index_add(0, target, sent)
         combined: torch.Tensor = reached.flatten(1) + self.bias
         return combined
 

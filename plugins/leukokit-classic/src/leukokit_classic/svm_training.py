@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from leukokit.crops.cut import REACH
 from leukokit.training.calibration import UNCALIBRATED, calibration_of
-from leukokit.training.cards import write_card
+from leukokit.training.cards import write_classifier_card
 from leukokit.training.cells import AnnotatedCell, AnnotatedCellsRecipe, plain_views, rarity, training_cells
 from pydantic import Field
 
@@ -57,7 +57,7 @@ def train_svm(recipe: SvmRecipe, out: Path, report: Callable[[str], None] = prin
         calibration = calibration_of(
             logits, np.array([c.label for c in held]), recipe.target_accuracy, report
         )
-    write_card(
+    write_classifier_card(
         recipe,
         path,
         command,

@@ -6,22 +6,20 @@ annotated would count against it, so only fields whose leukocytes all are take p
 
 from __future__ import annotations
 
-import time
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
-from leukokit.datasets.catalogue import licence_of
 from leukokit.datasets.fields import is_held_back, read_fields
 from leukokit.errors import DataError
 from leukokit.taxonomy import LEUKOCYTE
+from leukokit.training.cards import data_entries
 from leukokit.training.detector import DetectorRecipe, WindowDataset, collate, load_fields
-from leukokit.weights import DetectorCard, sha256_of
+from leukokit.training.loop import Plan, Training, fit
+from leukokit.weights import DetectorCard, sha256_of, write_card
 from leukokit.weights.files import save_weights
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
+from torch.optim.lr_scheduler import OneCycleLR
 
 from leukokit_zoo.detr import build
 
@@ -45,36 +43,19 @@ def train_detr(
         raise DataError(
             f"{recipe.fields}: the recipe's 'train' selects no field whose leukocytes are annotated"
         )
-    network = build()
-    decoder = network.model[-1]
-    average = AveragedModel(decoder, multi_avg_fn=get_ema_multi_avg_fn(0.995))  # type: ignore[no-untyped-call]
-    optimizer = torch.optim.AdamW(
-        decoder.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
-    course = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps)
+    network, path = build(), out / "best.safetensors"
+    training = Training(network, recipe, _plan(recipe), frozen=list(network.model[:-1]))
+
+    def keep(_: float) -> None:
+        decoder: Any = training.average.get_submodule(f"model.{len(network.model) - 1}")
+        # The statistics of its normalisations are kept as they are, not averaged.
+        for kept, current in zip(decoder.buffers(), network.model[-1].buffers(), strict=True):
+            kept.copy_(current)
+        save_weights(decoder, path)
+
     supply = WindowDataset(fields, recipe, recipe.steps * recipe.batch)
-    started, running = time.monotonic(), 0.0
-    loader = DataLoader(supply, recipe.batch, num_workers=recipe.workers, collate_fn=collate)
-    for step, batch in enumerate(loader, 1):
-        network.train()
-        for layer in network.model[:-1]:
-            layer.eval()
-        loss, _ = network.loss(_leukocytes(batch))
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(decoder.parameters(), 1.0)
-        optimizer.step()
-        optimizer.zero_grad()
-        course.step()
-        average.update_parameters(decoder)
-        running += (loss.item() - running) / min(step, 50)
-        if step % 50 == 0:
-            pace = (time.monotonic() - started) / step
-            report(f"step {step}/{recipe.steps}  loss {running:.3f}  {pace:.2f} s each")
-            if step % recipe.check_every == 0:
-                save_weights(average.module, out / "best.safetensors")
-    path = out / "best.safetensors"
-    save_weights(average.module, path)
-    used = Counter((f.dataset, f.lab) for f in chosen)
+    loss_of = lambda batch: network.loss(_leukocytes(batch))[0]  # noqa: E731
+    fit(training, supply, loss_of, report=report, collate=collate, check=keep)
     card = DetectorCard(
         name=recipe.name,
         architecture="rtdetr-decoder on smear-yolo11n",
@@ -85,13 +66,26 @@ def train_detr(
         sha256=sha256_of(path),
         command=command,
         recipe=recipe.model_dump(mode="json"),
-        data=[
-            {"dataset": dataset, "lab": lab, "fields": count, "licence": licence_of(dataset)}
-            for (dataset, lab), count in sorted(used.items())
-        ],
+        data=data_entries(chosen, "fields"),
     )
-    path.with_suffix(".json").write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_card(card, path)
     return path
+
+
+def _plan(recipe: DetectorRecipe) -> Plan:
+    return Plan(
+        steps=recipe.steps,
+        batch=recipe.batch,
+        check_every=recipe.check_every,
+        learning_rate=recipe.learning_rate,
+        # Smith & Topin 2019 (arXiv:1708.07120).
+        schedule=lambda optimizer: OneCycleLR(optimizer, recipe.learning_rate, total_steps=recipe.steps),
+        weight_decay=recipe.weight_decay,
+        decay_all=True,
+        max_norm=1.0,
+        average=lambda step: 0.995 if step > 1 else 0.0,
+        workers=recipe.workers,
+    )
 
 
 def _leukocytes(batch: dict[str, torch.Tensor]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from leukokit.crops.cut import cut_crop
-from leukokit.datasets.catalogue import licence_of
 from leukokit.datasets.fields import Selection, WeightsName, is_held_back, read_fields
 from leukokit.errors import DataError
 from leukokit.images.pixels import RGBImage
@@ -19,8 +17,10 @@ from leukokit.metrics.calibration import fit_temperature
 from leukokit.smear import Smear
 from leukokit.taxonomy import KINDS, LEUKOCYTE
 from leukokit.training.augment import disturb
+from leukokit.training.cards import data_entries
 from leukokit.training.detector import LoadedField, load_fields
-from leukokit.weights import ClassifierCard, sha256_of
+from leukokit.training.loop import Plan, Training, fit, warm_up_and_cosine
+from leukokit.weights import ClassifierCard, sha256_of, write_card
 from leukokit.weights.files import save_weights
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
@@ -105,7 +105,14 @@ def train_judge(
         raise DataError(f"{recipe.fields}: the recipe's 'train' selects no field with a leukocyte")
     report(f"{len(fields)} fields to train on, {len(held)} held back to calibrate")
     network = WbcsNet(len(CLASSES)).to(device)
-    _fit(network, supply, recipe, device, report)
+    training = Training(network, recipe, _plan(recipe))
+
+    def loss_of(batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
+        crops, labels = batch
+        return nn.functional.cross_entropy(network(crops.to(device).float() / 255), labels.to(device))
+
+    fit(training, supply, loss_of, report=report)
+    network.eval()
     path = out / "best.safetensors"
     save_weights(network, path)
     card = ClassifierCard(
@@ -114,10 +121,7 @@ def train_judge(
         sha256=sha256_of(path),
         command=command,
         recipe=recipe.model_dump(mode="json"),
-        data=[
-            {"dataset": dataset, "lab": lab, "fields": count, "licence": licence_of(dataset)}
-            for (dataset, lab), count in sorted(Counter((f.dataset, f.lab) for f in chosen).items())
-        ],
+        data=data_entries(chosen, "fields"),
         classes=CLASSES,
         crop_px=recipe.crop_px,
         cover=recipe.cover,
@@ -126,30 +130,20 @@ def train_judge(
         temperature=_temperature(network, JudgedCrops(held, recipe, 20 * len(held)), recipe, device, report),
         review_threshold=0.0,
     )
-    path.with_suffix(".json").write_text(card.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_card(card, path)
     return path
 
 
-def _fit(
-    network: nn.Module, supply: JudgedCrops, recipe: JudgeRecipe, device: str, report: Callable[[str], None]
-) -> None:
-    optimizer = torch.optim.AdamW(
-        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
+def _plan(recipe: JudgeRecipe) -> Plan:
+    return Plan(
+        steps=recipe.steps,
+        batch=recipe.batch,
+        check_every=recipe.steps,
+        learning_rate=recipe.learning_rate,
+        schedule=warm_up_and_cosine(recipe.steps, WARM_UP),
+        weight_decay=recipe.weight_decay,
+        decay_all=True,
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer,
-        lambda step: min(1.0, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * step / recipe.steps)),
-    )
-    network.train()
-    for step, (crops, labels) in enumerate(DataLoader(supply, recipe.batch), 1):
-        optimizer.zero_grad()
-        loss = nn.functional.cross_entropy(network(crops.to(device).float() / 255), labels.to(device))
-        loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        optimizer.step()
-        schedule.step()
-        if step % 100 == 0:
-            report(f"step {step}/{recipe.steps}  loss {loss.item():.3f}")
-    network.eval()
 
 
 @torch.inference_mode()
