@@ -55,7 +55,7 @@ class GraphAttention(nn.Module):
         weights = (scores - largest.index_select(0, target)).exp()
         sums = blank.index_add(0, target, weights)
         weights = weights / sums.index_select(0, target)
-        # Gathered anew, as GATv2Conv does, so that gradients are summed in its order and equal its bit by bit.
+        # Gathered anew, as in GATv2Conv: gradients are then summed in its order and equal, bit by bit.
         sent = senders.index_select(0, source) * weights[..., None]
         reached = senders.new_zeros(senders.shape).index_add(0, target, sent)
         combined: torch.Tensor = reached.flatten(1) + self.bias
