@@ -72,7 +72,7 @@ class Network(Protocol):
 class Engine(Plugin, ABC):
     """Runs networks.
 
-    Example:
+    Examples:
         An engine is chosen by ``leukokit.engines.choose.load``; it rarely is called by hand.
 
     Attributes:

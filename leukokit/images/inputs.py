@@ -120,7 +120,7 @@ def find_images(arguments: Sequence[str | Path]) -> FoundImages:
 
     Two names are one file where they are equal and lie in the same real folder.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     for name in ("a.jpg", "b.TIF", "notes.txt"):

@@ -88,7 +88,7 @@ def common_folders(roots: Iterable[_AnyPath]) -> dict[_AnyPath, tuple[_AnyPath, 
 
     The name is empty where all roots lie on one drive, as they always do outside Windows.
 
-    Example:
+    Examples:
         >>> from pathlib import PureWindowsPath as Windows
         >>> found = common_folders([Windows("C:/a/b"), Windows("C:/a/c"), Windows("D:/x")])
         >>> [(common.as_posix(), drive) for common, drive in found.values()]
