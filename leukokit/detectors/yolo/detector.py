@@ -17,7 +17,14 @@ from leukokit.cells import Cells
 from leukokit.detectors.base import Detector, DetectorParams
 from leukokit.detectors.yolo.loading import load_yolo
 from leukokit.detectors.yolo.network import YoloModel
-from leukokit.detectors.yolo.ruler import ENOUGH_ERYTHROCYTES, PROBE_SIDE, Probe, measure_diameter, probes
+from leukokit.detectors.yolo.ruler import (
+    ENOUGH_ERYTHROCYTES,
+    PROBE_SIDE,
+    Probe,
+    measure_diameter,
+    predict_diameter,
+    probes,
+)
 from leukokit.detectors.yolo.tiling import Tile, in_core, suppress_enclosing, suppress_overlaps, tiles_of
 from leukokit.images.pixels import RGBImage, scale_image
 from leukokit.plugin import PluginParams
@@ -37,6 +44,9 @@ WAITING_BATCHES: Final = 4
 """Most pictures that wait for others of their shape, in batches."""
 SAME_SIZE: Final = 1.3
 """Ratio of sizes up to which the first probe's cells are the result: processing again changes nothing."""
+
+LARGEST_GUESSED_SCALE: Final = 2.0
+"""Largest factor by which a field is enlarged on a guess of its ruler."""
 
 
 class YoloParams(DetectorParams):
@@ -78,9 +88,10 @@ _Pending = tuple[int, _View, RGBImage]
 class YoloDetector(Detector):
     """YOLO with ultralytics' networks.
 
-    The network first sees the whole field at a reduced size. The erythrocytes found there give the scale. If
-    they are much larger or smaller than suits the network, or if the field is too large for one picture, the
-    field is processed again at the right size, in overlapping tiles. The number of cells is not limited.
+    The network first sees the whole field, at a size that a quick guess of the erythrocyte diameter suggests.
+    The erythrocytes found there give the scale. If they are much larger or smaller than suits the network, or
+    if the field is too large for one picture, the field is processed again at the right size, in overlapping
+    tiles. A field's cells depend on nothing but the field. The number of cells is not limited.
     """
 
     name = "yolo"
@@ -109,7 +120,7 @@ class YoloDetector(Detector):
         found: list[Cells | None] = [None] * len(smears)
         scales = [self._chosen_scale()] * len(smears)
         if self.params.cell_diameter_px is None:
-            firsts = [next(self._probes(smear)) for smear in smears]
+            firsts = [self._first_probe(smear) for smear in smears]
             views = (_probe_view(smear, probe) for smear, probe in zip(smears, firsts, strict=True))
             for number, (smear, first, cells) in enumerate(
                 zip(smears, firsts, self._run(views), strict=True)
@@ -137,6 +148,19 @@ class YoloDetector(Detector):
         stored["params"]["weights"] = self.model.name
         return stored | {"weights_sha256": self.model.sha256}
 
+    def _first_probe(self, smear: Smear) -> Probe:
+        """The field at the size that suits the network by a guess of the ruler, if that is one picture."""
+        generic = next(self._probes(smear))
+        if (guess := predict_diameter(smear)) is None:
+            return generic
+        scale = float(self.model.cell_diameter_px / guess)
+        if 1 / SAME_SIZE <= scale / generic.scale <= SAME_SIZE:
+            return generic
+        fits = (
+            scale <= LARGEST_GUESSED_SCALE and scale * max(smear.width, smear.height) <= self.params.tile_px
+        )
+        return Probe((0, 0, smear.width, smear.height), scale) if fits else generic
+
     def _probes(self, smear: Smear) -> Iterator[Probe]:
         return probes(smear.width, smear.height, min(PROBE_SIDE, self.params.tile_px))
 
@@ -147,7 +171,7 @@ class YoloDetector(Detector):
         """Factor that brings the field's erythrocytes to the size that suits the network."""
         low, high = self.model.diameter_range_px
         measured: list[tuple[int, float]] = []
-        for probe in self._probes(smear):
+        for probe in (first, *(probe for probe in self._probes(smear) if probe != first)):
             if probe != first:
                 cells = next(self._run([_probe_view(smear, probe)]))
             confident = cells[cells.scores >= max(self.model.confidence, 0.25)]
@@ -155,11 +179,11 @@ class YoloDetector(Detector):
             if ruler is not None:
                 diameter, erythrocytes = ruler
                 measured.append((erythrocytes, diameter))
-                is_whole = probe == first and probe.scale == 1.0
+                is_whole = probe.scale == 1.0 and probe.region == (0, 0, smear.width, smear.height)
                 if erythrocytes >= ENOUGH_ERYTHROCYTES or (is_whole and erythrocytes):
                     break
         if not measured:
-            return first.scale
+            return next(self._probes(smear)).scale
         return float(self.model.cell_diameter_px / max(measured)[1])
 
     def _tile_views(self, smear: Smear, scale: float) -> list[_View]:
