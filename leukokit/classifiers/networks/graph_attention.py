@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from typing import Final
 
 import torch
 from torch import nn
 
+LOWEST: Final = -1e30
+"""Below every score of a link."""
 
 class GraphAttention(nn.Module):
     """A layer of attention over links (GATv2, Brody et al. 2022, arXiv:2105.14491).
@@ -49,15 +52,17 @@ class GraphAttention(nn.Module):
         mixed = mixed + self.lin_edge(edge_attr).view(self.shape)
         scores = (nn.functional.leaky_relu(mixed, 0.2) * self.att).sum(dim=-1)
         places = target[:, None].expand_as(scores)
-        blank = scores.new_zeros(len(nodes), scores.shape[1])
+        # Made of another tensor, not of its length, which an export to ONNX would take for fixed.
+        blank = torch.zeros_like(receivers[..., 0])
         # A softmax over the links that end at a node; without the largest score it cannot overflow.
-        largest = blank.scatter_reduce(0, places, scores.detach(), "amax", include_self=False)
+        largest = (blank + LOWEST).scatter_reduce(0, places, scores.detach(), "amax")
         weights = (scores - largest.index_select(0, target)).exp()
-        sums = blank.index_add(0, target, weights)
+        # 'scatter_add' and not 'index_add', whose export to ONNX drops links that end at one node.
+        sums = blank.scatter_add(0, places, weights)
         weights = weights / sums.index_select(0, target)
         # Gathered anew, as in GATv2Conv: gradients are then summed in its order and equal, bit by bit.
         sent = senders.index_select(0, source) * weights[..., None]
-        reached = senders.new_zeros(senders.shape).index_add(0, target, sent)
+        reached = torch.zeros_like(senders).scatter_add(0, target[:, None, None].expand_as(sent), sent)
         combined: torch.Tensor = reached.flatten(1) + self.bias
         return combined
 
