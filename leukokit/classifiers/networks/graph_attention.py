@@ -11,6 +11,7 @@ from torch import nn
 LOWEST: Final = -1e30
 """Below every score of a link."""
 
+
 class GraphAttention(nn.Module):
     """A layer of attention over links (GATv2, Brody et al. 2022, arXiv:2105.14491).
 

@@ -76,6 +76,8 @@ def predict_diameter(smear: Smear) -> float | None:
     cut, mask = cv2.threshold(green, 0, 1, cv2.THRESH_BINARY_INV + cv2.THRESH_OTSU)
     if cut > PALEST:
         mask = (green < PALEST).astype(np.uint8)
+    if mask.all() or not mask.any():
+        return None
     distance = cv2.distanceTransform(_without_pallor(mask), cv2.DIST_L2, 3)
     is_centre = (distance > 2) & (distance == cv2.dilate(distance, np.ones((5, 5), np.uint8)))
     radii = np.sort(distance[is_centre])

@@ -156,6 +156,21 @@ def test_fields_of_unlike_sizes_fill_the_batches(model: YoloModel) -> None:
         assert np.abs(cells.boxes - expected.boxes).max() < 0.1
 
 
+def test_network_sees_most_fields_once(model: YoloModel, example: RGBImage) -> None:
+    # As large and as full as fields of laboratories are; the example's are nearer to the best size already.
+    drawn = [draw_smear(seed, 640, 480, 2, 70.0).image for seed in range(3)]
+    seen: list[int] = []
+
+    def network(pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        seen.append(len(pictures))
+        return model.network(pictures)
+
+    counted = replace(model, network=network)
+    for image in drawn:
+        assert len(of_kind(detector(counted).detect([prepared(image)])[0], ERYTHROCYTE)) > 20
+    assert sum(seen) == len(drawn)
+
+
 def test_no_smear_and_no_cell(model: YoloModel) -> None:
     assert detector(model).detect([]) == []
     (cells,) = detector(model).detect([prepared(np.full((300, 400, 3), 255, np.uint8))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -10,7 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leukokit.cells import Cells
-from leukokit.detectors.yolo.ruler import LEUKOCYTE_TO_ERYTHROCYTE, PROBE_SIDE, measure_diameter, probes
+from leukokit.detectors.yolo.ruler import (
+    LEUKOCYTE_TO_ERYTHROCYTE,
+    PROBE_SIDE,
+    measure_diameter,
+    predict_diameter,
+    probes,
+)
+from leukokit.images.pixels import RGBImage
+from leukokit.images.standardize import estimate_standardization
+from leukokit.smear import Smear
+from leukokit.synthetic.smear import draw_smear
 from leukokit.taxonomy import ERYTHROCYTE, LEUKOCYTE, PLATELET
 
 
@@ -71,3 +82,26 @@ def test_probes_come_closer_step_by_step() -> None:
     nearer = scales[: scales.index(1.0) + 1]
     assert all(1 < after / before <= 2.5 for before, after in pairwise(nearer))
     assert min(scales) < scales[0]
+
+
+@pytest.mark.parametrize("diameter", [18.0, 40.0, 80.0])
+def test_guess_is_near_the_diameter(diameter: float) -> None:
+    drawn = draw_smear(5, round(14 * diameter), round(11 * diameter), 2, diameter)
+    smear = Smear.from_array(drawn.image)
+    guess = predict_diameter(replace(smear, standardization=estimate_standardization(smear.image)))
+    assert guess is not None and diameter / 1.3 < guess < diameter * 1.3
+
+
+@pytest.mark.parametrize("image", [np.full((40, 60, 3), 240, np.uint8), np.zeros((1, 1, 3), np.uint8)])
+def test_nothing_is_guessed_of_an_empty_field(image: RGBImage) -> None:
+    smear = Smear.from_array(image)
+    assert predict_diameter(smear) is None
+    assert predict_diameter(replace(smear, standardization=estimate_standardization(image))) is None
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 90), st.integers(1, 90), st.floats(0, 1))
+def test_guess_of_noise_is_a_size_or_none(seed: int, height: int, width: int, share: float) -> None:
+    noise = (np.random.default_rng(seed).random((height, width, 1)) < share) * np.full(3, 200, np.uint8)
+    guess = predict_diameter(Smear.from_array(noise.astype(np.uint8)))
+    assert guess is None or 2 < guess < 3 * max(height, width)
