@@ -141,9 +141,10 @@ def stages(folder: Path, device: str) -> dict[str, float]:
     """Seconds an image of each stage, one after the other in this process."""
     import torch
 
-    from leukokit.batch.manifest import Manifest, stamp_of
-    from leukokit.batch.outputs.tables import Grouping, write_tables
-    from leukokit.batch.run import Batch
+    from leukokit.batch.manifest import Manifest
+    from leukokit.batch.outputs.tables import write_tables
+    from leukokit.batch.processing import RecordMaker
+    from leukokit.batch.records import stamp_of
     from leukokit.images.inputs import find_images
     from leukokit.pipeline import Pipeline
     from leukokit.smear import read_smear
@@ -162,7 +163,7 @@ def stages(folder: Path, device: str) -> dict[str, float]:
     pipeline.run(images[0].path)
     classes = pipeline.classifier.classes if pipeline.classifier else ()
     with tempfile.TemporaryDirectory() as out, Manifest(Path(out), {}) as manifest:
-        batch = Batch([pipeline], manifest)
+        maker = RecordMaker([], Path(out), 0)
         manifest.plan(enumerate(images))
         for image in images:
             plain = timed("read", lambda image=image: read_smear(image.path))
@@ -172,9 +173,12 @@ def stages(folder: Path, device: str) -> dict[str, float]:
             named = timed("name", lambda smear=smear, graph=graph: pipeline.label(smear, graph))
             result = pipeline.make_result(smear, replace(graph, cells=named), image.stem_path, 0.0)
             stamp = stamp_of(image.path)
-            timed("keep", lambda image=image, stamp=stamp, result=result: batch._keep(image, stamp, result))
-        entries = manifest.entries()
-        timed("tables", lambda: write_tables(Path(out), entries, classes, Grouping(None), None))
+            record = timed(
+                "pack", lambda image=image, stamp=stamp, result=result: maker.make(image, stamp, result)
+            )
+            timed("record", lambda record=record: manifest.record([record]))
+        entries = ((entry, "") for entry in manifest.entries())
+        timed("tables", lambda: write_tables(Path(out), entries, classes, None))
     return {name: seconds / len(images) for name, seconds in spent.items()}
 
 

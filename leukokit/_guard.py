@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, InvalidStateError
 from functools import partial
 from queue import SimpleQueue
-from typing import Any, Final, Generic, TypeVar
+from typing import Any, ClassVar, Final, Generic, TypeVar
 
 from leukokit.errors import DeviceMemoryError, LeukokitError, PluginError, WeightsError, cause_of
 
@@ -33,7 +33,13 @@ class TimeLimit:
 
     Args:
         seconds: what a call may take; 0 for no limit, and calls in the caller's thread.
+
+    Attributes:
+        on_start: called with the seconds that a call may take, before each call that has a limit. A process
+            that another one watches tells it so.
     """
+
+    on_start: ClassVar[Callable[[float], None] | None] = None
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
@@ -55,6 +61,8 @@ class TimeLimit:
             # Threads do not survive a fork, and a lock that one held stays locked.
             self._process, self._turn, self._thread = os.getpid(), threading.Lock(), None
         with self._turn:
+            if (on_start := type(self).on_start) is not None:
+                on_start(times * self.seconds)
             return self._run_in_thread(call, times * self.seconds)
 
     def _run_here(self, call: Callable[[], T]) -> T:

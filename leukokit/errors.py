@@ -44,6 +44,10 @@ class OutputError(LeukokitError):
     """A result cannot be written."""
 
 
+class FileNameError(OutputError):
+    """One file cannot take its name: the file system refuses it, or something else stands there."""
+
+
 def cause_of(error: BaseException) -> str:
     """Return the kind and message of an error on one printable line, for the messages of these errors."""
     try:

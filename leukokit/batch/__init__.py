@@ -1,1 +1,35 @@
-"""A folder of smears to counts: resumable, with a manifest of what was done to every image."""
+"""Batches: the cells of many images counted into tables and a report, resumable at any moment."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from leukokit.batch.merge import merge_shards as merge_shards
+    from leukokit.batch.run import BatchOptions as BatchOptions
+    from leukokit.batch.run import run_batch as run_batch
+    from leukokit.batch.shard import Shard as Shard
+    from leukokit.batch.status import BatchStatus as BatchStatus
+    from leukokit.batch.status import batch_status as batch_status
+    from leukokit.batch.summary import BatchProgress as BatchProgress
+    from leukokit.batch.summary import BatchSummary as BatchSummary
+
+_MODULES = {
+    "BatchOptions": "run",
+    "BatchProgress": "summary",
+    "BatchStatus": "status",
+    "BatchSummary": "summary",
+    "Shard": "shard",
+    "batch_status": "status",
+    "merge_shards": "merge",
+    "run_batch": "run",
+}
+__all__ = list(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    # Lazily: a command that shows its help needs none of them.
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

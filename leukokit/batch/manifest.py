@@ -1,7 +1,8 @@
 """The manifest of a batch: what became of every image, in SQLite, safe at any moment.
 
-The manifest is all that a stopped batch needs to go on, and all that tables and report are made of: a batch
-that was stopped and one that was not write the same files. An image is in it wholly or not at all.
+The manifest is all that a stopped batch needs to resume, and all that tables and report are made of: a batch
+that was stopped and one that was not write the same files. An image is in it wholly or not at all, and only
+when its files are on the disk.
 """
 
 from __future__ import annotations
@@ -10,105 +11,85 @@ import json
 import os
 import sqlite3
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from leukokit._files import make_folder
+from leukokit._files import flush_to_disk, make_folder
 from leukokit._text import printable
+from leukokit.batch.manifest_files import (
+    NAME,
+    PARTS,
+    SCHEMA,
+    changes,
+    is_batch_folder,
+    lock_folder,
+    query_manifest,
+    readable_manifest,
+)
+from leukokit.batch.records import Entry, Record, SavedFile, Thumbnail, stamp_of, unpack
 from leukokit.errors import ConfigError, OutputError
 from leukokit.images.inputs import FoundImage
 
-NAME: Final = "manifest.sqlite"
-LOCK: Final = "manifest.lock"
-SCHEMA: Final = 3
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS run (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS facts (key TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS plan (name BLOB PRIMARY KEY, place INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS images (
-    name BLOB PRIMARY KEY, size INTEGER, changed INTEGER, error TEXT NOT NULL, document BLOB);
+    name BLOB PRIMARY KEY, size INTEGER, changed INTEGER, stem BLOB, error TEXT NOT NULL, document BLOB);
 CREATE TABLE IF NOT EXISTS thumbnails (
     name BLOB NOT NULL, cell INTEGER NOT NULL, label TEXT NOT NULL, probability REAL NOT NULL,
     jpeg BLOB NOT NULL, PRIMARY KEY (name, cell));
+CREATE TABLE IF NOT EXISTS files (name BLOB NOT NULL, path BLOB NOT NULL, size INTEGER NOT NULL);
+CREATE INDEX IF NOT EXISTS files_of_image ON files (name);
+CREATE TABLE IF NOT EXISTS protected (path BLOB PRIMARY KEY);
 """
-
-
-Stamp = tuple[int, int] | None
-"""Size and time of change by which a file is known again; None for one that is not there."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """What became of an image: what tables and report want to know of it, or why there is nothing.
-
-    ``document`` is its JSON (``SmearResult.to_json``) without cells, graph, light and provenance; ``cells``
-    are its rows of the table of cells. An image that waits for its turn has neither document nor error.
-    """
-
-    name: Path
-    document: dict[str, Any] | None
-    error: str = ""
-    cells: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Thumbnail:
-    """A leukocyte for the report's gallery; ``jpeg`` is its crop, ``cell`` its number in the image."""
-
-    name: Path
-    cell: int
-    label: str
-    probability: float
-    jpeg: bytes
-
-
-def pack(document: Mapping[str, Any], cells: str) -> bytes:
-    """An image's document and its rows of the table of cells as the manifest keeps them."""
-    # A name on disk may hold bytes that are no text.
-    text = f"{json.dumps(document, allow_nan=False)}\n{cells}".encode("utf-8", "surrogatepass")
-    return zlib.compress(text, 3)
-
-
-def unpack(packed: bytes) -> tuple[dict[str, Any], str]:
-    """Both again."""
-    document, _, cells = zlib.decompress(packed).decode("utf-8", "surrogatepass").partition("\n")
-    return json.loads(document), cells
+_OF_IMAGES: Final = ("plan", "images", "thumbnails", "files")
 
 
 class Manifest:
     """The manifest of an output folder, held by one process at a time.
 
     Args:
-        out: the folder; made where it is not there.
+        out: the folder; made where it does not exist.
         settings: what decides the results. A manifest made with others is refused.
         restart: forget what an earlier run left.
+        protected: paths below the folder that no writer may replace; see ``protected_paths``.
 
     Raises:
         OutputError: another process works on the folder, it cannot be written to, or the manifest is damaged.
         ConfigError: an earlier run had other settings; says which.
     """
 
-    def __init__(self, out: Path, settings: Mapping[str, Any], restart: bool = False) -> None:
+    def __init__(
+        self,
+        out: Path,
+        settings: Mapping[str, Any],
+        restart: bool = False,
+        protected: Collection[str] = (),
+    ) -> None:
         self.out = out
         make_folder(out)
-        self._lock = _lock_of(out)
+        if (out / NAME).exists() and not (is_batch_folder(out) and (out / NAME).is_file()):
+            raise OutputError(f"{printable(out / NAME)}: is no batch's manifest; choose another --out")
+        self._lock = lock_folder(out)
         self._forgotten: set[bytes] = set()
         try:
             if restart:
-                self._forgotten = {name for (name,) in _peek(out, "SELECT name FROM plan")}
+                self._forgotten = {name for (name,) in query_manifest(out, "SELECT name FROM plan")}
                 self._remove()
             with self._reported():
-                # Used by one thread at a time: the one that writes, and after it the one that reads.
+                # Used by one thread at a time: the one that records, and after it the one that reads.
                 self._base = sqlite3.connect(out / NAME, check_same_thread=False, isolation_level=None)
                 self._base.execute("PRAGMA journal_mode=WAL")
                 # A power cut may cost the last images their place, never the manifest its order.
                 self._base.execute("PRAGMA synchronous=NORMAL")
                 self._base.executescript(_TABLES)
+                self._file = (out / NAME).stat().st_ino
             self._compare({"schema": SCHEMA, **settings})
+            self._protect(protected)
         except BaseException:
             self.close()
             raise
@@ -133,33 +114,53 @@ class Manifest:
             self._base.close()
             self._remove()
 
+    def require_present(self) -> None:
+        """Make sure that the manifest is still in its folder.
+
+        Raises:
+            OutputError: it, or the folder, was removed or replaced while the batch ran.
+        """
+        with suppress(OSError):
+            if (self.out / NAME).stat().st_ino == self._file:
+                return
+        raise OutputError(
+            f"{printable(self.out / NAME)}: was removed while the batch ran; run it again with --restart"
+        )
+
     def is_done(self, image: FoundImage) -> bool:
-        """Whether the image has its results, and has not changed since. Failed ones are tried again."""
+        """Return whether the image and its saved files are as they were when it was done.
+
+        Failed images are tried again.
+        """
+        key = _key(image.relative)
         with self._reported():
             row = self._base.execute(
-                "SELECT size, changed FROM images WHERE name = ? AND error = ''", (_key(image.relative),)
+                "SELECT size, changed, stem FROM images WHERE name = ? AND error = ''", (key,)
             ).fetchone()
-        return row is not None and row == stamp_of(image.path)
+            files = self._base.execute("SELECT path, size FROM files WHERE name = ?", (key,)).fetchall()
+        if row is None or row != (*(stamp_of(image.path) or (None, None)), _key(image.stem_path)):
+            return False
+        return all(_has_size(self.out / os.fsdecode(path), size) for path, size in files)
 
-    def record(self, image: FoundImage, stamp: Stamp, packed: bytes, thumbnails: Sequence[Thumbnail]) -> None:
-        """Keep the results of an image, as ``pack`` makes them, in place of earlier ones.
+    def record(self, records: Sequence[Record]) -> None:
+        """Store what became of images, in place of what became of them earlier.
 
-        Args:
-            image: the image.
-            stamp: its file's, before it was read.
-            packed: its document and its cells.
-            thumbnails: of its leukocytes.
+        Their files reach the disk first: after a power cut no image is called done whose files are not there.
 
         Raises:
             OutputError: the disk is full, ...; the manifest is as it was before.
         """
-        size, changed = stamp or (None, None)
-        self._replace(image.relative, (size, changed, "", packed), thumbnails)
-
-    def record_failure(self, image: FoundImage, error: str) -> None:
-        """Keep why an image has no results."""
-        # A cause may quote a name that holds bytes that are no text.
-        self._replace(image.relative, (None, None, printable(error) or "failed", None), [])
+        saved = [self.out / file.path for record in records for file in record.files]
+        if saved:
+            flush_to_disk(saved)
+        stale: set[bytes] = set()
+        with self._transaction():
+            for record in records:
+                stale |= self._replace(record)
+        # Files of an earlier run of the same images, saved under other names.
+        for path in stale:
+            with suppress(OSError):
+                (self.out / os.fsdecode(path)).unlink()
 
     def plan(self, images: Iterable[tuple[int, FoundImage]]) -> int:
         """Set which images the batch is about, each with its place in the tables; others are left out.
@@ -174,8 +175,14 @@ class Manifest:
             self._base.executemany("INSERT INTO plan VALUES (?, ?)", rows)
         return len((before | self._forgotten) - {name for name, _ in rows})
 
+    def names(self) -> list[Path]:
+        """Return the planned images, in order."""
+        with self._reported():
+            rows = self._base.execute("SELECT name FROM plan ORDER BY place, name").fetchall()
+        return [Path(os.fsdecode(name)) for (name,) in rows]
+
     def entries(self) -> Iterator[Entry]:
-        """What became of every planned image, in order; nothing of those that wait for their turn."""
+        """Yield what became of every planned image, in order; of those that wait, only the name."""
         with self._reported():
             rows = self._base.execute(
                 "SELECT plan.name, images.error, images.document FROM plan LEFT JOIN images USING (name) "
@@ -185,14 +192,22 @@ class Manifest:
                 document, cells = (None, "") if packed is None else unpack(packed)
                 yield Entry(Path(os.fsdecode(name)), document, error or "", cells)
 
+    def missing_files(self) -> Iterator[SavedFile]:
+        """Yield the files that were saved of planned images and are no longer there, or not whole."""
+        with self._reported():
+            rows = self._base.execute("SELECT path, size FROM files JOIN plan USING (name) ORDER BY place")
+            for path, size in rows:
+                if not _has_size(self.out / os.fsdecode(path), size):
+                    yield SavedFile(os.fsdecode(path), size)
+
     def remember(self, facts: Mapping[str, Any]) -> None:
-        """Keep facts of the run that do not decide its results, in place of earlier ones."""
+        """Store facts of the run that do not decide its results, in place of earlier ones."""
         rows = [(key, json.dumps(value, default=str)) for key, value in facts.items()]
         with self._transaction():
             self._base.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?)", rows)
 
     def facts(self) -> dict[str, Any]:
-        """What was remembered."""
+        """Return what was remembered."""
         with self._reported():
             rows = self._base.execute("SELECT key, value FROM facts")
             return {key: json.loads(value) for key, value in rows}
@@ -201,28 +216,21 @@ class Manifest:
         """Take over what another batch of the same settings has done.
 
         Args:
-            folder: that batch's output folder; no batch works on it.
+            folder: that batch's output folder; no batch works on it. It may be read-only.
 
         Returns:
             Its facts.
 
         Raises:
-            ConfigError: both have done the same image.  OutputError: it cannot be kept, or is in use.
+            ConfigError: both have done the same image.
+            OutputError: it cannot be stored, or is in use.
         """
-        with self._reported(folder), closing(_lock_of(folder)):
-            self._base.execute("ATTACH DATABASE ? AS other", (os.fspath(folder / NAME),))
+        with self._reported(folder), readable_manifest(folder, self.out) as path:
+            self._base.execute("ATTACH DATABASE ? AS other", (os.fspath(path),))
             try:
-                twice = self._base.execute(
-                    "SELECT name FROM other.plan WHERE name IN (SELECT name FROM main.plan) "
-                    "ORDER BY place LIMIT 1"
-                ).fetchone()
-                if twice:
-                    raise ConfigError(
-                        f"{printable(folder)}: {printable(os.fsdecode(twice[0]))} is in another batch, too; "
-                        "merge shards of one folder, each once"
-                    )
+                self._require_apart(folder)
                 with self._transaction(folder):
-                    for table in ("plan", "images", "thumbnails"):
+                    for table in _OF_IMAGES:
                         self._base.execute(
                             f"INSERT INTO main.{table} SELECT * FROM other.{table} "
                             "WHERE name IN (SELECT name FROM other.plan)"
@@ -233,7 +241,7 @@ class Manifest:
             return {key: json.loads(value) for key, value in rows}
 
     def thumbnails(self, most: int) -> Iterator[Thumbnail]:
-        """The least certain leukocytes of each label, at most ``most`` of one, by label and certainty."""
+        """Yield the least certain leukocytes of each label, at most ``most`` per label, in order."""
         with self._reported():
             # Ranked without their pictures, which would all be sorted, too.
             rows = self._base.execute(
@@ -247,19 +255,51 @@ class Manifest:
             for name, *rest in rows:
                 yield Thumbnail(Path(os.fsdecode(name)), *rest)
 
-    def _replace(self, name: Path, values: tuple[Any, ...], thumbnails: Sequence[Thumbnail]) -> None:
-        key = _key(name)
-        with self._transaction():
-            self._base.execute("DELETE FROM thumbnails WHERE name = ?", (key,))
-            self._base.execute("INSERT OR REPLACE INTO images VALUES (?, ?, ?, ?, ?)", (key, *values))
-            self._base.executemany(
-                "INSERT INTO thumbnails VALUES (?, ?, ?, ?, ?)",
-                [(key, t.cell, printable(t.label), t.probability, t.jpeg) for t in thumbnails],
+    def _require_apart(self, folder: Path) -> None:
+        twice = self._base.execute(
+            "SELECT name FROM other.plan WHERE name IN (SELECT name FROM main.plan) ORDER BY place LIMIT 1"
+        ).fetchone()
+        if twice:
+            raise ConfigError(
+                f"{printable(folder)}: {printable(os.fsdecode(twice[0]))} is in another batch, too; "
+                "merge shards of one folder, each once"
             )
 
+    def _replace(self, record: Record) -> set[bytes]:
+        """Store one record; returns the files of an earlier one that this one does not have."""
+        key = _key(record.image.relative)
+        earlier = {path for (path,) in self._base.execute("SELECT path FROM files WHERE name = ?", (key,))}
+        for table in ("images", "thumbnails", "files"):
+            self._base.execute(f"DELETE FROM {table} WHERE name = ?", (key,))
+        if record.packed is None:
+            # A cause may quote a name that holds bytes that are no text.
+            row = (None, None, None, printable(record.error) or "failed", None)
+        else:
+            stem = _key(record.image.stem_path)
+            row = (*(record.stamp or (None, None)), stem, "", record.packed)
+        files = [(os.fsencode(file.path), file.size) for file in record.files]
+        self._base.execute("INSERT INTO images VALUES (?, ?, ?, ?, ?, ?)", (key, *row))
+        self._base.executemany("INSERT INTO files VALUES (?, ?, ?)", [(key, *file) for file in files])
+        self._base.executemany(
+            "INSERT INTO thumbnails VALUES (?, ?, ?, ?, ?)",
+            [(key, t.cell, printable(t.label), t.probability, t.jpeg) for t in record.thumbnails],
+        )
+        kept = {path for path, _ in files}
+        return {path for path in earlier - kept if not self._is_saved(path)}
+
+    def _is_saved(self, path: bytes) -> bool:
+        """Return whether an image, of whatever name, has this file."""
+        return bool(self._base.execute("SELECT 1 FROM files WHERE path = ? LIMIT 1", (path,)).fetchone())
+
+    def _protect(self, paths: Collection[str]) -> None:
+        with self._transaction():
+            self._base.execute("DELETE FROM protected")
+            rows = [(os.fsencode(path),) for path in paths]
+            self._base.executemany("INSERT OR IGNORE INTO protected VALUES (?)", rows)
+
     def _remove(self) -> None:
-        for path in self.out.glob(f"{NAME}*"):
-            path.unlink()
+        for name in PARTS:
+            (self.out / name).unlink(missing_ok=True)
 
     def _compare(self, settings: Mapping[str, Any]) -> None:
         with self._reported():
@@ -276,7 +316,7 @@ class Manifest:
         if changed:
             command = self.facts().get("command", "")
             raise ConfigError(
-                f"{self.out}: holds a batch of other settings ({'; '.join(changed[:4])}); "
+                f"{printable(self.out)}: holds a batch of other settings ({'; '.join(changed[:4])}); "
                 "take them back, choose another --out, or forget it with --restart"
                 + (f". It was made by: {command}" if command else "")
             )
@@ -295,81 +335,31 @@ class Manifest:
 
     @contextmanager
     def _reported(self, read: Path | None = None) -> Iterator[None]:
-        """Errors of the manifest, or of that in the folder that is ``read``, as a user is to see them."""
+        """Report errors of the manifest, or of the one in the folder ``read``, as a user should see them."""
         try:
             yield
         except sqlite3.ProgrammingError:
             # A fault of the code, not of the file.
             raise
         except sqlite3.OperationalError as error:
+            path = printable(self.out / NAME)
+            if not (self.out / NAME).is_file():
+                raise OutputError(f"{path}: is not a file, or was removed; choose another --out") from error
             raise OutputError(
-                f"{self.out / NAME}: cannot be written ({error}); free space, then run the same command again"
+                f"{path}: cannot be written ({error}); free space, then run the same command again"
             ) from error
         except (sqlite3.DatabaseError, zlib.error, ValueError) as error:
             raise OutputError(
-                f"{(read or self.out) / NAME}: is damaged ({error}); do that batch again with --restart"
+                f"{printable((read or self.out) / NAME)}: is damaged ({error}); "
+                "do that batch again with --restart"
             ) from error
 
 
-def settings_of(out: Path) -> dict[str, Any]:
-    """The settings of the batch that a folder holds.
-
-    Raises:
-        ConfigError: it holds none that this release can read.
-    """
-    path = out / NAME
-    try:
-        if not path.is_file():
-            raise ConfigError(f"{printable(out)}: holds no batch; name a folder written by 'leukokit batch'")
-        with closing(sqlite3.connect(path)) as base:
-            settings = {key: json.loads(value) for key, value in base.execute("SELECT key, value FROM run")}
-    except (sqlite3.Error, OSError, ValueError) as error:
-        raise ConfigError(f"{printable(path)}: cannot be read as a batch's manifest ({error})") from error
-    if settings.pop("schema", None) != SCHEMA:
-        raise ConfigError(f"{printable(path)}: was written by another version of leukokit; run it again")
-    return settings
-
-
-def done_before(out: Path, images: Iterable[FoundImage]) -> int:
-    """Of how many images the batch in a folder has results; 0 where there is none that can be read."""
-    rows = _peek(out, "SELECT name, size, changed FROM images WHERE error = ''")
+def count_done(out: Path, images: Iterable[FoundImage]) -> int:
+    """Return of how many images the batch in a folder has results; 0 where it holds none that can be read."""
+    rows = query_manifest(out, "SELECT name, size, changed FROM images WHERE error = ''")
     done = {name: stamp for name, *stamp in rows}
     return sum(done.get(_key(image.relative)) == [*(stamp_of(image.path) or ())] for image in images)
-
-
-def _peek(out: Path, query: str) -> list[tuple[Any, ...]]:
-    """What the manifest in a folder answers; nothing where there is none that can be read."""
-    path = out / NAME
-    try:
-        if not path.is_file():
-            return []
-        with closing(sqlite3.connect(path)) as base:
-            return base.execute(query).fetchall()
-    except (sqlite3.Error, OSError):
-        return []
-
-
-def changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Settings that differ, each as ``a.b: 1 is now 2``."""
-    return sorted(_changes(dict(earlier), json.loads(json.dumps(now, default=str))))
-
-
-def _lock_of(folder: Path) -> sqlite3.Connection:
-    """A database that only one process may write to: the system lets go of it when a process dies."""
-    try:
-        lock = sqlite3.connect(folder / LOCK, timeout=0, isolation_level=None, check_same_thread=False)
-        lock.execute("BEGIN EXCLUSIVE")
-    except sqlite3.OperationalError as error:
-        if "locked" in str(error):
-            raise OutputError(
-                f"{folder}: another batch works on this folder; wait for it or choose another --out"
-            ) from error
-        raise OutputError(f"{folder}: cannot be written to ({error}); choose another --out") from error
-    except sqlite3.DatabaseError as error:
-        raise OutputError(
-            f"{folder / LOCK}: is damaged ({error}); delete it, then run the same command again"
-        ) from error
-    return lock
 
 
 def _key(name: Path) -> bytes:
@@ -377,24 +367,8 @@ def _key(name: Path) -> bytes:
     return os.fsencode(name.as_posix())
 
 
-def stamp_of(path: Path) -> Stamp:
-    """The stamp of a file as it is now."""
+def _has_size(path: Path, size: int) -> bool:
     try:
-        found = path.stat()
+        return path.stat().st_size == size
     except OSError:
-        return None
-    return found.st_size, found.st_mtime_ns
-
-
-def _changes(earlier: Any, now: Any, where: str = "") -> Iterator[str]:
-    """Settings that differ, each as ``a.b: 1 is now 2``."""
-    if isinstance(earlier, dict) and isinstance(now, dict):
-        for key in {*earlier, *now}:
-            yield from _changes(earlier.get(key), now.get(key), f"{where}.{key}" if where else str(key))
-    elif earlier != now:
-        yield f"{where}: {_short(earlier)} is now {_short(now)}"
-
-
-def _short(value: Any) -> str:
-    text = json.dumps(value, default=str)
-    return text if len(text) <= 40 else f"{text[:37]}..."
+        return False

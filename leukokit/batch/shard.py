@@ -1,4 +1,4 @@
-"""Shards: a folder shared out among machines, so that each image has one that does it."""
+"""Shards: the images of a batch divided among machines, each image in one shard."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from leukokit.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """The ``number``-th of ``of`` shards, counted from 1."""
+    """Shard ``number`` of ``of``, counted from 1."""
 
     number: int
     of: int
 
     @classmethod
     def parse(cls, text: str) -> Shard:
-        """A shard written ``2/8``.
+        """Return the shard that is written ``2/8``.
 
         Raises:
             ConfigError: not a shard.
@@ -34,8 +34,8 @@ class Shard:
     def __str__(self) -> str:
         return f"{self.number}/{self.of}"
 
-    def holds(self, name: Path) -> bool:
-        """Whether an image is in the shard.
+    def contains(self, name: Path) -> bool:
+        """Return whether an image is in the shard.
 
         The name alone decides, not the image's place in the folder: shards stay disjoint and complete while
         images are added.

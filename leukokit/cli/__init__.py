@@ -5,36 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from typer.core import TyperGroup
 
 from leukokit import __version__
 from leukokit.cli import batch, compare, data, detect, doctor, evaluate, graph, options, plugins, train
 from leukokit.errors import ConfigError, LeukokitError, cause_of
 
-
-class _Commands(TyperGroup):
-    """Commands of two words: 'batch merge' beside 'batch', which takes folders."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """The command that the first words name, and its arguments."""
-        if args[:2] == ["batch", "merge"]:
-            args = ["batch merge", *args[2:]]
-        return super().resolve_command(ctx, args)
-
-
 app = typer.Typer(
     name="leukokit",
-    cls=_Commands,
     help="Find, count and save the blood cells of stained smear images. Research use only.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 app.command("detect")(detect.detect)
-app.command("batch")(batch.batch)
-app.command("batch merge")(batch.merge)
+app.add_typer(batch.app, name="batch")
 app.command("graph")(graph.graph)
 app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="evaluate")

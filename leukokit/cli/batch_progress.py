@@ -1,91 +1,51 @@
-"""What ``leukokit batch`` says while it works and when it is through: on the terminal and in a log file."""
+"""What ``leukokit batch`` shows while it works and at its end: on the terminal and in a log file."""
 
 from __future__ import annotations
 
 import logging
+import os
+import signal
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Final
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from rich.console import Console
 
-    from leukokit.batch.outputs.tables import Totals
-    from leukokit.images.inputs import FoundImage
-
+    from leukokit.batch import BatchProgress, BatchSummary
 
 SHORT: Final = {
     **{"neutrophil": "neut.", "lymphocyte": "lymph.", "monocyte": "mono.", "eosinophil": "eos."},
     **{"basophil": "baso.", "immature granulocyte": "IG", "erythroblast": "NRBC", "unclassified": "unclass."},
 }
 """What laboratories write above narrow columns."""
-
-
-class Journal:
-    """Errors on the terminal, and everything, a line each with its time, in a file where one is wanted.
-
-    Args:
-        path: the file, added to; None for none.
-
-    Raises:
-        OutputError: it cannot be written to.
-    """
-
-    def __init__(self, path: Path | None) -> None:
-        from leukokit.errors import OutputError
-
-        self._log = logging.getLogger("leukokit")
-        try:
-            self._file = logging.FileHandler(path, errors="backslashreplace") if path else None
-        except OSError as error:
-            raise OutputError(
-                f"--log {path}: cannot be written ({error.strerror}); choose another file"
-            ) from error
-        if self._file:
-            self._file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-
-    def __enter__(self) -> Journal:
-        self._terminal = _Terminal(logging.WARNING)
-        self._log.addHandler(self._terminal)
-        if self._file:
-            self._log.addHandler(self._file)
-            self._log.setLevel(logging.INFO)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._log.removeHandler(self._terminal)
-        if self._file:
-            self._log.removeHandler(self._file)
-            self._log.setLevel(logging.NOTSET)
-            self._file.close()
-
-    def info(self, message: str) -> None:
-        """A line for the file alone."""
-        self._log.info(message)
-
-    def error(self, message: str) -> None:
-        """A line for both."""
-        self._log.error(message)
+MAX_ROWS: Final = 21
+"""Most rows of the table of groups; all groups are in differential.csv."""
+_log = logging.getLogger("leukokit")
 
 
 class _Terminal(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
-        """A line on stderr, as the command's other errors are."""
-        typer.echo(f"{record.levelname.lower()}: {record.getMessage()}", err=True)
+        """Print a line on stderr, as the command's other errors are."""
+        from leukokit._text import printable
+
+        typer.echo(f"{record.levelname.lower()}: {printable(record.getMessage())}", err=True)
 
 
-class Progress:
+class _Progress:
     """A bar on the terminal: images done, failures, time left."""
 
-    def __init__(self, console: Console, journal: Journal, total: int) -> None:
+    def __init__(self, quiet: bool) -> None:
         from rich import progress as bars
+        from rich.console import Console
 
-        self.failures = 0
-        self._journal = journal
+        self.latest: BatchProgress | None = None
+        self._console = Console(stderr=True, quiet=quiet, highlight=False)
         self._bar = bars.Progress(
             bars.TextColumn("images"),
             bars.BarColumn(),
@@ -93,85 +53,154 @@ class Progress:
             bars.TextColumn("{task.fields[rate]}"),
             bars.TimeRemainingColumn(),
             bars.TextColumn("{task.fields[failed]}"),
-            console=console,
+            console=self._console,
             transient=True,
         )
-        self._task = self._bar.add_task("images", total=total, rate="", failed="")
-        self._begun, self._through, self._total, self._console = time.monotonic(), 0, total, console
+        self._task = self._bar.add_task("images", total=None, rate="", failed="")
+        self._started = time.monotonic()
 
-    def __enter__(self) -> Progress:
-        self._bar.start()
-        return self
+    def show(self, progress: BatchProgress) -> None:
+        """Show how far the batch is."""
+        if self.latest is None:
+            self._started = time.monotonic()
+            self._bar.start()
+            if progress.done_before:
+                self._console.print(f"resuming: {progress.done_before} images were done before")
+        self.latest = progress
+        processed = progress.done - progress.done_before + progress.failed
+        rate = processed / max(time.monotonic() - self._started, 1e-6)
+        self._bar.update(
+            self._task,
+            total=progress.total,
+            completed=progress.done + progress.failed,
+            rate=f"{rate:.1f}/s" if processed else "",
+            failed=f"{progress.failed} failed" if progress.failed else "",
+        )
 
-    def __exit__(self, *_: object) -> None:
+    def stop(self) -> None:
+        """Remove the bar."""
         self._bar.stop()
 
-    def begin(self, done: int) -> None:
-        """Say what an earlier run has done."""
-        self._begun = time.monotonic()
-        self._journal.info(f"{self._total} images, {done} of them done before")
-        if done:
-            self._bar.update(self._task, completed=done)
-            self._console.print(f"going on: {done} images were done before")
 
-    def note(self, image: FoundImage, error: str) -> None:
-        """An image is through."""
-        self._through += 1
-        if error:
-            self.failures += 1
-            self._journal.error(error)
-        else:
-            from leukokit._text import printable
+@contextmanager
+def stoppable(log: Path | None, quiet: bool) -> Iterator[_Progress]:
+    """Log what is done within, and stop it in order on Ctrl-C or SIGTERM; at once on a second one.
 
-            self._journal.info(f"{printable(image.path)}: done")
-        rate = self._through / max(time.monotonic() - self._begun, 1e-6)
-        failed = f"{self.failures} failed" if self.failures else ""
-        self._bar.update(self._task, advance=1, rate=f"{rate:.1f}/s", failed=failed)
+    Raises:
+        OutputError: the log cannot be written.
+    """
+    progress = _Progress(quiet)
+    with ExitStack() as stack:
+        _add_handlers(stack, log)
+        stack.callback(progress.stop)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            stack.callback(signal.signal, number, signal.signal(number, _interrupt))
+        try:
+            yield progress
+        except KeyboardInterrupt:
+            progress.stop()
+            latest = progress.latest
+            far = f"{latest.done} of {latest.total} images are done" if latest else "no image is done yet"
+            _log.error("stopped: %s; the same command continues", far)
+            raise typer.Exit(130) from None
 
 
-def conclude(
-    console: Console,
-    out: Path,
-    totals: Totals,
-    known: Sequence[str],
-    target: int | None,
-    quiet: bool,
-    parquet: bool,
-) -> None:
-    """Print the counts, what one should know of them, and what was written."""
-    from leukokit.batch.outputs.tables import FILES
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    signal.signal(signal.SIGINT, _exit)
+    signal.signal(signal.SIGTERM, _exit)
+    raise KeyboardInterrupt
 
-    _print_totals(console, totals, target)
-    for line in known:
-        console.print(line, style="yellow", markup=False)
+
+def _exit(number: int, frame: FrameType | None) -> None:
+    # Worker processes notice that this one is gone.
+    os._exit(130)
+
+
+def _add_handlers(stack: ExitStack, path: Path | None) -> None:
+    from leukokit._text import printable
+    from leukokit.errors import OutputError
+
+    terminal = _Terminal(logging.WARNING)
+    _log.addHandler(terminal)
+    stack.callback(_log.removeHandler, terminal)
+    if path is None:
+        return
+    # What is wrong with it, opening it tells.
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+    except OSError as error:
+        raise OutputError(
+            f"--log {printable(path)}: cannot be written ({error.strerror}); choose another file"
+        ) from error
+    file.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    _log.addHandler(file)
+    _log.setLevel(logging.INFO)
+    stack.callback(file.close)
+    stack.callback(_log.setLevel, logging.NOTSET)
+    stack.callback(_log.removeHandler, file)
+
+
+def report(problem: str) -> None:
+    """Print an error that does not end the command."""
+    typer.echo(f"error: {problem}", err=True)
+
+
+def print_summary(summary: BatchSummary, out: Path, target: int | None, quiet: bool) -> None:
+    """Print the counts, what a reader must know about them, and what was written."""
+    from rich.console import Console
+
+    from leukokit._text import printable
+
+    console = Console(quiet=quiet, highlight=False)
+    _print_counts(console, summary, target)
+    for line in summary.attention:
+        console.print(printable(line), style="yellow", markup=False)
     console.print("Research use only; not a medical device.", style="dim")
-    names = [*FILES, *(["cells.parquet"] if parquet else [])]
     if not quiet:
-        typer.echo(f"wrote {out}/{', '.join(names)}")
+        typer.echo(f"wrote {printable(out)}/{', '.join(path.name for path in summary.files)}")
 
 
-def _print_totals(console: Console, totals: Totals, target: int | None) -> None:
+def end(summary: BatchSummary) -> None:
+    """End with the exit code of what could not be done.
+
+    Raises:
+        typer.Exit: something could not.
+    """
+    if summary.is_failure:
+        raise typer.Exit(1)
+    if not summary.is_complete:
+        raise typer.Exit(3)
+
+
+def _print_counts(console: Console, summary: BatchSummary, target: int | None) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    from leukokit.batch.outputs.tables import still_needed
+    from leukokit._text import printable
+    from leukokit.batch.outputs.totals import still_needed
 
-    rows = [*sorted(totals.groups.items()), ("all", totals.whole)]
-    classes = list(totals.whole.classes)
+    rows = [*sorted(summary.groups.items()), ("all", summary.whole)]
+    classes = list(summary.whole.classes)
     if not console.is_terminal:
-        # A file has no width: names of groups are not to be cut to one.
+        # A file has no width: names of groups must not be cut to one.
         console.width = 200
     table = Table(box=None, header_style="bold", pad_edge=False)
     short = [SHORT.get(name, name) for name in classes]
-    for title in ("", "images", "failed", "leuko.", *short, *(["lacking"] if target else [])):
-        table.add_column(title, justify="right" if title else "left", no_wrap=bool(title), overflow="fold")
-    for name, group in rows[:20] + rows[-1:] if len(rows) > 21 else rows:
+    for title in ("", "images", "failed", "leuko.", *short, *(["needed"] if target else [])):
+        table.add_column(
+            Text(title), justify="right" if title else "left", no_wrap=bool(title), overflow="fold"
+        )
+    for name, group in rows[: MAX_ROWS - 1] + rows[-1:] if len(rows) > MAX_ROWS else rows:
         figures = [group.images, group.failed, group.kinds["leukocyte"], *(group.classes[c] for c in classes)]
-        needed = [str(still_needed(group.count, target))] if target else []
-        table.add_row(Text(name or "."), *(str(figure) for figure in figures), *needed)
+        needed = [str(still_needed(group.differential, target))] if target else []
+        table.add_row(Text(printable(name) or "."), *(str(figure) for figure in figures), *needed)
     console.print(table)
-    if len(rows) > 21:
-        console.print(f"and {len(rows) - 21} more groups in differential.csv")
-    if totals.whole.classes and totals.whole.count.below_minimum:
-        said = f"n = {totals.whole.count.n}: a differential count wants 100 classified leukocytes or more."
-        console.print(said, style="yellow")
+    if len(rows) > MAX_ROWS:
+        console.print(f"and {len(rows) - MAX_ROWS} more groups in differential.csv")
+    count = summary.differential
+    if count is not None and count.below_minimum:
+        console.print(
+            f"n = {count.n}: a differential count needs 100 classified leukocytes or more.", style="yellow"
+        )

@@ -162,7 +162,7 @@ def _writer_names(save: str | None, writes: bool) -> list[str]:
 def _open_writers(names: list[str], out: Path, unfinished: list[str]) -> Iterator[list[Writer]]:
     """Writers that are open; what they fail at when they finish is added to ``unfinished``."""
     from leukokit._files import make_folder
-    from leukokit.batch.manifest import NAME as MANIFEST
+    from leukokit.batch.manifest_files import NAME as MANIFEST
     from leukokit.errors import ConfigError
     from leukokit.registry import writers
     from leukokit.writers.base import close_all

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
 
 from leukokit._files import write_atomically, write_error
 from leukokit._text import printable
-from leukokit.errors import LeukokitError, OutputError, PluginError, cause_of
+from leukokit.errors import FileNameError, LeukokitError, OutputError, PluginError, cause_of
 from leukokit.plugin import Plugin, PluginParams
 from leukokit.results import SmearResult
 
@@ -24,6 +24,7 @@ class Writer(Plugin, ABC):
 
     Attributes:
         files: what has been written so far.
+        protected: paths below ``out``, with forward slashes, that ``save`` does not replace.
         file_an_image: whether ``write`` finishes the files of its image, so that a stopped batch can go on;
             False where a file holds all images.
     """
@@ -34,6 +35,7 @@ class Writer(Plugin, ABC):
         super().__init__(params)
         self.out = out
         self.files: list[Path] = []
+        self.protected: Collection[str] = ()
 
     @abstractmethod
     def write(self, result: SmearResult) -> None:
@@ -67,8 +69,14 @@ class Writer(Plugin, ABC):
         """Write a file whole or not at all, and list it in ``files``.
 
         Raises:
+            FileNameError: the file cannot have this name, or is protected.
             OutputError: the disk is full, the folder may not be written to, ...
         """
+        if self.protected and path.relative_to(self.out).as_posix() in self.protected:
+            raise FileNameError(
+                f"{printable(path)}: exists, and leukokit did not write it; "
+                "choose another --out, or replace it with --overwrite"
+            )
         write_atomically(path, content)
         self.files.append(path)
 

@@ -47,6 +47,7 @@ def arguments(root: Path, out: Path, *more: str) -> list[str]:
     return [
         *("batch", str(root), "--out", str(out), "--detector", "told"),
         *("--classifier", "turns", "--set", "standardize=false", "--device", "cpu", "--save", "json"),
+        *("--processes", "0"),
         *more,
     ]
 

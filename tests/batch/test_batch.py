@@ -20,8 +20,8 @@ from batches import PLUGINS, arguments, files, folder_of, rows, run, save, with_
 from PIL import Image
 
 from leukokit import weights
-from leukokit.batch.manifest import Manifest, done_before
-from leukokit.batch.outputs.tables import Grouping
+from leukokit.batch.manifest import Manifest, count_done
+from leukokit.batch.outputs.grouping import Grouping
 from leukokit.cells import Cells
 from leukokit.errors import ConfigError, OutputError
 from leukokit.images.inputs import find_images
@@ -180,7 +180,7 @@ def test_a_writer_that_ends_costs_its_image_and_one_that_was_edited_is_noticed(
     own.write_text(WRITER.replace('"one"', '"two"'))
     monkeypatch.setattr(writers, "_registered", {})
     assert run(monkeypatch, line) == 2
-    assert "writer odd: " in capsys.readouterr().err
+    assert "writer odd.source_sha256: " in capsys.readouterr().err
 
 
 def test_weights_of_another_network_stop_a_batch_at_once(
@@ -212,7 +212,7 @@ def test_what_one_should_know_of_the_counts_is_with_them(
         "gone.png: link that leads to nothing",
         "typo.png: no such file",
         "2 images are in no group of --group-by slide-.",
-        "1 image is noted for something",
+        "1 image has a note",
         "1 image is the same file as another, under another name, and counted again",
     ]
     report = html.unescape((out / "report.html").read_text())
@@ -257,12 +257,12 @@ def test_what_was_done_before_is_counted(tmp_path: Path, monkeypatch: pytest.Mon
     root, out = folder_of(tmp_path / "in", 5), tmp_path / "out"
     save(root / "blue.png", 1, blue=255)
     images = find_images([root]).images
-    assert done_before(out, images) == 0
+    assert count_done(out, images) == 0
     assert run(monkeypatch, arguments(root, out)) == 3
-    assert done_before(out, images) == 5
-    assert done_before(out, find_images([save(tmp_path / "other.png", 1)]).images) == 0
+    assert count_done(out, images) == 5
+    assert count_done(out, find_images([save(tmp_path / "other.png", 1)]).images) == 0
     (out / "manifest.sqlite").write_bytes(b"no manifest" * 100)
-    assert done_before(out, images) == 0
+    assert count_done(out, images) == 0
 
 
 def test_a_folder_is_worked_on_by_one_batch(tmp_path: Path) -> None:
@@ -297,13 +297,25 @@ def test_hostile_names_are_inert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_groups() -> None:
-    assert Grouping(None)(Path("a/b/c.png")) == ""
-    assert Grouping("folder")(Path("a/b/c.png")) == "a/b"
-    assert Grouping(r"slide-(\d+)")(Path("x/slide-12/c.png")) == "12"
-    assert Grouping(r"slide-\d+")(Path("x/slide-12/c.png")) == "slide-12"
-    assert Grouping(r"slide-(\d+)")(Path("x/c.png")) == ""
-    with pytest.raises(ConfigError, match="not a regular expression"):
-        Grouping("(")
+    names = ["x/slide-12/c.png", "x/c.png", "odd\udcff/slide-3.png"]
+    assert Grouping(None).groups_of(names) == ["", "", ""]
+    assert Grouping("folder").groups_of(names) == ["x/slide-12", "x", "odd\udcff"]
+    assert Grouping(r"slide-(\d+)").groups_of(names) == ["12", "", "3"]
+    assert Grouping(r"slide-\d+").groups_of(names) == ["slide-12", "", "slide-3"]
+    assert Grouping("odd.").groups_of(names) == ["", "", "odd\udcff"]
+
+
+@pytest.mark.parametrize("rule", ["(", "a{99999999999}", "(" * 5000 + ")" * 5000])
+def test_what_is_no_regular_expression_is_refused(rule: str) -> None:
+    with pytest.raises(ConfigError, match="not a regular expression") as error:
+        Grouping(rule)
+    assert len(str(error.value)) < 400
+
+
+def test_a_regular_expression_that_takes_for_ever_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("leukokit.batch.outputs.grouping.MAX_SECONDS", 0.5)
+    with pytest.raises(ConfigError, match="takes too long"):
+        Grouping("(a+)+$").groups_of(["a" * 60 + "b.png"])
 
 
 def killed(command: list[str], after: float) -> bool:
@@ -350,12 +362,16 @@ def test_a_killed_batch_ends_as_if_it_had_not_been(tmp_path: Path, monkeypatch: 
     process.wait()
     assert 5 <= len(list(out.rglob("f*.json"))) < 40 and not (out / "counts.csv").exists()
     # As if it had been killed while it wrote; another's file is not its own.
-    for name in (".counts.csv.7.part", "slide-0/.f000.json.7.part", "slide-0/.mine.part"):
+    for name in (
+        ".leukokit-0123456789abcdef.part",
+        "slide-0/.leukokit-fedcba9876543210.part",
+        "slide-0/.mine.5.part",
+    ):
         (out / name).touch()
     assert run(monkeypatch, arguments(root, out, *slowly)) == 0
     assert run(monkeypatch, arguments(root, tmp_path / "whole", *slowly)) == 0
-    assert [path.name for path in out.rglob("*.part")] == [".mine.part"]
-    (out / "slide-0/.mine.part").unlink()
+    assert [path.name for path in out.rglob("*.part")] == [".mine.5.part"]
+    (out / "slide-0/.mine.5.part").unlink()
     assert files(out) == files(tmp_path / "whole")
 
 

@@ -19,7 +19,7 @@ import torch
 from batches import PLUGINS, arguments, files, folder_of, rows, run, save, with_told_plugins
 
 from leukokit.batch.manifest import Manifest
-from leukokit.batch.run import Batch
+from leukokit.batch.scheduler import Scheduler
 from leukokit.cells import Cells
 from leukokit.config import PipelineConfig
 from leukokit.errors import DeviceMemoryError, LeukokitError
@@ -66,7 +66,7 @@ def test_an_image_removed_midway_is_a_failure_of_its_own(tmp_path: Path) -> None
     found[5].path.unlink()
     with Manifest(tmp_path / "out", {}) as manifest:
         manifest.plan(enumerate(found))
-        Batch([told_pipeline()], manifest).run(found)
+        Scheduler([told_pipeline()], manifest).run(found)
         told = list(manifest.entries())
     assert [bool(entry.error) for entry in told] == [number == 5 for number in range(8)]
     assert found[5].path.name in told[5].error
@@ -120,7 +120,7 @@ def test_several_devices_share_the_images(tmp_path: Path) -> None:
         monkey.setattr(pipeline.detector, "detect", seen)
     with Manifest(tmp_path / "out", {}) as manifest:
         manifest.plan(enumerate(found))
-        Batch(pipelines, manifest).run(found)
+        Scheduler(pipelines, manifest).run(found)
         told = list(manifest.entries())
     assert all(threads.values())
     assert [entry.name for entry in told] == [image.relative for image in found]
@@ -134,7 +134,7 @@ def test_an_error_in_one_device_stops_the_others(tmp_path: Path) -> None:
     found = find_images([folder_of(tmp_path / "in", 40)]).images
     with Manifest(tmp_path / "out", {}) as manifest, pytest.raises(ZeroDivisionError):
         manifest.plan(enumerate(found))
-        Batch([told_pipeline(), told_pipeline()], manifest, note=lambda image, error: 1 // 0).run(found)
+        Scheduler([told_pipeline(), told_pipeline()], manifest, on_record=lambda record: 1 // 0).run(found)
     with Manifest(tmp_path / "out", {}) as manifest:
         assert sum(manifest.is_done(image) for image in found) < len(found)
 
@@ -266,3 +266,18 @@ def test_a_folder_that_may_not_be_written_to_is_said(
     occupied.write_text("not a folder")
     assert run(monkeypatch, arguments(root, occupied / "out")) == 1
     assert "choose another --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stem", ["folder", "x" * 250, "\u0e19" * 80])
+def test_a_name_that_cannot_be_written_costs_its_image(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stem: str
+) -> None:
+    root, out = folder_of(tmp_path / "in", 2), tmp_path / "out"
+    save(root / f"{stem}.png", 2)
+    # No file can take the name of a folder, nor one that is longer than the file system's names.
+    (out / "folder.json").mkdir(parents=True)
+    assert run(monkeypatch, arguments(root, out)) == 3
+    (failure,) = rows(out / "failures.csv")
+    assert failure["image"] == f"{stem}.png" and "cannot be written" in failure["cause"]
+    assert sum(row["status"] == "done" for row in rows(out / "counts.csv")) == 2
+    assert not list(out.rglob("*.part"))

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 from batches import arguments, damage, folder_of, rows, run, save, with_told_plugins
 
-from leukokit.batch.look import GALLERY
-from leukokit.batch.manifest import Manifest, stamp_of
-from leukokit.batch.run import Batch
+from leukokit.batch.manifest import Manifest
+from leukokit.batch.processing import GALLERY
+from leukokit.batch.records import Record, stamp_of
+from leukokit.batch.scheduler import Scheduler
 from leukokit.cells import Cells
 from leukokit.config import PipelineConfig
 from leukokit.errors import OutputError
@@ -47,9 +48,9 @@ def test_an_image_written_anew_while_it_is_looked_at_is_done_again(
         manifest.plan(enumerate(found))
         with monkeypatch.context() as patch:
             patch.setattr(pipeline.detector, "detect", rewriting)
-            Batch([pipeline], manifest).run(found)
+            Scheduler([pipeline], manifest).run(found)
         assert [manifest.is_done(image) for image in found] == [True, False, True]
-        Batch([pipeline], manifest).run(found)
+        Scheduler([pipeline], manifest).run(found)
         assert all(manifest.is_done(image) for image in found)
         _, second, _ = manifest.entries()
     assert second.document is not None and second.document["counts"]["leukocyte"] == 20
@@ -60,7 +61,7 @@ def test_of_an_image_are_kept_as_many_leukocytes_as_a_gallery_shows(tmp_path: Pa
     found = find_images([save(tmp_path / "crowd.png", 6 * GALLERY, 0)]).images
     with Manifest(tmp_path / "out", {}) as manifest:
         manifest.plan(enumerate(found))
-        Batch([told_pipeline()], manifest).run(found)
+        Scheduler([told_pipeline()], manifest).run(found)
         kept = [each.label for each in manifest.thumbnails(10**6)]
     counts = {label: kept.count(label) for label in set(kept)}
     assert len(counts) == 6 and counts.pop("unclassified") == 1
@@ -74,15 +75,15 @@ def test_the_gallery_is_that_of_a_batch_that_was_not_stopped(tmp_path: Path) -> 
     with Manifest(tmp_path / "out", {}) as manifest:
         manifest.plan(enumerate(found))
         for _ in range(2):
-            Batch([told_pipeline()], manifest).run(found)
+            Scheduler([told_pipeline()], manifest).run(found)
         # Those that were shown make room for those that were not.
         for file in files[:2]:
             save(file, 0)
-        Batch([told_pipeline()], manifest).run(found)
+        Scheduler([told_pipeline()], manifest).run(found)
         galleries.append(list(manifest.thumbnails(GALLERY)))
     with Manifest(tmp_path / "whole", {}) as manifest:
         manifest.plan(enumerate(found))
-        Batch([told_pipeline()], manifest).run(found)
+        Scheduler([told_pipeline()], manifest).run(found)
         galleries.append(list(manifest.thumbnails(GALLERY)))
     assert galleries[0] == galleries[1]
     assert [each.name.name for each in galleries[0]] == [file.name for file in files[2:]]
@@ -107,7 +108,7 @@ def test_damage_is_found_wherever_it_is_read(tmp_path: Path) -> None:
     (image,) = find_images([folder_of(tmp_path / "in", 1)]).images
     with Manifest(tmp_path / "out", {}) as manifest:
         manifest.plan([(0, image)])
-        manifest.record(image, stamp_of(image.path), b"not packed", [])
+        manifest.record([Record(image, stamp_of(image.path), "", b"not packed")])
         with pytest.raises(OutputError, match="is damaged"):
             list(manifest.entries())
     (tmp_path / "lock").mkdir()

@@ -28,7 +28,7 @@ def test_every_image_is_in_one_shard(names: list[str], of: int) -> None:
     shards = [Shard(number, of) for number in range(1, of + 1)]
     encodable = [n for n in names if "\0" not in n and not any(0xD800 <= ord(c) < 0xDC80 for c in n)]
     encodable = [n for n in encodable if not any(0xDD00 <= ord(c) < 0xE000 for c in n)]
-    assert all(sum(shard.holds(Path(name)) for shard in shards) == 1 for name in encodable)
+    assert all(sum(shard.contains(Path(name)) for shard in shards) == 1 for name in encodable)
 
 
 @pytest.mark.parametrize("text", ["", "1", "0/3", "4/3", "a/b", "1/0", "-1/3", "1/3/4"])
@@ -97,7 +97,7 @@ def test_images_that_wait_are_in_the_report(tmp_path: Path, monkeypatch: pytest.
     assert waiting == 4
     report = (merged / "report.html").read_text()
     assert "<strong>4</strong>waiting" in report
-    assert "4 images are not looked at yet" in report
+    assert "4 images are not processed yet" in report
 
 
 def test_what_does_not_belong_together_is_refused(

@@ -1,1 +1,1 @@
-"""What a batch writes at its end: tables and the report."""
+"""What a batch writes at its end, from the manifest alone: tables, ``run.json`` and the report."""

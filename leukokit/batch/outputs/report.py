@@ -17,18 +17,18 @@ from typing import Any, Final
 
 from leukokit._files import write_atomically
 from leukokit._text import escape_formula, printable
-from leukokit.batch.look import GALLERY
-from leukokit.batch.manifest import Entry, Thumbnail
-from leukokit.batch.outputs.tables import Group, Totals, images_needed, still_needed
+from leukokit.batch.outputs.totals import GroupCounts, Totals, images_needed, still_needed
+from leukokit.batch.processing import GALLERY
+from leukokit.batch.records import Entry, Thumbnail
 from leukokit.differential import MIN_LEUKOCYTES, Differential, Share
 from leukokit.taxonomy import KINDS, UNCLASSIFIED, UNKNOWN, colour_of
 
 NAME: Final = "report.html"
-MOST_GROUPS: Final = 1000
+MAX_GROUPS: Final = 1000
 """Most rows of the table of groups; all are in differential.csv."""
-MOST_FAILURES: Final = 500
+MAX_FAILURES: Final = 500
 """Most rows of the table of failures; all are in failures.csv."""
-MOST_LINES: Final = 20
+MAX_LINES: Final = 20
 """Most lines of what one should know; all are in run.json."""
 _TOPS: Final = (20, 40, 60, 80, 100)
 _TICKS: Final = 4
@@ -46,13 +46,13 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Bar:
-    """A class of the differential count; ``start`` to ``end`` are its limits, in percent of the axis."""
+    """A class of the differential count; ``start`` to ``end`` are its interval, in percent of the axis."""
 
     label: str
     colour: str
     count: Figure
     percent: Figure
-    limits: Figure
+    interval: Figure
     length: str
     start: str
     end: str
@@ -100,9 +100,9 @@ def write_report(
         out: folder to write to; exists.
         totals: the counts, as ``write_tables`` gives them.
         thumbnails: leukocytes for the gallery, in any order; ``GALLERY`` of each label are shown.
-        failures: images without results, in their order; the first ``MOST_FAILURES`` are shown.
+        failures: images without results, in their order; the first ``MAX_FAILURES`` are shown.
         run: the document of ``run.json``.
-        target: leukocytes that a differential count is to have, if the user said.
+        target: leukocytes that a differential count should have, if the user said.
 
     Returns:
         The file written.
@@ -143,7 +143,7 @@ def _view(
 ) -> dict[str, Any]:
     """All that the template shows, as text."""
     whole = totals.whole
-    count = whole.count
+    count = whole.differential
     labels = list(count.shares)
     top = _top(count)
     settings = {key: value for key, value in run["provenance"].items() if not isinstance(value, Mapping)}
@@ -158,11 +158,11 @@ def _view(
         "date": f"{datetime.fromisoformat(run['finished']):%Y-%m-%d %H:%M %Z}",
         "use": run["use"],
         "images": whole.images,
-        "done": whole.images - whole.failed - whole.waiting,
+        "done": whole.done,
         "failed": whole.failed,
         "waiting": whole.waiting,
-        "attention": [escape_formula(printable(line)) for line in run["attention"][:MOST_LINES]],
-        "more_attention": max(len(run["attention"]) - MOST_LINES, 0),
+        "attention": [escape_formula(printable(line)) for line in run["attention"][:MAX_LINES]],
+        "more_attention": max(len(run["attention"]) - MAX_LINES, 0),
         "kinds": [(kind, whole.kinds[kind]) for kind in KINDS],
         "classified": bool(whole.classes),
         "classifier": run["provenance"].get("classifier"),
@@ -176,7 +176,7 @@ def _view(
         "columns": _columns(labels, bool(whole.classes), target),
         "groups": [
             _row(escape_formula(printable(name)), group, labels, target)
-            for name, group in islice(sorted(totals.groups.items()), MOST_GROUPS)
+            for name, group in islice(sorted(totals.groups.items()), MAX_GROUPS)
         ],
         "all_groups": len(totals.groups),
         "all_images": _row("all images", whole, labels, target),
@@ -185,7 +185,7 @@ def _view(
         "review_threshold": f"{100 * run['review_threshold']:.4g}%" if run.get("review_threshold") else None,
         "failures": [
             (escape_formula(printable(entry.name.as_posix())), escape_formula(printable(entry.error)))
-            for entry in islice(failures, MOST_FAILURES)
+            for entry in islice(failures, MAX_FAILURES)
         ],
         "facts": _flat({**run_facts, **settings}),
         "plugins": [(printable(key), _flat(value)) for key, value in plugins.items()],
@@ -199,7 +199,7 @@ def _bar(label: str, share: Share, top: int) -> Bar:
         colour=colour_of(label),
         count=Figure(f"{share.count:,}", share.count),
         percent=Figure(_NOTHING) if percent is None else Figure(f"{percent:.1f}", percent),
-        limits=Figure(f"{share.low:.1f} to {share.high:.1f}", share.low),
+        interval=Figure(f"{share.low:.1f} to {share.high:.1f}", share.low),
         length=f"{100 * (percent or 0.0) / top:.2f}%",
         start=f"{100 * share.low / top:.2f}%",
         end=f"{100 * share.high / top:.2f}%",
@@ -221,11 +221,11 @@ def _columns(labels: Sequence[str], classified: bool, target: int | None) -> lis
     return columns
 
 
-def _row(name: str, group: Group, labels: Sequence[str], target: int | None) -> Row:
+def _row(name: str, group: GroupCounts, labels: Sequence[str], target: int | None) -> Row:
     figures = [_whole(group.images), _whole(group.failed), _whole(group.kinds["leukocyte"])]
     # The row of a group whose images all failed has the columns of the others.
     if labels:
-        count = group.count
+        count = group.differential
         figures.append(Figure(f"{count.n:,}", count.n, "few" if count.below_minimum else ""))
         if target is not None:
             figures.append(_whole(still_needed(count, target)))
@@ -244,7 +244,7 @@ def _whole(number: int) -> Figure:
     return Figure(f"{number:,}", number)
 
 
-def _shelves(thumbnails: Iterable[Thumbnail], whole: Group) -> list[Shelf]:
+def _shelves(thumbnails: Iterable[Thumbnail], whole: GroupCounts) -> list[Shelf]:
     """The gallery; what no class is certain enough of comes first, then the classes in their order."""
     by_label: dict[str, list[Thumbnail]] = {}
     for thumbnail in thumbnails:

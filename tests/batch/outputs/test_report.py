@@ -17,10 +17,10 @@ import pytest
 from browser import PROGRAMS, Browser, column, open_quietly
 from PIL import Image
 
-from leukokit.batch.look import GALLERY
-from leukokit.batch.manifest import Entry, Thumbnail
-from leukokit.batch.outputs.report import MOST_FAILURES, MOST_GROUPS, write_report
-from leukokit.batch.outputs.tables import Group, Totals
+from leukokit.batch.outputs.report import MAX_FAILURES, MAX_GROUPS, write_report
+from leukokit.batch.outputs.totals import GroupCounts, Totals
+from leukokit.batch.processing import GALLERY
+from leukokit.batch.records import Entry, Thumbnail
 from leukokit.taxonomy import LEUKOCYTE_CLASSES, UNCLASSIFIED
 
 HOSTILE = [
@@ -92,12 +92,12 @@ def jpeg(shade: int = 120) -> bytes:
     return stream.getvalue()
 
 
-def group(*counts: int, images: int = 4, failed: int = 0, unclassified: int = 0) -> Group:
+def group(*counts: int, images: int = 4, failed: int = 0, unclassified: int = 0) -> GroupCounts:
     classes = Counter(dict(zip(LEUKOCYTE_CLASSES, counts, strict=True))) if counts else Counter[str]()
     if counts:
         classes[UNCLASSIFIED] = unclassified
     kinds = Counter({"leukocyte": sum(classes.values()), "erythrocyte": 1234, "platelet": 7})
-    return Group(classes, kinds, images, failed)
+    return GroupCounts(classes, kinds, images, failed)
 
 
 def run_of(**more: Any) -> dict[str, Any]:
@@ -200,17 +200,17 @@ def test_the_least_certain_come_first(tmp_path: Path) -> None:
 
 def test_a_large_batch_is_cut_and_the_page_says_so(tmp_path: Path) -> None:
     totals = Totals(group(40_000, 9000, 900, 90, 9, images=10_000, failed=700))
-    totals.groups = {f"slide-{n:05}": group(4, 1, 0, 0, 0) for n in range(MOST_GROUPS + 5)}
+    totals.groups = {f"slide-{n:05}": group(4, 1, 0, 0, 0) for n in range(MAX_GROUPS + 5)}
     cells = [thumbnail(f"{n}.png", "neutrophil", 1 - n / 100) for n in range(GALLERY + 9)]
     failures = (Entry(Path(f"{n}.png"), None, "damaged") for n in range(700))
     path = write_report(tmp_path, totals, cells, failures, run_of())
     page = Page(path)
-    assert len(page.rows["groups"]) == MOST_GROUPS + 2
-    assert len(page.rows["failures"]) == MOST_FAILURES + 1
+    assert len(page.rows["groups"]) == MAX_GROUPS + 2
+    assert len(page.rows["failures"]) == MAX_FAILURES + 1
     assert len(page.all("img")) == GALLERY
     # The most certain are those that are left out.
     assert page.all("img")[0]["alt"] == "neutrophil, 68.0%"
-    assert f"The first 1,000 of {MOST_GROUPS + 5:,} groups, by name; all are in differential.csv" in page.text
+    assert f"The first 1,000 of {MAX_GROUPS + 5:,} groups, by name; all are in differential.csv" in page.text
     assert "The first 500 of 700 failed images; all are in failures.csv" in page.text
     assert f"At most {GALLERY} of each class are shown" in page.text
     assert path.stat().st_size < 2_000_000
@@ -235,7 +235,7 @@ def test_more_than_a_reader_takes_in_is_counted(tmp_path: Path) -> None:
 
 def test_few_leukocytes_are_a_warning(tmp_path: Path) -> None:
     page = Page(write_report(tmp_path, Totals(group(50, 49, 0, 0, 0)), [], [], run_of(), 99))
-    assert "n = 99: a differential count wants 100 classified leukocytes or more" in page.text
+    assert "n = 99: a differential count needs 100 classified leukocytes or more" in page.text
     assert "The target of 99 classified leukocytes is reached" in page.text
 
 

@@ -61,7 +61,7 @@ def test_a_writer_that_fails_at_its_end_costs_neither_tables_nor_other_writers(
     own.write_text(WRITERS)
     monkeypatch.setattr(writers, "_registered", dict(writers._registered))
     load_file(own)
-    assert run(monkeypatch, [*arguments(root, out), "--save", "bad,full,good"]) == 1
+    assert run(monkeypatch, [*arguments(root, out), "--save", "bad,full,good"]) == 3
     said = "writer 'bad' failed at its end (ValueError: cannot be closed)"
     errors = capsys.readouterr().err
     assert f"error: {said}" in errors and "error: full.txt: cannot be written" in errors
@@ -78,7 +78,7 @@ def test_the_counts_go_where_those_of_detect_go(
     said = capsys.readouterr()
     assert counts in said.out and "wrote " in said.out and counts not in said.err
     assert run(monkeypatch, arguments(root, out)) == 0
-    assert "going on: 3 images" in capsys.readouterr().err
+    assert "resuming: 3 images" in capsys.readouterr().err
     assert run(monkeypatch, ["batch", "merge", str(out), "--out", str(tmp_path / "m")]) == 0
     assert counts in capsys.readouterr().out
     assert run(monkeypatch, arguments(root, out, "--quiet")) == 0
@@ -142,7 +142,7 @@ def test_for_what_is_not_left_nothing_is_started(tmp_path: Path, monkeypatch: py
     save(root / "slide-0" / "f000.png", 5)
     assert run(monkeypatch, arguments(root, out)) == 0
     assert asked == [3, 0, 1]
-    monkeypatch.setattr("leukokit.batch.process.looking_processes", lambda work: pytest.fail("started"))
+    monkeypatch.setattr("leukokit.batch.run.start_workers", lambda work: pytest.fail("started"))
     assert run(monkeypatch, arguments(root, out, "--processes", "2")) == 0
 
 

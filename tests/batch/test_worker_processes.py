@@ -17,16 +17,9 @@ import batches
 import pytest
 from batches import PLUGINS, arguments, files, folder_of, rows, save
 
-from leukokit.batch.process import (
-    LookingProcess,
-    Work,
-    _Failed,
-    _Said,
-    _without_interrupts,
-    hear_out,
-    looking_processes,
-)
-from leukokit.batch.run import how_many_processes
+from leukokit.batch.messages import Failure, LogLine, WorkerSettings
+from leukokit.batch.resources import process_count
+from leukokit.batch.worker_process import WorkerProcess, _without_interrupts, finish_workers, start_workers
 from leukokit.config import PipelineConfig, PluginChoice
 from leukokit.errors import OutputError, PluginError
 from leukokit.registry import ALL
@@ -68,15 +61,29 @@ def test_processes_write_what_one_writes_and_a_death_costs_one_image(
     assert json.loads((out / "run.json").read_text())["provenance"]["device"] == "cpu"
 
 
-def test_a_full_disk_stops_the_batch(tmp_path: Path) -> None:
+FULL = """
+from leukokit.errors import OutputError
+from leukokit.registry import writers
+from leukokit.writers.base import Writer
+
+@writers.register
+class Full(Writer):
+    name, version, summary = "full", "1", "finds the disk full at its last image"
+
+    def write(self, result):
+        if result.output_stem.name == "f005":
+            raise OutputError("f005.txt: cannot be written (no space left); free space")
+"""
+
+
+def test_a_full_disk_at_the_last_image_stops_the_batch(tmp_path: Path) -> None:
     root, out = folder_of(tmp_path / "in", 6), tmp_path / "out"
-    (out / "slide-1").mkdir(parents=True)
-    # A folder where a file of the image is to be: its writer cannot go on.
-    (out / "slide-1" / "f001.json").mkdir()
-    command = [sys.executable, "-m", "leukokit", *arguments(root, out), *TWO]
+    (tmp_path / "full.py").write_text(FULL)
+    more = ("--save", "full", "--plugin", str(tmp_path / "full.py"))
+    command = [sys.executable, "-m", "leukokit", *arguments(root, out), *TWO, *more]
     stopped = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert stopped.returncode == 1
-    assert "f001.json" in stopped.stderr and "Traceback" not in stopped.stderr
+    assert "f005.txt: cannot be written" in stopped.stderr and "Traceback" not in stopped.stderr
     assert not (out / "counts.csv").exists()
 
 
@@ -166,30 +173,30 @@ def test_what_a_process_says_at_its_end_is_heard(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     here, there = Pipe()
-    process = object.__new__(LookingProcess)
-    monkeypatch.setattr(process, "_ended", False, raising=False)
+    process = object.__new__(WorkerProcess)
+    monkeypatch.setattr(process, "_is_ended", False, raising=False)
     monkeypatch.setattr(process, "_connection", here, raising=False)
-    ended = SimpleNamespace(join=lambda: None, exitcode=0)
+    ended = SimpleNamespace(join=lambda: None, exitcode=0, pid=None)
     monkeypatch.setattr(process, "_process", ended, raising=False)
-    there.send(_Said(logging.WARNING, "half as many from now on"))
-    there.send(_Failed("OutputError", "the disk is full"))
-    there.send(_Failed("PluginError", "writer 'w' failed at its end (ValueError: no)"))
+    there.send(LogLine(logging.WARNING, "half as many from now on"))
+    there.send(Failure("OutputError", "the disk is full"))
+    there.send(Failure("PluginError", "writer 'w' failed at its end (ValueError: no)"))
     there.close()
-    said = hear_out([process])
+    said = finish_workers([process])
     assert [type(error) for error in said] == [OutputError, PluginError] and "writer 'w'" in str(said[1])
     assert "half as many from now on" in caplog.text
     ended.exitcode = -signal.SIGKILL
-    (error,) = hear_out([process])
-    assert "whose writers were to finish was killed (SIGKILL)" in str(error)
+    (error,) = finish_workers([process])
+    assert "whose writers were closing was killed (SIGKILL)" in str(error)
 
 
 def test_a_process_that_does_not_end_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     here, _there = Pipe()
-    process = object.__new__(LookingProcess)
-    monkeypatch.setattr(process, "_ended", False, raising=False)
+    process = object.__new__(WorkerProcess)
+    monkeypatch.setattr(process, "_is_ended", False, raising=False)
     monkeypatch.setattr(process, "_connection", here, raising=False)
-    monkeypatch.setattr("leukokit.batch.process.PATIENCE", 0.05)
-    (error,) = hear_out([process])
+    monkeypatch.setattr("leukokit.batch.worker_process.PATIENCE", 0.05)
+    (error,) = finish_workers([process])
     assert "took longer than 0.05 s" in str(error)
 
 
@@ -226,30 +233,36 @@ def test_a_process_takes_its_share_of_threads_unless_the_user_says(
         monkeypatch.setenv("OMP_NUM_THREADS", said)
     (tmp_path / "asked.py").write_text(ASKED)
     config = PipelineConfig(detector=PluginChoice(name="asked"), classifier=None)
-    work = Work(config, "cpu", (tmp_path / "asked.py",), (), tmp_path, workers=1, threads=3)
-    with looking_processes([work]) as (process,):
+    work = WorkerSettings(config, "cpu", (tmp_path / "asked.py",), (), tmp_path, workers=1, threads=3)
+    with start_workers([work]) as (process,):
         assert process.wait().provenance["detector"]["threads"] == has
     assert os.environ.get("OMP_NUM_THREADS") == said
 
 
-def test_how_many_processes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("leukokit.batch.run.cores", lambda: 16)
+def test_process_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("leukokit.batch.resources.cores", lambda: 16)
     memory = {"cpu": 0, "cuda:0": 24 << 30, "cuda:1": 8 << 30, "cuda:2": 8 << 30}
-    monkeypatch.setattr("leukokit.batch.run._free_memory", memory.__getitem__)
-    monkeypatch.setattr("leukokit.batch.run._memory", lambda: 64 << 30)
+    monkeypatch.setattr("leukokit.batch.resources._free_memory", memory.__getitem__)
+    monkeypatch.setattr("leukokit.batch.resources._memory", lambda: 64 << 30)
     gpu, two = ["cuda:0"], ["cuda:0", "cuda:1"]
-    assert how_many_processes(None, ["cpu"], 9000) == 0
-    assert how_many_processes(None, gpu, 9000) == 12
-    assert how_many_processes(None, ["cuda:1"], 9000) == 4
-    assert how_many_processes(None, two, 9000) == 8
-    assert how_many_processes(None, ["cuda:0", "cpu"], 9000) == 0
-    assert how_many_processes(None, gpu, 120) == 2
-    assert how_many_processes(None, gpu, 60) == 0
-    assert how_many_processes(1, gpu, 9000) == 0
-    assert how_many_processes(3, ["cpu"], 0) == 0
-    assert how_many_processes(3, ["cpu"], 9000) == 3
-    assert how_many_processes(2, [*two, "cuda:2"], 9000) == 3
-    monkeypatch.setattr("leukokit.batch.run._memory", lambda: 16 << 30)
-    assert how_many_processes(None, gpu, 9000) == 5
-    monkeypatch.setattr("leukokit.batch.run.cores", lambda: 1)
-    assert how_many_processes(None, gpu, 9000) == 0
+    assert process_count(None, ["cpu"], 9000) == 0
+    assert process_count(None, gpu, 9000) == 12
+    assert process_count(None, ["cuda:1"], 9000) == 4
+    assert process_count(None, two, 9000) == 8
+    assert process_count(None, ["cuda:0", "cpu"], 9000) == 0
+    assert process_count(None, gpu, 120) == 2
+    assert process_count(None, gpu, 60) == 0
+    assert process_count(1, gpu, 9000) == 1
+    assert process_count(3, ["cpu"], 0) == 0
+    assert process_count(3, ["cpu"], 9000) == 3
+    assert process_count(0, gpu, 9000) == 0
+    # Plugins that may hang or end their process get one.
+    assert process_count(None, ["cpu"], 9, isolate=True) == 1
+    assert process_count(None, ["cpu"], 9000, isolate=True) == 8
+    assert process_count(None, gpu, 60, isolate=True) == 1
+    assert process_count(0, ["cpu"], 60, isolate=True) == 0
+    assert process_count(2, [*two, "cuda:2"], 9000) == 3
+    monkeypatch.setattr("leukokit.batch.resources._memory", lambda: 16 << 30)
+    assert process_count(None, gpu, 9000) == 5
+    monkeypatch.setattr("leukokit.batch.resources.cores", lambda: 1)
+    assert process_count(None, gpu, 9000) == 0
