@@ -43,7 +43,7 @@ def package_files(kind: NewKind, name: str) -> dict[str, str]:
     """Text of every file of a package ``leukokit-NAME``, by its path within the package's folder.
 
     Raises:
-        ConfigError: ``name`` is no name for a plugin.
+        ConfigError: ``name`` is not a valid name for a plugin.
     """
     values = _values(kind, name)
     values["docstring"] = f"The {values['kind']} ``{name}``."
@@ -61,7 +61,7 @@ def file_text(kind: NewKind, name: str) -> str:
     """Text of a single file for ``--plugin``.
 
     Raises:
-        ConfigError: ``name`` is no name for a plugin.
+        ConfigError: ``name`` is not a valid name for a plugin.
     """
     values = _values(kind, name)
     file, variable = _file_name(name), _VARIABLES[kind]
@@ -81,21 +81,21 @@ def create(kind: NewKind, name: str, out: Path, single_file: bool = False) -> Pa
 
     Args:
         kind: of the plugin.
-        name: of the plugin, as users will ask for it: small letters, digits and single hyphens.
-        out: folder to put it into; made where there is none.
-        single_file: one file instead of a package.
+        name: of the plugin: lower-case letters, digits and single hyphens.
+        out: folder to put it into; created if it does not exist.
+        single_file: whether to write one file instead of a package.
 
     Returns:
         The package's folder, or the file.
 
     Raises:
-        ConfigError: the name is no name for a plugin, or is taken.
+        ConfigError: the name is not valid, or is taken.
         OutputError: the target exists, or cannot be written.
     """
     _refuse_taken(kind, name, single_file)
     target = out / (_file_name(name) if single_file else f"leukokit-{name}")
     if target.exists() or target.is_symlink():
-        raise OutputError(f"{target}: exists already; choose another --out, or move it away")
+        raise OutputError(f"{target} exists already; choose another --out, or move it away")
     files = {"": file_text(kind, name)} if single_file else package_files(kind, name)
     partial = out / f".{target.name}.{os.getpid()}.part"
     try:
@@ -105,7 +105,7 @@ def create(kind: NewKind, name: str, out: Path, single_file: bool = False) -> Pa
             place.write_text(text, encoding="utf-8")
         partial.rename(target)
     except OSError as error:
-        # A folder or a file, or neither: tidying up must not hide what went wrong.
+        # A folder, a file or neither: cleaning up must not hide the error.
         shutil.rmtree(partial, ignore_errors=True)
         with contextlib.suppress(OSError):
             partial.unlink()
@@ -114,7 +114,7 @@ def create(kind: NewKind, name: str, out: Path, single_file: bool = False) -> Pa
 
 
 def registry_of(kind: NewKind) -> Registry[object]:
-    """The registry that a kind's plugins are found in."""
+    """The registry of a kind's plugins."""
     (found,) = [registry for registry in ALL if registry.kind == kind.replace("-", " ")]
     return found
 
@@ -122,8 +122,8 @@ def registry_of(kind: NewKind) -> Registry[object]:
 def _values(kind: NewKind, name: str) -> dict[str, str]:
     if not _NAME.fullmatch(name) or len(name) > _LONGEST or name in _NO_NAMES:
         raise ConfigError(
-            f"'{ascii(name)[1:-1]}' is no name for a plugin; take small letters, digits and single hyphens, "
-            f"a letter first, at most {_LONGEST}, such as 'my-net'"
+            f"'{ascii(name)[1:-1]}' is not a valid name for a plugin; use lower-case letters, digits and "
+            f"single hyphens, a letter first, at most {_LONGEST}, such as 'my-net'"
         )
     if name.startswith("leukokit-"):
         raise ConfigError(f"'{name}': the package is called leukokit-NAME anyway; leave 'leukokit-' out")

@@ -176,18 +176,18 @@ def one_short(self: Any, smears: Any) -> list[Cells]:
         ({"detect": lambda self, smears: None}, "no smears", "must return []"),
         ({"detect": lambda self, smears: (Cells.empty(),) * len(smears)}, "a drawn smear", "not a list"),
         ({"detect": lambda self, smears: [None for _ in smears]}, "a drawn smear", "not Cells"),
-        ({"detect": one_short}, "a drawn smear", "0 answers for 1"),
+        ({"detect": one_short}, "a drawn smear", "0 results for 1"),
         ({"detect": ask_in_vain}, "a smear of white", "RuntimeError: no such thing (test_testing.py, line"),
-        ({"detect": dial}, "works without network", "asks the network for 203.0.113.1"),
-        ({"one": lambda self, smear: write_into(smear)}, "smears are left as they were", "work on a copy"),
+        ({"detect": dial}, "works without network", "needs the network: 203.0.113.1"),
+        ({"one": lambda self, smear: write_into(smear)}, "smears stay unchanged", "work on a copy"),
         (
             {"detect": lambda self, smears: GoodDetector.detect(self, smears)[::-1]},
-            "a batch is answered as its smears alone, in order",
+            "a batch gives the same as its smears one by one, in order",
             "differs for smear 1",
         ),
         (
             {"one": lambda self, smear: box_to(next(COUNTER) % 2)},
-            "the same answer twice",
+            "the same result twice",
             "differs",
         ),
         (
@@ -202,10 +202,10 @@ def one_short(self: Any, smears: Any) -> list[Cells]:
         ),
         (
             {"__init__": lambda self, params=None, device="cpu": Detector.__init__(self, params, "cuda")},
-            "is made of its parameters",
+            "takes its parameters",
             "device",
         ),
-        ({"__init__": lambda self: None}, "is made of its parameters", "raised TypeError"),
+        ({"__init__": lambda self: None}, "takes its parameters", "raised TypeError"),
         ({"provenance": lambda self: {"name": "good", "when": object()}}, "provenance is JSON", "plain JSON"),
     ],
 )  # fmt: skip
@@ -220,13 +220,13 @@ def test_a_broken_detector_is_told_how(attributes: dict[str, Any], check: str, s
         ({"build": lambda self, cells: CellGraph.unlinked(cells[:1])}, "two cells", "1 nodes for 2 cells"),
         ({"build": lambda self, cells: CellGraph.unlinked(cells[::-1])}, "three cells", "in their order"),
         ({"build": lambda self, cells: CellGraph.unlinked(cells)}, "two cells", "builder is ''"),
-        ({"build": lambda self, cells: moved(cells)}, "cells are left as they were", ""),
+        ({"build": lambda self, cells: moved(cells)}, "cells stay unchanged", ""),
         ({"build": unsorted}, "three cells", "sorted by first"),
         ({"pairs": lambda self, points, unit: np.zeros((2, 1), np.int64)}, "two cells", "linked to itself"),
         ({"pairs": lambda self, points, unit: 1 / 0}, "cells on a line", "ZeroDivisionError"),
         (
             {"pairs": lambda self, points, unit: np.array([[0], [1 + next(COUNTER) % 2]])},
-            "the same answer twice",
+            "the same result twice",
             "differs",
         ),
     ],
@@ -244,21 +244,21 @@ def test_a_broken_graph_builder_is_told_how(attributes: dict[str, Any], check: s
         ({"classify": rows_then(times(np.nan))}, "one cell", "not finite"),
         ({"classify": rows_then(times(0.5))}, "one cell", "sums to 0.5, not to 1"),
         ({"classify": rows_then(times(-1))}, "one cell", "negative"),
-        ({"classify": rows_then(lambda rows: rows * 0 + np.float32(0.5))}, "two cells", "must be all zero"),
+        ({"classify": rows_then(lambda rows: rows * 0 + np.float32(0.5))}, "two cells", "must be zero"),
         ({"classify": lambda self, smears, graphs: None}, "no graphs", "must return []"),
         (
             {"classify": lambda self, smears, graphs: GoodClassifier.classify(self, smears, graphs)[::-1]},
-            "a batch is answered as its graphs alone, in order",
+            "a batch gives the same as its graphs one by one, in order",
             "shape",
         ),
         ({"classes": ["one", "two"]}, "classes and review threshold", "not a tuple"),
-        ({"classes": ("one", "one")}, "classes and review threshold", "one name"),
+        ({"classes": ("one", "one")}, "classes and review threshold", "the same name"),
         ({"classes": ("one", "unclassified")}, "classes and review threshold", "below the review threshold"),
         ({"classes": ()}, "classes and review threshold", "no classes"),
-        ({"review_threshold": 2}, "classes and review threshold", "0..1"),
+        ({"review_threshold": 2}, "classes and review threshold", "from 0 to 1"),
         (
             {"rows": lambda self, smear, graph: graph.cells.boxes.__imul__(2) and None},
-            "smears and graphs are left as they were",
+            "smears and graphs stay unchanged",
             "",
         ),
     ],
@@ -302,28 +302,28 @@ class Unclosed(GoodWriter):
     ("attributes", "check", "said"),
     [
         ({"write": elsewhere}, "a result with cells", "outside its folder: 'stray.txt'"),
-        ({"write": in_place}, "files are replaced whole", "written in place"),
-        ({"write": in_place}, "a file that cannot be written is one line of error", "IsADirectoryError"),
-        ({"write": flat}, "equal names in two folders do not meet", "twice"),
+        ({"write": in_place}, "files are replaced as a whole", "written in place"),
+        ({"write": in_place}, "a file that cannot be written gives an error of one line", "IsADirectoryError"),
+        ({"write": flat}, "equal names in two folders stay apart", "twice"),
         ({"write": Unclosed.write}, "closes after a failure", "does not name: 'field.half'"),
         ({"write": lambda self, result: None, "close": late},
-         "files of an image are there when write returns", "file_an_image = False"),
-        ({"write": lists(lambda out: out / "no")}, "a result with cells", "not there"),
+         "an image's files exist when write returns", "file_an_image = False"),
+        ({"write": lists(lambda out: out / "no")}, "a result with cells", "does not exist"),
         ({"write": lists(lambda out: Path("/no"))}, "a result with cells", "not under 'out'"),
         ({"write": lists(lambda out: out / ".." / "no")}, "a result with cells", "not under 'out'"),
         ({"write": saves(lambda result: "{", ".json")}, "a result with no cell", "cannot be read as json"),
         ({"write": saves(lambda result: '{"a": NaN}', ".json")}, "a result with no cell", "NaN is not JSON"),
         ({"write": saves(lambda result: f"image\n{result.output_stem}\n", ".csv")},
-         "a file name with a formula", "put ' before it"),
+         "a file name with a formula", "put ' in front"),
         ({"write": saves(lambda result: f"image,n\n{result.output_stem}\n", ".csv")},
          "a result with cells", "rows of [1, 2] columns"),
         ({"write": saves(lambda result: f"<p>{result.output_stem}", ".html")},
          "a file name with a tag", "became a script"),
         ({"write": saves(lambda result: "<p>", ".svg")}, "a result with cells", "as svg"),
-        ({"write": saves(lambda result: str(next(COUNTER)), ".txt")}, "the same files twice", "differs"),
+        ({"write": saves(lambda result: str(next(COUNTER)), ".txt")}, "the same files from two runs", "differs"),
         ({"__exit__": lambda self, *error: True}, "closes after a failure", "did not come through"),
         ({"__init__": lambda self, out, params=None: Writer.__init__(self, out.parent, params)},
-         "is made of a folder and its parameters", "'out'"),
+         "takes a folder and its parameters", "'out'"),
     ],
 )  # fmt: skip
 def test_a_broken_writer_is_told_how(attributes: dict[str, Any], check: str, said: str) -> None:
@@ -355,9 +355,9 @@ class Required(PluginParams):
     [
         ({"Params": Undescribed}, "parameters are described", "Params.level has no description"),
         ({"Params": Loose}, "unknown parameters are refused", "is accepted"),
-        ({"Params": Wrong}, "parameters are valid and survive JSON", "greater than or equal to 0"),
-        ({"Params": Endless}, "parameters are valid and survive JSON", ""),
-        ({"Params": Required}, "is made of its parameters", "level: field required"),
+        ({"Params": Wrong}, "parameters are valid and can be written as JSON", "greater than or equal to 0"),
+        ({"Params": Endless}, "parameters are valid and can be written as JSON", ""),
+        ({"Params": Required}, "takes its parameters", "level: field required"),
         ({"name": "Not Good"}, "declares name, version, summary, api_version, Params", "lower case"),
         ({"version": ""}, "declares name, version, summary, api_version, Params", "version is empty"),
         ({"summary": "two\nlines"}, "declares name, version, summary, api_version, Params", "one line"),
@@ -379,14 +379,14 @@ def test_what_cannot_be_pickled() -> None:
         lock: ClassVar[Any] = None
 
     found = failures(Local)
-    assert set(found) == {"class and parameters pickle", "a new instance pickles"}
-    assert "at the top of a module" in found["a new instance pickles"]
+    assert set(found) == {"class and parameters can be pickled", "a new instance can be pickled"}
+    assert "at the top of a module" in found["a new instance can be pickled"]
 
     def locked(self: Any, params: Any = None, device: str = "cpu") -> None:
         Detector.__init__(self, params, device)
         self.lock = threading.Lock()
 
-    assert set(failures(broken("detector", __init__=locked))) == {"a new instance pickles"}
+    assert set(failures(broken("detector", __init__=locked))) == {"a new instance can be pickled"}
 
 
 class Slow(GoodDetector):
@@ -406,14 +406,14 @@ def test_a_plugin_that_hangs_is_named_and_the_kit_ends() -> None:
     found = failures(Slow, seconds=0.5)
     assert time.perf_counter() - started < 5
     first, *others = found.values()
-    assert first == "detector 'slow': a smear of one pixel: did not end within 0.5 s"
-    assert others and all("not run, since 'a smear of one pixel' did not end" in other for other in others)
+    assert first == "detector 'slow': a smear of one pixel: did not finish within 0.5 s"
+    assert others and all("not run, because 'a smear of one pixel' did not finish" in other for other in others)
     assert len(Slow.asked) == 1
 
 
 def test_one_that_hangs_does_not_stop_other_checks_of_a_test() -> None:
     found = {check.name: check for check in checks(Slow, seconds=0.3)}
-    with pytest.raises(PluginError, match="did not end"):
+    with pytest.raises(PluginError, match="did not finish"):
         found["a smear of one column"].run()
     found["a drawn smear"].run()
 

@@ -1,6 +1,6 @@
 """The conformance kit for plugin authors: does a plugin keep its contract, on every input that occurs?
 
-From a shell, ``leukokit plugins check NAME-or-PATH``. From a test of the plugin's own::
+From a shell, ``leukokit plugins check NAME-or-PATH``. In a test of the plugin::
 
     import pytest
     from leukokit.testing import checks
@@ -9,7 +9,7 @@ From a shell, ``leukokit plugins check NAME-or-PATH``. From a test of the plugin
     def test_contract(check):
         check.run()
 
-Everything that the plugin is shown is drawn by code; nothing is fetched, and no GPU is asked for.
+All inputs are drawn by code. The kit downloads nothing and needs no GPU.
 """
 
 from leukokit.testing.check import TIME_LIMIT, Check

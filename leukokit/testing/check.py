@@ -1,4 +1,4 @@
-"""One check, and the plugin that checks are made of."""
+"""A single check, and the plugin under test."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from leukokit.errors import LeukokitError, PluginError
 from leukokit.plugin import PluginParams
 
 TIME_LIMIT: Final = 60.0
-"""Seconds that a check may take."""
+"""Time limit of a check, in seconds."""
 
 
 class Hang(PluginError):
-    """A plugin did not come to an end within the time limit of a check."""
+    """A plugin did not finish within the time limit of a check."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +29,8 @@ class Check:
     Attributes:
         name: what is checked.
         plugin: kind and name of the plugin, for messages.
-        seconds: what it may take.
-        source: file that the plugin is written in, where there is one.
+        seconds: its time limit.
+        source: file of the plugin's code, if there is one.
     """
 
     name: str
@@ -40,11 +40,12 @@ class Check:
     source: str | None = field(default=None, repr=False)
 
     def run(self) -> None:
-        """Do it.
+        """Run the check.
 
         Raises:
             AssertionError: the plugin breaks its contract; one line that says how.
-            PluginError: the plugin raised, with what and where, or took longer than the limit.
+            PluginError: the plugin raised an error, which the message names with its place, or exceeded the
+                limit.
         """
         ended = False
 
@@ -62,7 +63,7 @@ class Check:
             raise AssertionError(f"{said}: {one_line(error)}") from error
         except TimeoutError as error:
             if not ended:
-                raise Hang(f"{said}: did not end within {self.seconds:g} s") from error
+                raise Hang(f"{said}: did not finish within {self.seconds:g} s") from error
             raise PluginError(f"{said}: {raised(error, self.source)}") from error
         except (Exception, SystemExit) as error:
             raise PluginError(f"{said}: {raised(error, self.source)}") from error
@@ -72,12 +73,12 @@ class Check:
 
 
 class Subject:
-    """A plugin under test: makes its instances.
+    """Makes instances of a plugin under test.
 
     Args:
-        kind: as its registry calls it.
+        kind: its registry's name for it.
         plugin: the class.
-        params: values of its parameters, or the parameters themselves; None for the defaults.
+        params: values of its parameters, or a Params object; None for the defaults.
     """
 
     def __init__(self, kind: str, plugin: type[Any], params: PluginParams | dict[str, Any] | None) -> None:
@@ -88,14 +89,14 @@ class Subject:
         return f"{self.kind} '{getattr(self.plugin, 'name', self.plugin.__qualname__)}'"
 
     def params(self) -> PluginParams:
-        """Parameters, as a user's values become them."""
+        """The parameters that a user's values give."""
         if isinstance(self.given, PluginParams):
             return self.given
         parsed: PluginParams = self.plugin.parse(self.given or {})
         return parsed
 
     def fresh(self) -> Any:
-        """A new instance; on the CPU, where it is of a kind that has a device."""
+        """A new instance, on the CPU if its kind has a device."""
         if self.kind == "graph builder":
             return self.plugin(self.params())
         return self.plugin(self.params(), "cpu")
@@ -105,10 +106,10 @@ class Subject:
         return self.plugin(out, self.params())
 
     def check(self, name: str, seconds: float, body: Callable[[Any], None]) -> Check:
-        """A check of an instance; one that did not end in time is not used again."""
+        """A check of an instance; an instance that exceeded the time limit is not used again."""
 
         def with_instance() -> None:
-            # Reading weights takes longer than most checks: an instance is handed on from one to the next.
+            # Reading weights takes longer than most checks: one instance serves several checks.
             instance, self._idle = self._idle, None
             if instance is None:
                 instance = self.fresh()
@@ -120,13 +121,13 @@ class Subject:
         return self.bare(name, seconds, with_instance)
 
     def bare(self, name: str, seconds: float, body: Callable[[], None]) -> Check:
-        """A check that makes what it needs itself."""
+        """A check that makes its own instances."""
         source = getattr(sys.modules.get(self.plugin.__module__), "__file__", None)
         return Check(name, str(self), seconds, body, source)
 
 
 def require(condition: object, message: str) -> None:
-    """Fail the check where the condition does not hold.
+    """Fail the check unless the condition holds.
 
     Raises:
         AssertionError: with the message.
@@ -136,7 +137,7 @@ def require(condition: object, message: str) -> None:
 
 
 def refuses(call: Callable[[], object], kinds: tuple[type[Exception], ...]) -> bool:
-    """Whether a call raises one of these."""
+    """Whether a call raises one of these errors."""
     try:
         call()
     except kinds:
@@ -145,7 +146,7 @@ def refuses(call: Callable[[], object], kinds: tuple[type[Exception], ...]) -> b
 
 
 def raised(error: BaseException, source: str | None) -> str:
-    """What was raised, and in which line of the plugin's file."""
+    """The error, with the line of the plugin's file that raised it."""
     if isinstance(error, LeukokitError):
         return one_line(error)
     frames = traceback.extract_tb(error.__traceback__)

@@ -18,25 +18,25 @@ from leukokit.testing.declarations import instance_checks, pickled
 from leukokit.testing.guards import no_gpu, no_network
 
 TOLERANCE = 1e-4
-"""By which two answers to one question may differ, since batches add up in another order."""
+"""Largest difference between two predictions for the same cell: batches add up in another order."""
 SUM_TOLERANCE = 1e-3
-"""By which a row may miss one; what ``leukokit.cells.Labelling`` accepts."""
+"""Largest distance of a row's sum from 1, as ``leukokit.cells.Labelling`` accepts it."""
 
 Floats = npt.NDArray[np.float32]
 
 
 def classifier_checks(subject: Subject, seconds: float) -> Iterator[Check]:
-    """All checks of a classifier but those of its declarations."""
+    """All checks of a classifier except those of its declarations."""
 
     def offline() -> None:
         with no_network() as tried:
             _drawn(subject.fresh())
-        require(not tried, f"asks the network for {', '.join(tried[:3])}")
+        require(not tried, f"needs the network: {', '.join(tried[:3])}")
 
     def pickles() -> None:
         instance = subject.fresh()
         copy = pickled(instance)
-        _same(answer(copy, *_fields()), answer(instance, *_fields()), "a pickled copy's answer")
+        _same(answer(copy, *_fields()), answer(instance, *_fields()), "the result of a pickled copy")
 
     # First, while nothing is cached yet.
     yield subject.bare("works without network", seconds, offline)
@@ -49,22 +49,22 @@ def classifier_checks(subject: Subject, seconds: float) -> Iterator[Check]:
     yield subject.check("cells without links", seconds, _unlinked)
     yield subject.check("a drawn smear", seconds, _drawn)
     yield subject.check("a standardised smear", seconds, _standardized)
-    yield subject.check("a batch is answered as its graphs alone, in order", seconds, _in_order)
-    yield subject.check("the same answer twice", seconds, lambda plugin: _deterministic(plugin, subject))
-    yield subject.check("smears and graphs are left as they were", seconds, _unchanged)
+    yield subject.check("a batch gives the same as its graphs one by one, in order", seconds, _in_order)
+    yield subject.check("the same result twice", seconds, lambda plugin: _deterministic(plugin, subject))
+    yield subject.check("smears and graphs stay unchanged", seconds, _unchanged)
     yield subject.check("stays on the CPU", seconds, _on_cpu)
-    yield subject.bare("a new instance pickles", seconds, pickles)
+    yield subject.bare("a new instance can be pickled", seconds, pickles)
 
 
 def answer(plugin: Any, smears: Sequence[Smear], graphs: Sequence[CellGraph]) -> list[Floats]:
-    """The probabilities that a classifier gives, their form checked.
+    """The probabilities that a classifier returns, after a check of their form.
 
     Raises:
-        AssertionError: they are not what the contract says.
+        AssertionError: they break the contract.
     """
     found = plugin.classify(smears, graphs)
     require(isinstance(found, list), f"classify returned {type(found).__name__}, not a list")
-    require(len(found) == len(graphs), f"classify returned {len(found)} answers for {len(graphs)} graphs")
+    require(len(found) == len(graphs), f"classify returned {len(found)} arrays for {len(graphs)} graphs")
     for rows, graph in zip(found, graphs, strict=True):
         _form(rows, graph, len(plugin.classes))
     return list(found)
@@ -75,7 +75,7 @@ def _form(rows: Any, graph: CellGraph, classes: int) -> None:
         isinstance(rows, np.ndarray), f"classify returned {type(rows).__name__} for a graph, not an array"
     )
     shape = (len(graph), classes)
-    require(rows.shape == shape, f"shape {rows.shape}, not {shape}: a row a node, a column a class")
+    require(rows.shape == shape, f"shape {rows.shape}, not {shape}: one row per node, one column per class")
     require(rows.dtype == np.float32, f"probabilities are {rows.dtype}, not float32")
     require(np.isfinite(rows).all(), "probabilities are not finite (NaN?)")
     require((rows >= 0).all(), "a probability is negative")
@@ -83,7 +83,7 @@ def _form(rows: Any, graph: CellGraph, classes: int) -> None:
     sums = rows.sum(axis=1)
     wrong = sums[leukocyte][np.abs(sums[leukocyte] - 1) > SUM_TOLERANCE]
     require(not len(wrong), f"the row of a leukocyte sums to {wrong[:1].sum():.4g}, not to 1")
-    require(not rows[~leukocyte].any(), "the row of a cell that is no leukocyte must be all zero")
+    require(not rows[~leukocyte].any(), "the row of a cell that is not a leukocyte must be zero")
 
 
 def _fields() -> tuple[list[Smear], list[CellGraph]]:
@@ -95,16 +95,18 @@ def _classes(plugin: Any) -> None:
     require(isinstance(classes, tuple), f"classes is {type(classes).__name__}, not a tuple")
     require(len(classes) > 0, "there are no classes")
     for name in classes:
-        require(isinstance(name, str) and name.strip() and name.isprintable(), f"class {name!r} is no name")
-        require(name != UNCLASSIFIED, f"'{UNCLASSIFIED}' is what a cell below the review threshold is called")
-    require(len(set(classes)) == len(classes), "two classes have one name")
+        require(
+            isinstance(name, str) and name.strip() and name.isprintable(), f"class {name!r} is not a name"
+        )
+        require(name != UNCLASSIFIED, f"'{UNCLASSIFIED}' is the label of cells below the review threshold")
+    require(len(set(classes)) == len(classes), "two classes have the same name")
     review_threshold = plugin.review_threshold
     require(
         isinstance(review_threshold, int | float) and 0 <= review_threshold <= 1,
-        f"review_threshold is {review_threshold!r}, not a number in 0..1",
+        f"review_threshold is {review_threshold!r}, not a number from 0 to 1",
     )
     answer(plugin, *_fields())
-    require(plugin.classes == classes, "classes changed when cells were classified")
+    require(plugin.classes == classes, "classes changed while cells were classified")
 
 
 def _no_graphs(plugin: Any) -> None:
@@ -140,13 +142,13 @@ def _in_order(plugin: Any) -> None:
         samples.neighbours(samples.true_cells(2)),
     )
     alone = [answer(plugin, [smear], [graph])[0] for smear, graph in zip(smears, graphs, strict=True)]
-    _same(answer(plugin, smears, graphs), alone, "a batch's answer")
+    _same(answer(plugin, smears, graphs), alone, "the result of a batch")
 
 
 def _deterministic(plugin: Any, subject: Subject) -> None:
     first = answer(plugin, *_fields())
-    _same(answer(plugin, *_fields()), first, "the second answer")
-    _same(answer(subject.fresh(), *_fields()), first, "another instance's answer")
+    _same(answer(plugin, *_fields()), first, "the second result")
+    _same(answer(subject.fresh(), *_fields()), first, "the result of another instance")
 
 
 def _unchanged(plugin: Any) -> None:

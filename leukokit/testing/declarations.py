@@ -1,4 +1,4 @@
-"""What plugins of all kinds are checked for: their declarations, their parameters, and that they pickle."""
+"""Checks of plugins of every kind: declarations, parameters, pickling."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from leukokit.registry import Registry
 from leukokit.testing.check import Check, Subject, refuses, require
 
 NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
-"""Names that need no quotes in a shell, nor in YAML."""
+"""Names that need no quotes in a shell or in YAML."""
 
 
 def declaration_checks(subject: Subject, registry: Registry[Any], seconds: float) -> Iterator[Check]:
@@ -25,7 +25,7 @@ def declaration_checks(subject: Subject, registry: Registry[Any], seconds: float
         registry.check(plugin, str(getattr(plugin, "name", "")))
         require(NAME.fullmatch(plugin.name), f"name {plugin.name!r}: lower case, digits, '-' and '_' only")
         require(plugin.version.strip(), "version is empty")
-        require(plugin.summary.strip(), "summary is empty; it is the plugin's line in the help")
+        require(plugin.summary.strip(), "summary is empty; 'plugins list' and 'plugins info' show it")
         require(plugin.summary.isprintable(), "summary must be one line")
 
     def described() -> None:
@@ -37,8 +37,10 @@ def declaration_checks(subject: Subject, registry: Registry[Any], seconds: float
         require(type(params) is plugin.Params, f"parse gave {type(params).__name__}, not Params")
         dumped = params.model_dump(mode="json")
         require(_is_json(dumped), "Params cannot be written as JSON (an infinite number?)")
-        require(plugin.parse(dumped) == params, "Params written as JSON and read again differ")
-        require(plugin.parse(params.model_dump()) == params, "Params dumped and read again differ")
+        require(plugin.parse(dumped) == params, "Params differ after being written as JSON and read again")
+        require(
+            plugin.parse(params.model_dump()) == params, "Params differ after being dumped and read again"
+        )
 
     def unknown_refused() -> None:
         values = subject.params().model_dump(mode="json") | {"no_such_parameter": 1}
@@ -47,27 +49,29 @@ def declaration_checks(subject: Subject, registry: Registry[Any], seconds: float
 
     yield subject.bare("declares name, version, summary, api_version, Params", seconds, identity)
     yield subject.bare("parameters are described", seconds, described)
-    yield subject.bare("parameters are valid and survive JSON", seconds, round_trip)
+    yield subject.bare("parameters are valid and can be written as JSON", seconds, round_trip)
     yield subject.bare("unknown parameters are refused", seconds, unknown_refused)
-    yield subject.bare("class and parameters pickle", seconds, lambda: _pickles_class(subject))
+    yield subject.bare("class and parameters can be pickled", seconds, lambda: _pickles_class(subject))
 
 
 def instance_checks(subject: Subject, seconds: float) -> Iterator[Check]:
-    """Checks of an instance, of whatever kind but a writer."""
+    """Checks of an instance of any kind except writers."""
 
     def made() -> None:
         instance = subject.fresh()
         require(isinstance(instance.params, PluginParams), "__init__ does not pass its params on")
-        require(instance.params == subject.params(), "the instance has other parameters than it was given")
+        require(
+            instance.params == subject.params(), "the instance's parameters differ from those it was given"
+        )
         if subject.kind != "graph builder":
             require(getattr(instance, "device", None) == "cpu", "__init__ does not pass its device on")
 
-    yield subject.bare("is made of its parameters", seconds, made)
+    yield subject.bare("takes its parameters", seconds, made)
     yield subject.check("provenance is JSON", seconds, provenance)
 
 
 def provenance(instance: Any) -> None:
-    """Whether what a result records of a plugin can be written."""
+    """Check that a plugin's provenance can be written as JSON."""
     stored = instance.provenance()
     require(isinstance(stored, dict) and _is_json(stored), "provenance() must be a dictionary of plain JSON")
     require({"name", "version", "params"} <= set(stored), "provenance() lacks name, version or params")
@@ -79,7 +83,7 @@ def _pickles_class(subject: Subject) -> None:
 
 
 def pickled(value: Any) -> Any:
-    """The copy that another process would get.
+    """The copy that another process gets.
 
     Raises:
         AssertionError: it cannot be pickled.

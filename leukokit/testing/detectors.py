@@ -16,21 +16,26 @@ from leukokit.testing.declarations import instance_checks, pickled
 from leukokit.testing.guards import no_gpu, no_network
 
 TOLERANCE = 0.01
-"""Pixels and scores by which two answers to one question may differ: batches add up in another order."""
+"""Largest difference of boxes (pixels) and scores between two results for the same smear: batches add up in
+another order."""
 
 
 def detector_checks(subject: Subject, seconds: float) -> Iterator[Check]:
-    """All checks of a detector but those of its declarations."""
+    """All checks of a detector except those of its declarations."""
 
     def offline() -> None:
         with no_network() as tried:
             answer(subject.fresh(), [samples.smear()])
-        require(not tried, f"asks the network for {', '.join(tried[:3])}")
+        require(not tried, f"needs the network: {', '.join(tried[:3])}")
 
     def pickles() -> None:
         instance = subject.fresh()
         copy = pickled(instance)
-        _same(answer(copy, [samples.smear()]), answer(instance, [samples.smear()]), "a pickled copy's answer")
+        _same(
+            answer(copy, [samples.smear()]),
+            answer(instance, [samples.smear()]),
+            "the result of a pickled copy",
+        )
 
     # First, while nothing is cached yet.
     yield subject.bare("works without network", seconds, offline)
@@ -40,31 +45,31 @@ def detector_checks(subject: Subject, seconds: float) -> Iterator[Check]:
     yield subject.check("a standardised smear", seconds, lambda plugin: _one(plugin, samples.standardized()))
     for name in samples.odd_smears():
         yield subject.check(f"a smear of {name}", seconds, partial(_odd, name=name))
-    yield subject.check("a batch is answered as its smears alone, in order", seconds, _in_order)
-    yield subject.check("the same answer twice", seconds, lambda plugin: _deterministic(plugin, subject))
-    yield subject.check("smears are left as they were", seconds, _unchanged)
+    yield subject.check("a batch gives the same as its smears one by one, in order", seconds, _in_order)
+    yield subject.check("the same result twice", seconds, lambda plugin: _deterministic(plugin, subject))
+    yield subject.check("smears stay unchanged", seconds, _unchanged)
     yield subject.check("stays on the CPU", seconds, _on_cpu)
-    yield subject.bare("a new instance pickles", seconds, pickles)
+    yield subject.bare("a new instance can be pickled", seconds, pickles)
 
 
 def answer(plugin: Any, smears: Sequence[Smear]) -> list[Cells]:
-    """What a detector finds, its form checked.
+    """The cells that a detector returns, after a check of their form.
 
     Raises:
-        AssertionError: it is not what the contract says.
+        AssertionError: they break the contract.
     """
     found = plugin.detect(smears)
     require(isinstance(found, list), f"detect returned {type(found).__name__}, not a list")
-    require(len(found) == len(smears), f"detect returned {len(found)} answers for {len(smears)} smears")
+    require(len(found) == len(smears), f"detect returned {len(found)} results for {len(smears)} smears")
     for cells, smear in zip(found, smears, strict=True):
         require(isinstance(cells, Cells), f"detect returned {type(cells).__name__} for a smear, not Cells")
-        # Made again, for a subclass may have gone round the constructor's own checks.
+        # Made again: a subclass may have skipped the constructor's checks.
         Cells(cells.boxes, cells.kinds, cells.scores, cells.notes)
         for array, dtype in ((cells.boxes, np.float32), (cells.kinds, np.int64), (cells.scores, np.float32)):
             require(array.dtype == dtype, f"Cells hold {array.dtype}, not {np.dtype(dtype)}")
         require(
             all(isinstance(note, str) and note.isprintable() for note in cells.notes),
-            "notes must be sentences of one line",
+            "each note must be one line",
         )
         edges = np.array([smear.width, smear.height, smear.width, smear.height], np.float32)
         beyond = (cells.boxes < -TOLERANCE).any() or (cells.boxes > edges + TOLERANCE).any()
@@ -87,13 +92,13 @@ def _odd(plugin: Any, name: str) -> None:
 def _in_order(plugin: Any) -> None:
     smears = (samples.smear(1), samples.odd_smears()["white"], samples.smear(2))
     alone = [answer(plugin, [smear])[0] for smear in smears]
-    _same(answer(plugin, smears), alone, "a batch's answer")
+    _same(answer(plugin, smears), alone, "the result of a batch")
 
 
 def _deterministic(plugin: Any, subject: Subject) -> None:
     first = answer(plugin, [samples.smear()])
-    _same(answer(plugin, [samples.smear()]), first, "the second answer")
-    _same(answer(subject.fresh(), [samples.smear()]), first, "another instance's answer")
+    _same(answer(plugin, [samples.smear()]), first, "the second result")
+    _same(answer(subject.fresh(), [samples.smear()]), first, "the result of another instance")
 
 
 def _unchanged(plugin: Any) -> None:

@@ -17,45 +17,45 @@ from leukokit.testing.guards import no_gpu, no_network
 
 
 def graph_builder_checks(subject: Subject, seconds: float) -> Iterator[Check]:
-    """All checks of a graph builder but those of its declarations."""
+    """All checks of a graph builder except those of its declarations."""
 
     def offline() -> None:
         with no_network() as tried:
             answer(subject.fresh(), samples.true_cells())
-        require(not tried, f"asks the network for {', '.join(tried[:3])}")
+        require(not tried, f"needs the network: {', '.join(tried[:3])}")
 
     def pickles() -> None:
         copy = pickled(subject.fresh())
         cells = samples.true_cells()
         same = samples.same(answer(copy, cells).edges, answer(subject.fresh(), cells).edges)
-        require(same, "a pickled copy's answer differs")
+        require(same, "the result of a pickled copy differs")
 
     yield subject.bare("works without network", seconds, offline)
     yield from instance_checks(subject, seconds)
     for name in samples.arrangements():
         yield subject.check(name, seconds, partial(_arrangement, name=name))
     yield subject.check("the cells of a smear", seconds, lambda plugin: _drawn(plugin))
-    yield subject.check("the same answer twice", seconds, lambda plugin: _deterministic(plugin, subject))
-    yield subject.check("cells are left as they were", seconds, _unchanged)
+    yield subject.check("the same result twice", seconds, lambda plugin: _deterministic(plugin, subject))
+    yield subject.check("cells stay unchanged", seconds, _unchanged)
     yield subject.check("stays on the CPU", seconds, _on_cpu)
-    yield subject.bare("a new instance pickles", seconds, pickles)
+    yield subject.bare("a new instance can be pickled", seconds, pickles)
 
 
 def answer(plugin: Any, cells: Cells) -> CellGraph:
-    """The graph that a builder makes of cells, its form checked.
+    """The graph that a builder returns, after a check of its form.
 
     Raises:
-        AssertionError: it is not what the contract says.
+        AssertionError: it breaks the contract.
     """
     graph: CellGraph = plugin.build(cells)
     require(isinstance(graph, CellGraph), f"build returned {type(graph).__name__}, not CellGraph")
     found = f"{len(graph.cells)} nodes for {len(cells)} cells"
-    require(len(graph.cells) == len(cells), f"{found}; cells that are not linked stay nodes")
+    require(len(graph.cells) == len(cells), f"{found}; cells without a link are nodes, too")
     require(samples.same_cells(graph.cells, cells), "the nodes are not the cells in their order")
     require(graph.cells.notes == cells.notes, "the cells' notes are lost")
     require(graph.edges.dtype == np.int64, f"edges are {graph.edges.dtype}, not int64")
     try:
-        # Made again, for a subclass may have gone round the constructor's own checks.
+        # Made again: a subclass may have skipped the constructor's checks.
         CellGraph(graph.cells, graph.edges, graph.builder, graph.params)
     except ValueError as error:
         raise AssertionError(str(error)) from error
@@ -77,9 +77,10 @@ def _drawn(plugin: Any) -> None:
 def _deterministic(plugin: Any, subject: Subject) -> None:
     for cells in (samples.true_cells(), samples.arrangements()["cells on a grid"]):
         first = answer(plugin, cells).edges
-        require(samples.same(answer(plugin, cells).edges, first), "the second answer differs")
+        require(samples.same(answer(plugin, cells).edges, first), "the second result differs")
         require(
-            samples.same(answer(subject.fresh(), cells).edges, first), "another instance's answer differs"
+            samples.same(answer(subject.fresh(), cells).edges, first),
+            "the result of another instance differs",
         )
 
 

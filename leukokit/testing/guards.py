@@ -1,4 +1,4 @@
-"""What a check keeps an eye on while a plugin works: connections, the GPU, memory."""
+"""What a check watches while a plugin runs: connections, the GPU, memory."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from leukokit.testing.check import require
 
 @contextlib.contextmanager
 def no_network() -> Iterator[list[str]]:
-    """Refuse connections to other machines and name look-ups; yields those that were tried.
+    """Refuse connections to other machines and name look-ups; yield a list of the attempts.
 
-    They are listed because a plugin may catch the error. Sockets within the machine's own file system, by
-    which processes talk to each other, are let alone.
+    Attempts are listed because a plugin may catch the error. Sockets in the file system, by which processes
+    of this machine talk to each other, are allowed.
     """
     tried: list[str] = []
     stored = socket.socket.connect, socket.socket.connect_ex, socket.getaddrinfo
@@ -46,7 +46,7 @@ def no_network() -> Iterator[list[str]]:
 
 @contextlib.contextmanager
 def no_gpu() -> Iterator[None]:
-    """Fail where CUDA is started meanwhile.
+    """Fail if CUDA is started within the context.
 
     Raises:
         AssertionError: it was.
@@ -62,7 +62,7 @@ def _cuda_started() -> bool:
 
 
 def peak_mb() -> float | None:
-    """Largest memory this process has held so far, in MB; None where the system does not tell."""
+    """Peak memory of this process so far, in MB; None if the system does not report it."""
     if sys.platform == "win32":
         return None
     import resource

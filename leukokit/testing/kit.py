@@ -28,7 +28,7 @@ _OF_KIND: Final[dict[str, Callable[[Subject, float], Iterator[Check]]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How one check ended; ``message`` is empty where it passed."""
+    """The outcome of one check; ``message`` is empty if it passed."""
 
     name: str
     passed: bool
@@ -38,14 +38,14 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """How all checks of a plugin ended.
+    """The outcomes of all checks of a plugin.
 
     Attributes:
         plugin: its kind and name.
-        outcomes: one a check, in their order.
+        outcomes: one per check, in order.
         seconds: of all checks together.
-        peak_mb: largest memory of the process, in MB; None where the system does not tell.
-        grown_mb: by how much the checks raised it.
+        peak_mb: peak memory of the process, in MB; None if the system does not report it.
+        grown_mb: how much of it the checks added.
     """
 
     plugin: str
@@ -56,7 +56,7 @@ class Report:
 
     @property
     def passed(self) -> bool:
-        """Whether all checks did."""
+        """Whether all checks passed."""
         return all(outcome.passed for outcome in self.outcomes)
 
 
@@ -66,16 +66,17 @@ def checks(
     kind: str | None = None,
     seconds: float = TIME_LIMIT,
 ) -> list[Check]:
-    """All checks of a plugin. Nothing of it runs before a check does.
+    """All checks of a plugin. No code of the plugin runs before the first check.
 
     Args:
         plugin: the class, or the name of one that is installed or registered.
         params: values for its parameters; None for its defaults.
-        kind: ``detector``, ``graph builder``, ``classifier`` or ``writer``, where a name is of several kinds.
-        seconds: what each check may take.
+        kind: ``detector``, ``graph builder``, ``classifier`` or ``writer``, if several kinds have a plugin of
+            this name.
+        seconds: time limit of each check.
 
     Raises:
-        PluginError: no such plugin, several of the name, or a class that is a plugin of no kind.
+        PluginError: no such plugin, several of that name, or a class that is not a plugin.
     """
     registry, found = _found(plugin, kind)
     subject = Subject(registry.kind, found, params)
@@ -91,17 +92,18 @@ def run_checks(
 ) -> Report:
     """Run all checks of a plugin, and measure time and memory.
 
-    After one that does not end in time no other is run: what hangs may still hold the processor.
+    If a check exceeds its time limit, the rest are not run: the code that hangs may still occupy the
+    processor.
 
     Args:
         plugin: as for ``checks``, and so are ``params``, ``kind`` and ``seconds``.
         params: see there.
         kind: see there.
         seconds: see there.
-        each: told of every outcome as it comes.
+        each: called with every outcome as it comes.
 
     Raises:
-        PluginError: as ``checks`` does; never for a check that fails.
+        PluginError: as ``checks``; never for a check that fails.
     """
     todo = checks(plugin, params, kind, seconds)
     started, memory = time.perf_counter(), peak_mb()
@@ -109,7 +111,9 @@ def run_checks(
     hung = ""
     for check in todo:
         if hung:
-            outcome = Outcome(check.name, False, f"{check.plugin}: not run, since '{hung}' did not end", 0.0)
+            outcome = Outcome(
+                check.name, False, f"{check.plugin}: not run, because '{hung}' did not finish", 0.0
+            )
         else:
             outcome, ended = _outcome(check)
             hung = "" if ended else check.name
@@ -121,10 +125,10 @@ def run_checks(
 
 
 def kind_of(plugin: type[Any]) -> Registry[Any]:
-    """The registry that a class belongs into.
+    """The registry that a class belongs to.
 
     Raises:
-        PluginError: it derives from none of the four bases.
+        PluginError: it derives from none of the four base classes.
     """
     from leukokit.classifiers.base import Classifier
     from leukokit.detectors.base import Detector
@@ -162,7 +166,7 @@ def _found(plugin: type[Any] | str, kind: str | None) -> tuple[Registry[Any], ty
 
 
 def _outcome(check: Check) -> tuple[Outcome, bool]:
-    """How a check ended, and whether it ended at all."""
+    """The outcome of a check, and whether it finished at all."""
     started, message, ended = time.perf_counter(), "", True
     try:
         check.run()

@@ -1,4 +1,4 @@
-"""What plugins are shown: drawn smears, and cells in every arrangement that has broken somebody's code."""
+"""Inputs of the checks: drawn smears, and arrangements of cells that often break code."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def smear(seed: int = 1, path: str = "field.png") -> Smear:
 
 
 def standardized(seed: int = 1) -> Smear:
-    """The same with its light and stain measured, as a pipeline hands it on."""
+    """The same with its light and stain measured, as a pipeline passes it on."""
     from leukokit.images.standardize import estimate_standardization
 
     plain = smear(seed)
@@ -56,7 +56,7 @@ def odd_smears() -> dict[str, Smear]:
 
 
 def true_cells(seed: int = 1) -> Cells:
-    """All cells of a drawn field, as a detector without fault would find them."""
+    """All cells of a drawn field, as a perfect detector would find them."""
     drawn = _drawn(seed)
     kinds = np.array([KINDS.index(kind) for kind in drawn.kinds], np.int64)
     return Cells(drawn.boxes.copy(), kinds, np.full(len(kinds), 0.9, np.float32))
@@ -72,7 +72,7 @@ def _at(points: list[tuple[float, float]], kinds: list[int] | None = None, side:
 
 
 def arrangements() -> dict[str, Cells]:
-    """Cells on a field of 480 x 360 pixels, by what is special about them."""
+    """Cells on a field of 480 x 360 pixels, by what is unusual about them."""
     corners = [(100.0, 100.0), (180.0, 110.0), (140.0, 190.0)]
     line = [(60.0 + 50 * number, 60.0 + 25 * number) for number in range(7)]
     spot = [(200.0, 150.0)] * 5
@@ -108,14 +108,14 @@ def _coincident(points: list[tuple[float, float]]) -> Cells:
 
 
 def neighbours(cells: Cells) -> CellGraph:
-    """Cells as a graph in which each is linked with the two that follow it."""
+    """A graph that links each cell to the two that follow it."""
     count = len(cells)
     pairs = [(i, j) for i in range(count) for j in (i + 1, i + 2) if j < count]
     return CellGraph(cells, np.array(pairs, np.int64).reshape(-1, 2).T)
 
 
 def labelled(cells: Cells) -> Cells:
-    """The cells with made-up classes, one leukocyte of them unclassified."""
+    """The cells with made-up labels; one leukocyte is unclassified."""
     probabilities = np.zeros((len(cells), len(LEUKOCYTE_CLASSES)), np.float32)
     for number, node in enumerate(np.flatnonzero(cells.kinds == LEUKOCYTE)):
         probabilities[node] = 0.05
@@ -126,20 +126,20 @@ def labelled(cells: Cells) -> Cells:
 
 
 def result(cells: Cells, stem: str = "field", seed: int = 1) -> SmearResult:
-    """The answer for one drawn field."""
+    """The result for one drawn field."""
     provenance = {"leukokit": "test", "device": "cpu"}
     picture = smear(seed, f"{stem}.png")
     return SmearResult(picture, cells, Path(stem), provenance, 0.5, neighbours(cells))
 
 
 def same(first: npt.ArrayLike, second: npt.ArrayLike, tolerance: float = 0.0) -> bool:
-    """Whether two arrays have one shape and equal values, not counting differences up to ``tolerance``."""
+    """Whether two arrays have the same shape and equal values within ``tolerance``."""
     one, two = np.asarray(first), np.asarray(second)
     return one.shape == two.shape and bool(np.allclose(one, two, rtol=0, atol=tolerance, equal_nan=True))
 
 
 def same_cells(first: Cells, second: Cells, tolerance: float = 0.0) -> bool:
-    """Whether both are the same cells in the same order; ``tolerance`` in pixels."""
+    """Whether both hold the same cells in the same order; ``tolerance`` in pixels."""
     return (
         same(first.boxes, second.boxes, tolerance)
         and same(first.kinds, second.kinds)

@@ -1,4 +1,4 @@
-"""What ``leukokit plugins check`` is given: a name, a Python file, or the folder of a package."""
+"""The target of ``leukokit plugins check``: a name, a Python file, or the folder of a package."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ def plugins_of(target: str, kind: str | None = None) -> list[type[Any]]:
     Args:
         target: name of an installed or registered plugin; a ``.py`` file, for all that it registers; or a
             folder with a ``pyproject.toml``, for all its entry points, installed or not.
-        kind: as a registry calls it; None for all.
+        kind: a registry's name for it; None for all.
 
     Raises:
-        PluginError: nothing of that name, nothing in the file or the folder, or it does not import.
+        PluginError: no plugin of that name or in that file or folder, or it cannot be imported.
     """
     path = Path(target)
     if target.endswith(".py"):
@@ -79,7 +79,9 @@ def _loaded(registry: Registry[Any], name: str, entry: str, source: Path) -> typ
         module = importlib.import_module(module_name.strip())
         plugin = getattr(module, attribute.strip())
     except (Exception, SystemExit) as error:
-        raise PluginError(f"{registry.kind} '{name}' ({entry}) does not import: {cause_of(error)}") from error
+        raise PluginError(
+            f"{registry.kind} '{name}' ({entry}) cannot be imported: {cause_of(error)}"
+        ) from error
     file = getattr(module, "__file__", None)
     if file is None or not Path(file).resolve().is_relative_to(source):
         raise PluginError(

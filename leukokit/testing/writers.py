@@ -1,4 +1,4 @@
-"""Checks of a writer, in folders that are made and removed by each of them."""
+"""Checks of a writer; each makes a folder and removes it."""
 
 from __future__ import annotations
 
@@ -31,36 +31,36 @@ HOSTILE: Final = {
     "other alphabets": "мазок 血液",
     "bytes that are no text": "smear \udcff",
 }
-"""Names that image files have, by what is special about them."""
+"""Names of image files, by what is unusual about them."""
 
 
 def writer_checks(subject: Subject, seconds: float) -> Iterator[Check]:
-    """All checks of a writer but those of its declarations."""
-    yield subject.bare("is made of a folder and its parameters", seconds, lambda: _made(subject))
+    """All checks of a writer except those of its declarations."""
+    yield subject.bare("takes a folder and its parameters", seconds, lambda: _made(subject))
     yield subject.bare("works without network", seconds, lambda: _offline(subject))
     yield subject.bare("stays on the CPU", seconds, lambda: _on_cpu(subject))
-    yield subject.bare("no result at all", seconds, lambda: _in_folder(lambda out: written(subject, out, [])))
+    yield subject.bare("no results", seconds, lambda: _in_folder(lambda out: written(subject, out, [])))
     for name in _results():
         yield subject.bare(f"a result with {name}", seconds, partial(_one, subject, name))
-    yield subject.bare("equal names in two folders do not meet", seconds, lambda: _mirrors(subject))
-    yield subject.bare("files of an image are there when write returns", seconds, lambda: _at_once(subject))
-    # Windows allows none of the others.
+    yield subject.bare("equal names in two folders stay apart", seconds, lambda: _mirrors(subject))
+    yield subject.bare("an image's files exist when write returns", seconds, lambda: _at_once(subject))
+    # Windows allows none of the other names.
     for name in HOSTILE if os.name != "nt" else ["other alphabets"]:
         yield subject.bare(f"a file name with {name}", seconds, partial(_hostile, subject, name))
-    yield subject.bare("files are replaced whole", seconds, lambda: _whole(subject))
-    yield subject.bare("the same files twice", seconds, lambda: _deterministic(subject))
+    yield subject.bare("files are replaced as a whole", seconds, lambda: _whole(subject))
+    yield subject.bare("the same files from two runs", seconds, lambda: _deterministic(subject))
     yield subject.bare("closes after a failure", seconds, lambda: _after_failure(subject))
     yield subject.bare(
-        "a file that cannot be written is one line of error", seconds, lambda: _blocked(subject)
+        "a file that cannot be written gives an error of one line", seconds, lambda: _blocked(subject)
     )
-    yield subject.bare("results are left as they were", seconds, lambda: _unchanged(subject))
+    yield subject.bare("results stay unchanged", seconds, lambda: _unchanged(subject))
 
 
 def written(subject: Subject, out: Path, results: Sequence[SmearResult]) -> list[Path]:
-    """The files that a writer makes of results, relative to ``out``, sorted; their form checked.
+    """The files that a writer makes, relative to ``out`` and sorted, after a check of their form.
 
     Raises:
-        AssertionError: they are not what the contract says.
+        AssertionError: they break the contract.
     """
     around = _below(out.parent)
     with subject.writer(out) as writer:
@@ -70,10 +70,10 @@ def written(subject: Subject, out: Path, results: Sequence[SmearResult]) -> list
     require(not stray, f"wrote outside its folder: {_names(stray)}")
     files = [Path(path) for path in writer.files]
     for path in files:
-        # Resolved, for what is listed is later removed: it must not lead out of the folder.
+        # Resolved: listed files may be removed later, and must not lie outside the folder.
         inside = path.resolve().is_relative_to(out.resolve()) and path.is_relative_to(out)
         require(inside and ".." not in path.parts, f"'files' names {path.name!r}, which is not under 'out'")
-        require(path.is_file(), f"'files' names {path.name!r}, which is not there")
+        require(path.is_file(), f"'files' names {path.name!r}, which does not exist")
     require(len(set(files)) == len(files), f"'files' names a file twice: {_names(files)}")
     unlisted = _below(out) - set(files)
     require(not unlisted, f"left files that 'files' does not name: {_names(unlisted)}")
@@ -126,7 +126,7 @@ def _made(subject: Subject) -> None:
 def _offline(subject: Subject) -> None:
     with no_network() as tried:
         _one(subject, "labelled cells")
-    require(not tried, f"asks the network for {', '.join(tried[:3])}")
+    require(not tried, f"needs the network: {', '.join(tried[:3])}")
 
 
 def _on_cpu(subject: Subject) -> None:
@@ -149,7 +149,7 @@ def _mirrors(subject: Subject) -> None:
         if subject.plugin.file_an_image:
             for folder in ("a", "b"):
                 found = [path for path in files if path.parts[0] == folder and path.name.startswith("field")]
-                require(found, f"no file of the image {folder}/field is called so; use path_for")
+                require(found, f"no file of the image {folder}/field has that name; use path_for")
 
     _in_folder(body)
 
@@ -162,7 +162,7 @@ def _at_once(subject: Subject) -> None:
                 writer.write(result)
                 now = {Path(path) for path in writer.files}
                 missing = [path for path in now if not path.is_file()]
-                require(not missing, f"'files' names {_names(missing)} before it is there")
+                require(not missing, f"'files' names {_names(missing)} before it exists")
                 if writer.file_an_image:
                     say = "write returned and listed no new file; set file_an_image = False"
                     require(now - known, f"{say} where a file holds all images")
@@ -178,7 +178,7 @@ def _hostile(subject: Subject, name: str) -> None:
 
 
 def _readable(path: Path) -> None:
-    """Whether a file of a known format can be read back, and does no harm where it is opened."""
+    """Check that a file of a known format can be read back and is safe to open."""
     content = path.read_bytes()
     suffix = path.suffix.lower()
     try:
@@ -206,7 +206,7 @@ def _readable_table(path: Path) -> None:
     widths = {len(row) for row in rows}
     require(len(widths) <= 1, f"{path.name!r}: rows of {sorted(widths)} columns")
     formulas = [cell for row in rows for cell in row if cell.startswith("=")]
-    require(not formulas, f"{path.name!r}: a spreadsheet would run {formulas[:1]}; put ' before it")
+    require(not formulas, f"{path.name!r}: a spreadsheet would run {formulas[:1]}; put ' in front")
 
 
 def _no_constant(name: str) -> None:
@@ -214,7 +214,7 @@ def _no_constant(name: str) -> None:
 
 
 def _whole(subject: Subject) -> None:
-    """A second run must put new files in place of the old ones, not write into them."""
+    """A second run must replace the files, not write into them."""
 
     def body(out: Path) -> None:
         files = written(subject, out, [_results()["labelled cells"]])
@@ -225,7 +225,7 @@ def _whole(subject: Subject) -> None:
             try:
                 (kept / str(number)).hardlink_to(out / path)
             except OSError:
-                # A file system without links: nothing to be seen.
+                # A file system without links: nothing to check.
                 return
             before[path] = (out / path).read_bytes()
         with subject.writer(out) as writer:
@@ -235,7 +235,7 @@ def _whole(subject: Subject) -> None:
             same_file = (kept / str(number)).samefile(out / path)
             require(
                 old == before[path] and not same_file,
-                f"{path.name!r} is written in place, so that a reader may see half of it; use save()",
+                f"{path.name!r} is written in place, so a reader may see an incomplete file; use save()",
             )
 
     _in_folder(body)
@@ -251,7 +251,7 @@ def _deterministic(subject: Subject) -> None:
     _in_folder(body)
     _in_folder(body)
     first, second = stored
-    require(first.keys() == second.keys(), "the second run made files of other names")
+    require(first.keys() == second.keys(), "the second run made files with other names")
     differing = [path for path in first if first[path] != second[path]]
     require(not differing, f"{_names(differing)} differs from run to run (a time, a random number?)")
 
@@ -273,7 +273,7 @@ def _after_failure(subject: Subject) -> None:
 
 
 def _blocked(subject: Subject) -> None:
-    """A folder where a file is to be: as on a full disk, but for users who may write anywhere too."""
+    """Put a folder in the file's place: writing then fails as on a full disk."""
 
     def body(out: Path) -> None:
         for path in written(subject, out, [_results()["labelled cells"]]):
@@ -291,7 +291,7 @@ def _blocked(subject: Subject) -> None:
             ) from error
         else:
             raise AssertionError("a file that cannot be written raised nothing")
-        require(not _below(out), f"left {_names(_below(out))} where a file could not be written")
+        require(not _below(out), f"left {_names(_below(out))} although a file could not be written")
 
     _in_folder(body)
 
