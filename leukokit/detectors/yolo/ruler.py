@@ -73,7 +73,8 @@ def predict_diameter(smear: Smear) -> float | None:
     if smear.standardization is not None:
         reduced = smear.standardization.apply(reduced)
     green = cv2.GaussianBlur(reduced[..., 1], (3, 3), 0)
-    cut, mask = cv2.threshold(green, 0, 1, cv2.THRESH_BINARY_INV + cv2.THRESH_OTSU)
+    cut, dark = cv2.threshold(green, 0, 1, cv2.THRESH_BINARY_INV + cv2.THRESH_OTSU)
+    mask = np.asarray(dark, np.uint8)
     if cut > PALEST:
         mask = (green < PALEST).astype(np.uint8)
     if mask.all() or not mask.any():
