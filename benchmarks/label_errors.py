@@ -69,7 +69,7 @@ def measure_boxes(path: Path, console: Console) -> None:
     ]
     pipeline = Pipeline.from_config(PipelineConfig(), "cpu")
     for name, chosen in (("as published", fields), ("corrected", [corrected(field) for field in fields])):
-        row = evaluate_detector(pipeline, chosen, console)["kinds"]["leukocyte"]
+        row = evaluate_detector(pipeline, chosen)["kinds"]["leukocyte"]
         low, high = row["ap50_interval"]
         console.print(
             f"{name}: leukocyte AP50 {row['ap50']:.4f} ({low:.3f}-{high:.3f}), {row['cells']} leukocytes"
@@ -91,7 +91,7 @@ def measure_classes(folder: Path, console: Console) -> None:
     for classifier in ("hybrid", "cnn", "altarawneh"):
         pipeline = Pipeline.from_config(PipelineConfig(classifier=PluginChoice(name=classifier)), "cpu")
         for name, chosen in (("as published", published), ("corrected", put_right)):
-            right = predict_detected(pipeline, chosen, console.print).correct
+            right = predict_detected(pipeline, chosen).correct
             low, high = wilson(float(right.sum()), len(right))
             share = f"{right.mean():.3f} ({low:.3f}-{high:.3f})"
             console.print(f"{classifier}, {name}: {right.sum()} of {len(right)}, {share}")

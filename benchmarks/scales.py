@@ -58,9 +58,7 @@ def main() -> None:
         table.add_column(column, justify="right")
     for diameter in options.diameters:
         with tempfile.TemporaryDirectory() as folder:
-            figures = evaluate_detector(
-                pipeline, [resize_image(f, diameter, Path(folder)) for f in fields], console
-            )
+            figures = evaluate_detector(pipeline, [resize_image(f, diameter, Path(folder)) for f in fields])
         rows.append({"diameter_px": diameter, "fields": len(fields), "kinds": figures["kinds"]})
         ap50 = [f"{kind['ap50']:.3f}" for kind in figures["kinds"].values()]
         table.add_row(f"{diameter:g}", *ap50)

@@ -7,61 +7,45 @@ from typing import Annotated
 
 import typer
 
+from leukokit.cli import options
+from leukokit.cli.progress import progress_bar
+
 
 def compare(
-    config: Annotated[Path, typer.Option(help="What to compare, on what: a YAML file.")],
-    out: Annotated[Path, typer.Option(help="Folder for answers and tables; the same one goes on.")],
-    assign: Annotated[
-        list[str] | None, typer.Option("--set", help="Setting, e.g. fields=FILE; repeatable.")
-    ] = None,
-    plugin: Annotated[list[Path] | None, typer.Option(help="Python file with plugins; repeatable.")] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
-    restart: Annotated[bool, typer.Option("--restart", help="Forget the answers that --out holds.")] = False,
+    config: Annotated[Path, typer.Option(help="What to compare, on what: a YAML file.", show_default=False)],
+    out: Annotated[
+        Path, typer.Option(help="Folder for results and tables; a stopped run resumes.", show_default=False)
+    ],
+    settings: options.RecipeSettings = None,
+    plugins: options.Plugins = None,
+    device: options.Device = "auto",
+    restart: options.Restart = False,
 ) -> None:
-    """Compare methods: accuracy, tests against a baseline, time and size; stopped, it goes on."""
+    """Compare methods: accuracy, tests against a baseline, time and size. A stopped comparison resumes."""
     from collections import Counter
 
-    from rich.console import Console
-    from rich.progress import Progress
-
-    from leukokit._files import make_folder
-    from leukokit.cli.evaluate import console_of
+    from leukokit.cli.tables import comparison_table, make_console, print_tables
     from leukokit.config import load_settings
-    from leukokit.evaluation.comparison.methods import Comparison, answer_all, fields_of, methods_of, steps_of
-    from leukokit.evaluation.comparison.report import note_of, rows_of, table_of, write_all
-    from leukokit.registry import load_file
+    from leukokit.evaluation import comparison
+    from leukokit.evaluation.comparison.methods import Comparison, fields_of
+    from leukokit.evaluation.comparison.report import note_of
 
-    for path in plugin or []:
-        load_file(path)
-    comparison = load_settings(Comparison, config, assign or [])
-    console = console_of()
-    methods, tests = methods_of(comparison), fields_of(comparison)
+    options.load_plugins(plugins)
+    wanted = load_settings(Comparison, config, settings or ())
+    tests = fields_of(wanted)
     for name, chosen in tests.items():
         splits = Counter(one.split for one in chosen)
-        told = ", ".join(f"{count} of {split or 'no split'}" for split, count in sorted(splits.items()))
-        typer.echo(f"test {name}: {len(chosen)} fields, {told}")
-    make_folder(out)
-    failed = 0
-    with Progress(console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("comparing", total=steps_of(methods, tests))
-
-        def note(line: str) -> None:
-            nonlocal failed
-            if not line:
-                bar.advance(task)
-                return
-            failed += 1
-            typer.echo(f"error: {line}", err=True)
-
-        answers, pipelines = answer_all(methods, tests, out, device, restart, note)
-    rows = rows_of(methods, tests, answers, pipelines, comparison.baseline)
+        counts = ", ".join(f"{count} of {split or 'no split'}" for split, count in sorted(splits.items()))
+        typer.echo(f"test {name}: {len(chosen)} fields, {counts}")
+    with progress_bar("comparing") as progress:
+        report = comparison.compare(wanted, out, device, restart, progress)
+    console = make_console()
     for test in tests:
-        console.print(table_of(rows, test))
-        if note_of(rows, test):
-            console.print(note_of(rows, test), markup=False)
+        print_tables(console, comparison_table(report.rows, test), note_of(report.rows, test))
         console.print()
-    provenance = {method.name: pipelines[method.name].provenance for method in methods}
-    for path in write_all(out, rows, comparison.baseline, provenance):
+    for path in report.files:
         typer.echo(f"wrote {path}")
-    if failed:
+    for failure in report.failures:
+        typer.echo(f"error: {failure}", err=True)
+    if report.failures:
         raise typer.Exit(3)

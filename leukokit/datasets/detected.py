@@ -12,8 +12,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ import numpy.typing as npt
 from leukokit.cells import Cells
 from leukokit.crops.appearance import appearance
 from leukokit.crops.cut import REACH, cut_crops
-from leukokit.datasets.fields import AnnotatedField
+from leukokit.datasets.fields import AnnotatedField, is_selected, known_values
 from leukokit.errors import DataError, LeukokitError
 from leukokit.pipeline import Pipeline
 from leukokit.taxonomy import LEUKOCYTE
@@ -179,6 +179,38 @@ def load_detected(folder: Path) -> DetectedFields:
             f"{folder}: no annotated cells ({error}); 'leukokit data cells' makes such a folder"
         ) from error
     return DetectedFields(fields, crops)
+
+
+def select_detected(
+    folders: Iterable[Path],
+    datasets: Sequence[str] | None = None,
+    labs: Sequence[str] | None = None,
+    splits: Sequence[str] | None = None,
+    slides: Sequence[str] | None = None,
+    classes: Sequence[str] | None = None,
+) -> list[DetectedField]:
+    """Read the fields of some data sets, laboratories, splits and slides; all where none is named.
+
+    Args:
+        folders: of ``leukokit data cells``.
+        datasets, labs, splits, slides: what a field is of.
+        classes: the only annotated cells that are kept as such.
+
+    Raises:
+        DataError: a folder cannot be read, or no field is selected; names what there is.
+    """
+    known = [field for folder in folders for field in load_detected(folder).fields]
+    chosen = [field for field in known if is_selected(field.source, datasets, labs, splits, slides)]
+    if not chosen:
+        there = known_values(field.source for field in known)
+        raise DataError(f"no annotated cell is of that data set, laboratory, split and slide; {there}")
+    if not classes:
+        return chosen
+    kept = set(classes)
+    return [
+        replace(field, labels=tuple(label if label in kept else "" for label in field.labels))
+        for field in chosen
+    ]
 
 
 def _row(

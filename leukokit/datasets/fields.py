@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
@@ -114,6 +114,53 @@ def read_fields(path: Path) -> Iterator[AnnotatedField]:
         except (ValueError, TypeError, KeyError) as error:
             raise DataError(f"{path}, line {number}: not an annotated field ({error})") from error
         yield annotated
+
+
+def select_fields(
+    path: Path,
+    datasets: Sequence[str] | None = None,
+    labs: Sequence[str] | None = None,
+    splits: Sequence[str] | None = None,
+    slides: Sequence[str] | None = None,
+) -> list[AnnotatedField]:
+    """Read the prepared fields of some data sets, laboratories, splits and slides; all where none is named.
+
+    Raises:
+        DataError: the file cannot be read, or no field is selected; names what there is.
+    """
+    known = list(read_fields(path))
+    chosen = [field for field in known if is_selected(field, datasets, labs, splits, slides)]
+    if not chosen:
+        raise DataError(
+            f"{path}: no field is of that data set, laboratory, split and slide; {known_values(known)}"
+        )
+    return chosen
+
+
+def is_selected(
+    field: AnnotatedField,
+    datasets: Sequence[str] | None = None,
+    labs: Sequence[str] | None = None,
+    splits: Sequence[str] | None = None,
+    slides: Sequence[str] | None = None,
+) -> bool:
+    """Whether a field is of these data sets, laboratories, splits and slides."""
+    wanted = ((field.dataset, datasets), (field.lab, labs), (field.split, splits), (field.slide, slides))
+    return all(not names or value in names for value, names in wanted)
+
+
+def known_values(fields: Iterable[AnnotatedField]) -> str:
+    """What a selection may choose from: ``there are: SET (lab LAB, LAB; split SPLIT, SPLIT), SET ...``."""
+    labs: dict[str, set[str]] = {}
+    splits: dict[str, set[str]] = {}
+    for one in fields:
+        labs.setdefault(one.dataset, set()).add(one.lab)
+        splits.setdefault(one.dataset, set()).add(one.split)
+    sets = (
+        f"{name} (lab {', '.join(sorted(labs[name]))}; split {', '.join(sorted(splits[name]))})"
+        for name in sorted(labs)
+    )
+    return f"there are: {', '.join(sets) or 'no fields'}"
 
 
 def write_fields(path: Path, fields: Iterable[AnnotatedField]) -> None:

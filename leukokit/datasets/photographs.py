@@ -8,12 +8,9 @@ import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from leukokit.errors import DataError
-
-if TYPE_CHECKING:
-    from leukokit.datasets.fields import AnnotatedField
 
 SIDES: Final = {"train": 0, "val": 1, "test": 2}
 """Splits, the more protected the higher: the highest of a photograph's copies is that of all."""
@@ -128,20 +125,6 @@ def likely_copies(photos: Iterable[str]) -> dict[str, str]:
     names = set(photos)
     starts = {name: [name[: found.start()] for found in re.finditer(r"[-_. ]", name)] for name in names}
     return {name: next(s for s in own if s in names) for name, own in starts.items() if names & set(own)}
-
-
-def known_values(fields: Iterable[AnnotatedField]) -> str:
-    """What a selection may choose from: ``there are: SET (lab LAB, LAB; split SPLIT, SPLIT), SET ...``."""
-    labs: dict[str, set[str]] = {}
-    splits: dict[str, set[str]] = {}
-    for one in fields:
-        labs.setdefault(one.dataset, set()).add(one.lab)
-        splits.setdefault(one.dataset, set()).add(one.split)
-    sets = (
-        f"{name} (lab {', '.join(sorted(labs[name]))}; split {', '.join(sorted(splits[name]))})"
-        for name in sorted(labs)
-    )
-    return f"there are: {', '.join(sets) or 'no fields'}"
 
 
 def image_size(image: Path) -> tuple[int, int]:

@@ -7,7 +7,7 @@ model's classes count as one class more, which no answer meets: recall and F1 ar
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +15,14 @@ from pydantic import BaseModel, ConfigDict
 
 from leukokit.datasets.detected import DetectedField
 from leukokit.errors import ConfigError, DataError
-from leukokit.evaluation.confusion import ConfusionMatrix, plain_table
-from leukokit.evaluation.predictions import OTHER, UNCLASSIFIED, Predictions
+from leukokit.evaluation.predictions import OTHER, Predictions
 from leukokit.metrics.bootstrap import Ints, accuracy_interval, balanced_accuracies, bootstrap_photos
 from leukokit.metrics.calibration import (
     brier_score,
     expected_calibration_error,
     negative_log_likelihood,
 )
+from leukokit.metrics.confusion import ConfusionMatrix, count_confusion
 from leukokit.metrics.intervals import (
     ConfidenceInterval,
     Floats,
@@ -34,9 +34,7 @@ from leukokit.metrics.intervals import (
     spread,
 )
 from leukokit.pipeline import Pipeline
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from leukokit.taxonomy import UNCLASSIFIED
 
 
 class _Document(BaseModel):
@@ -158,12 +156,37 @@ def evaluate(predictions: Predictions, resamples: int = 1000, seed: int = 0) -> 
     )
 
 
-def predict_detected(
-    pipeline: Pipeline, fields: Sequence[DetectedField], report: Callable[[str], None] = print
-) -> Predictions:
-    """What the pipeline's graph builder and classifier say of the annotated cells of fields.
+def evaluate_classifier(
+    pipeline: Pipeline,
+    fields: Sequence[DetectedField],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Predictions, ClassificationReport]:
+    """Measure the pipeline's graph builder and classifier on annotated cells.
 
-    Boxes are those that the detector found when the fields were seen. A label that is none of the
+    Args:
+        pipeline: what is measured.
+        fields: fields of ``leukokit data cells``, see ``leukokit.datasets.detected.select_detected``.
+        progress: called with the fields done and the fields in all.
+
+    Returns:
+        The predictions, and the figures over them.
+
+    Raises:
+        ConfigError: the pipeline has no classifier.  DataError: no annotated cell.
+        ImageError, PluginError: a field cannot be read, or a plugin fails.
+    """
+    predictions = predict_detected(pipeline, fields, progress)
+    return predictions, evaluate(predictions)
+
+
+def predict_detected(
+    pipeline: Pipeline,
+    fields: Sequence[DetectedField],
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Predictions:
+    """Return what the pipeline's graph builder and classifier predict for the annotated cells of fields.
+
+    Boxes are those that the detector found when the cells were prepared. A label that is none of the
     classifier's classes is always counted wrong.
 
     Raises:
@@ -185,8 +208,7 @@ def predict_detected(
             photos.append(field.source.photo)
             labs.append(field.source.lab)
             names.append(f"{field.source.dataset}/{field.source.image.name}#{node}")
-        if number % 200 == 0:
-            report(f"{number} of {len(fields)} fields")
+        progress(number, len(fields))
     if not truth:
         raise DataError("no annotated cell is of that data set, laboratory, split and slide")
     return Predictions(
@@ -209,41 +231,8 @@ def confusion_of(predictions: Predictions) -> ConfusionMatrix:
     rows = predictions.classes + ((OTHER,) if (predictions.labels < 0).any() else ())
     columns = predictions.classes + ((UNCLASSIFIED,) if predictions.review_threshold else ())
     truth = np.where(predictions.labels < 0, count, predictions.labels)
-    answers = np.where(predictions.classified, predictions.answers, count)
-    counts = np.zeros((len(rows), len(columns)), np.int64)
-    np.add.at(counts, (truth, answers), 1)
-    return ConfusionMatrix(rows=rows, columns=columns, counts=tuple(map(tuple, counts.tolist())))
-
-
-def table_of(report: ClassificationReport) -> Table:
-    """The figures by class as a table for people; below it, those over all classes."""
-    from rich.text import Text
-
-    title = f"{report.cells} leukocytes of {report.photos} photographs"
-    table = plain_table(title, "class", "cells", "recall (95% limits)", "precision", "F1", "specificity")
-    for row in report.forced.classes:
-        shares = (_shown(value) for value in (row.precision, row.f1, row.specificity))
-        table.add_row(Text(row.name), str(row.cells), _shown(row.recall, row.recall_interval), *shares)
-    parts = {"": report.forced} | ({"classified: ": report.classified} if report.classified else {})
-    for prefix, part in parts.items():
-        figures = {
-            "accuracy": (part.accuracy, part.accuracy_interval),
-            "balanced accuracy": (part.balanced_accuracy, part.balanced_accuracy_interval),
-            "macro F1": (part.macro_f1, part.macro_f1_interval),
-        }
-        for name, (value, limits) in figures.items():
-            table.add_row(f"{prefix}{name}", str(part.cells), _shown(value, limits))
-    if report.classified:
-        table.add_row("coverage", str(report.cells), _shown(report.coverage, report.coverage_interval))
-    for name, part in report.groups.items():
-        share = _shown(part.balanced_accuracy, part.balanced_accuracy_interval)
-        table.add_row(Text(f"balanced accuracy, {name}"), str(part.cells), share)
-    if report.groups:
-        share = _shown(report.mean_balanced_accuracy, report.mean_balanced_accuracy_interval)
-        table.add_row("mean over groups", str(report.cells), share)
-    if report.calibration:
-        table.add_row("calibration error", str(report.cells), _shown(report.calibration.expected_error))
-    return table
+    predicted = np.where(predictions.classified, predictions.predicted, count)
+    return count_confusion(truth, predicted, rows, columns)
 
 
 def card_figures(report: ClassificationReport) -> dict[str, Any]:
@@ -272,7 +261,7 @@ def note_of(report: ClassificationReport) -> str:
 def _scores(predictions: Predictions, chosen: npt.NDArray[np.bool_], resamples: int, seed: int) -> Scores:
     classes = predictions.classes
     count = len(classes)
-    truth, answers = predictions.labels[chosen], predictions.answers[chosen]
+    truth, answers = predictions.labels[chosen], predictions.predicted[chosen]
     truth = np.where(truth < 0, count, truth)
     photos = predictions.photo_codes[chosen]
     values = _one_hot(truth, answers, count)
@@ -394,12 +383,6 @@ def _few(predictions: Predictions) -> tuple[str, ...]:
 
 def _known(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
-
-
-def _shown(value: float | None, limits: ConfidenceInterval | None = None) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.3f}" + (f" ({limits[0]:.3f}-{limits[1]:.3f})" if limits else "")
 
 
 def _rounded(value: Any, digits: int = 6) -> Any:

@@ -1,4 +1,4 @@
-"""A confusion matrix: its counts, a table of it for the terminal, a picture of it for a report."""
+"""The picture of a confusion matrix."""
 
 from __future__ import annotations
 
@@ -6,80 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
-from pydantic import BaseModel, ConfigDict, model_validator
 
 from leukokit._files import write_atomically
+from leukokit.metrics.confusion import ConfusionMatrix
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from rich.table import Table
-    from rich.text import Text
 
 LONGEST_NAME = 24
 """Characters of a class name that a picture has room for."""
-
-
-class ConfusionMatrix(BaseModel):
-    """Counts of cells by true class (rows) and answer (columns).
-
-    Raises:
-        ValueError: the counts do not fit the names, or are negative.
-    """
-
-    model_config = ConfigDict(frozen=True)
-    rows: tuple[str, ...]
-    columns: tuple[str, ...]
-    counts: tuple[tuple[int, ...], ...]
-
-    @model_validator(mode="after")
-    def _fits(self) -> ConfusionMatrix:
-        if len(self.counts) != len(self.rows) or {len(row) for row in self.counts} - {len(self.columns)}:
-            raise ValueError(f"counts must be {len(self.rows)} rows of {len(self.columns)}")
-        if any(count < 0 for row in self.counts for count in row):
-            raise ValueError("counts must not be negative")
-        return self
-
-    def array(self) -> npt.NDArray[np.int64]:
-        """The counts as int64 (rows, columns)."""
-        return np.asarray(self.counts, dtype=np.int64).reshape(len(self.rows), len(self.columns))
-
-    def shares(self) -> npt.NDArray[np.float64]:
-        """Each count as a share of its row, float64 (rows, columns); 0 in a row without a cell."""
-        counts = self.array()
-        return np.asarray(counts / np.maximum(counts.sum(axis=1, keepdims=True), 1))
-
-
-def plain_table(title: str, *columns: str | Text) -> Table:
-    """A table for people: the first column to the left, figures to the right; folded, never cut."""
-    from rich.table import Table
-
-    table = Table(
-        title=title or None,
-        box=None,
-        header_style="bold",
-        pad_edge=False,
-        collapse_padding=True,
-        title_justify="left",
-    )
-    for number, column in enumerate(columns):
-        table.add_column(column, justify="right" if number else "left", overflow="fold")
-    return table
-
-
-def confusion_table(matrix: ConfusionMatrix) -> Table:
-    """The matrix as a table for people: count and row percent, right answers in bold."""
-    from rich.text import Text
-
-    # Names are text: a bracket in one is no markup.
-    table = plain_table("", "true \\ answer", *map(Text, matrix.columns), "cells")
-    for name, counts, shares in zip(matrix.rows, matrix.array(), matrix.shares(), strict=True):
-        entries = [
-            Text(_entry(int(count), float(share)), style="bold" if column == name else "")
-            for column, count, share in zip(matrix.columns, counts, shares, strict=True)
-        ]
-        table.add_row(Text(name), *entries, str(counts.sum()))
-    return table
 
 
 def draw_confusion(matrix: ConfusionMatrix, title: str = "") -> bytes:
@@ -124,7 +59,7 @@ def _draw(axes: Axes, matrix: ConfusionMatrix, title: str) -> None:
     axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     for row, column in np.ndindex(*counts.shape):
         share = float(shares[row, column])
-        text = _entry(int(counts[row, column]), share).replace(" ", "\n")
+        text = share_text(int(counts[row, column]), share).replace(" ", "\n")
         # White is read on the darker half of the blues only.
         axes.text(column, row, text, ha="center", va="center", color="white" if share > 0.5 else "black")
     columns = [_short(name) for name in matrix.columns]
@@ -143,7 +78,8 @@ def _draw(axes: Axes, matrix: ConfusionMatrix, title: str) -> None:
     axes.tick_params(which="both", length=0)
 
 
-def _entry(count: int, share: float) -> str:
+def share_text(count: int, share: float) -> str:
+    """Return a count and its percentage of a row, or 0 alone."""
     return f"{count} {100 * share:.1f}%" if count else "0"
 
 

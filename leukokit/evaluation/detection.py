@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -21,20 +21,15 @@ import numpy.typing as npt
 from leukokit.cells import Cells
 from leukokit.datasets.fields import AnnotatedField
 from leukokit.errors import DataError, LeukokitError
-from leukokit.evaluation.confusion import plain_table
 from leukokit.metrics.bootstrap import photo_draws
 from leukokit.metrics.intervals import share_interval
+from leukokit.metrics.matching import average_precision, match
 from leukokit.pipeline import Pipeline
 from leukokit.taxonomy import KINDS
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
 
 LOWEST_SCORE = 0.01
 """Detections down to this score enter average precision."""
 RESAMPLES = 1000
-IOU = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,29 +50,33 @@ class _Tally:
 
 
 def evaluate_detector(
-    pipeline: Pipeline, fields: Sequence[AnnotatedField], console: Console
+    pipeline: Pipeline,
+    fields: Sequence[AnnotatedField],
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
     """Run the pipeline's detector on the fields and measure it.
 
+    Args:
+        pipeline: whose detector is measured.
+        fields: annotated fields; a kind is measured on those where it is annotated completely.
+        progress: called with the fields done and the fields in all.
+
     Returns:
         A JSON document: per kind ``ap50``, ``ap50_95``, ``precision``, ``recall`` (at the detector's own
-        threshold, intersection over union 0.5) and ``count_error`` (mean absolute error a field), with n
-        and 95% limits; ``map50`` and ``map50_95`` are means over the kinds measured. ``fields`` and
-        ``photos`` are those that were seen; the others' errors are ``failures``.
+        threshold, intersection over union 0.5) and ``count_error`` (mean absolute error per field), with n
+        and 95% intervals; ``map50`` and ``map50_95`` are means over the kinds measured. ``fields`` and
+        ``photos`` are those that were read; the others' errors are ``failures``.
 
     Raises:
-        DataError: no field could be looked at.
+        DataError: every field failed.
     """
-    from rich.progress import track
-
     threshold = float(getattr(pipeline.detector, "confidence", 0.0))
     lenient = _lenient(pipeline)
     tallies: dict[str, _Tally] = defaultdict(_Tally)
     failures: list[str] = []
     photos: set[str] = set()
-    silent = not console.is_terminal
-    shown = track(fields, "evaluating", console=console, transient=True, disable=silent)
-    for number, annotated in enumerate(shown, 1):
+    for number, annotated in enumerate(fields, 1):
+        progress(number - 1, len(fields))
         try:
             cells = lenient.detect(lenient.read(annotated.image))
         except LeukokitError as error:
@@ -86,6 +85,7 @@ def evaluate_detector(
         photos.add(annotated.photo)
         for kind in annotated.annotated_kinds:
             _add(tallies[kind], number, annotated, cells, KINDS.index(kind))
+    progress(len(fields), len(fields))
     if failures and not photos:
         raise DataError(f"every field failed; the first failure: {failures[0]}")
     kinds = {kind: _figures(tallies[kind], threshold) for kind in KINDS if tallies[kind].truths}
@@ -99,66 +99,6 @@ def evaluate_detector(
         "failures": failures,
         "provenance": pipeline.provenance,
     }
-
-
-def table_of(figures: dict[str, Any]) -> Table:
-    """The figures as a table for people."""
-    title = f"{figures['fields']} fields of {figures['photos']} photographs, threshold {figures['threshold']}"
-    columns = ("kind", "cells", "AP50 (95% limits)", "AP50-95", "precision", "recall", "count error")
-    table = plain_table(title, *columns)
-    for kind, row in figures["kinds"].items():
-        table.add_row(
-            kind,
-            str(row["cells"]),
-            _with_interval(row["ap50"], row["ap50_interval"]),
-            f"{row['ap50_95']:.3f}",
-            _with_interval(row["precision"], row["precision_interval"]),
-            _with_interval(row["recall"], row["recall_interval"]),
-            f"{row['count_error']:.2f}",
-        )
-    table.add_row("mean", "", f"{figures['map50']:.3f}", f"{figures['map50_95']:.3f}", "", "", "")
-    return table
-
-
-def match(
-    boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]
-) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
-    """Scores, best first, and whether each detection met a cell; see ``partners``."""
-    order = np.argsort(-scores, kind="stable")
-    return scores[order], partners(boxes, scores, truth)[order] >= 0
-
-
-def partners(
-    boxes: npt.NDArray[np.float32], scores: npt.NDArray[np.float32], truth: npt.NDArray[np.float32]
-) -> npt.NDArray[np.int64]:
-    """Give every cell to the best-scored detection that overlaps it by ``IOU``, COCO's way.
-
-    Args:
-        boxes: (N, 4) xyxy detections.  scores: (N,).  truth: (M, 4) xyxy cells.
-
-    Returns:
-        (N,) int64, positions in ``truth``, each at most once; -1 for a detection that meets none.
-    """
-    met = np.full(len(boxes), -1, np.int64)
-    overlaps = _overlaps(boxes, truth)
-    for number in np.argsort(-scores, kind="stable") if len(truth) else ():
-        best = int(overlaps[number].argmax())
-        if overlaps[number, best] >= IOU:
-            met[number] = best
-            overlaps[:, best] = 0.0
-    return met
-
-
-def average_precision(scores: npt.NDArray[np.float32], hits: npt.NDArray[np.bool_], truth: int) -> float:
-    """Mean of the interpolated precision at 101 recalls, as COCO defines it; 0 where there is no cell."""
-    if truth == 0:
-        return 0.0
-    order = np.argsort(-scores, kind="stable")
-    met = np.cumsum(hits[order])
-    precision = met / np.arange(1, len(met) + 1)
-    envelope = np.maximum.accumulate(precision[::-1])[::-1]
-    at = np.searchsorted(met / truth, np.linspace(0, 1, 101), side="left")
-    return float(np.append(envelope, 0.0)[np.minimum(at, len(envelope))].mean())
 
 
 def _lenient(pipeline: Pipeline) -> Pipeline:
@@ -265,18 +205,5 @@ def _coco_map(tally: _Tally) -> float:
     return round(float(precision[precision > -1].mean()), 4)
 
 
-def _overlaps(first: npt.NDArray[np.float32], second: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    low = np.maximum(first[:, None, :2], second[None, :, :2])
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
-    shared = np.prod(np.clip(high - low, 0, None), axis=2)
-    areas = [np.prod(boxes[:, 2:] - boxes[:, :2], axis=1) for boxes in (first, second)]
-    union = areas[0][:, None] + areas[1][None, :] - shared
-    return np.asarray(shared / np.maximum(union, 1e-9), dtype=np.float32)
-
-
 def _mean(values: list[float]) -> float:
     return round(float(np.mean(values)), 4) if values else 0.0
-
-
-def _with_interval(value: float, limits: list[float]) -> str:
-    return f"{value:.3f} ({limits[0]:.3f}-{limits[1]:.3f})"

@@ -9,9 +9,9 @@ doi:10.1214/aos/1176344552); those of the classes are made as ``classification``
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,8 +22,6 @@ from leukokit.datasets.fields import AnnotatedField
 from leukokit.datasets.photographs import image_size
 from leukokit.differential import differential
 from leukokit.errors import ConfigError, DataError, LeukokitError
-from leukokit.evaluation.confusion import ConfusionMatrix, plain_table
-from leukokit.evaluation.detection import partners
 from leukokit.metrics.bootstrap import (
     accuracy_interval,
     balanced_accuracies,
@@ -31,6 +29,7 @@ from leukokit.metrics.bootstrap import (
     bootstrap_photos,
     photo_codes,
 )
+from leukokit.metrics.confusion import ConfusionMatrix
 from leukokit.metrics.intervals import (
     ConfidenceInterval,
     Floats,
@@ -38,16 +37,13 @@ from leukokit.metrics.intervals import (
     rare_classes_note,
     share_interval,
 )
+from leukokit.metrics.matching import partners
 from leukokit.pipeline import Pipeline
 from leukokit.taxonomy import LEUKOCYTE, UNCLASSIFIED
 
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
 MISSED = "missed"
 """The answer to an annotated leukocyte that was not found."""
-NOTHING = "no cell there"
+NO_CELL = "no cell there"
 """What is true of a detection that met no annotated leukocyte."""
 MODES = ("forced", "with_threshold")
 """Ways to answer."""
@@ -59,7 +55,7 @@ class Outcome(NamedTuple):
     """One annotated leukocyte, or one detection that met none.
 
     Attributes:
-        truth: its annotated class, empty where it has none, or ``NOTHING``.
+        truth: its annotated class, empty where it has none, or ``NO_CELL``.
         forced: its most probable class, or ``MISSED``.
         given: the same, or ``UNCLASSIFIED`` where that class is below the review threshold.
     """
@@ -70,9 +66,16 @@ class Outcome(NamedTuple):
 
 
 def evaluate_pipeline(
-    pipeline: Pipeline, fields: Sequence[AnnotatedField], console: Console
+    pipeline: Pipeline,
+    fields: Sequence[AnnotatedField],
+    progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Any]:
-    """Run the pipeline on the fields whose leukocytes are all annotated, and measure what it says of them.
+    """Run the pipeline on the fields whose leukocytes are all annotated, and measure its results.
+
+    Args:
+        pipeline: what is measured; it has a classifier.
+        fields: annotated fields.
+        progress: called with the fields done and the fields in all.
 
     Returns:
         A JSON document; shares and their limits are None where there is nothing to share.
@@ -86,7 +89,7 @@ def evaluate_pipeline(
           detections given it that met one; their mean over the classes that occur,
           ``balanced_recall``; and ``accuracy``, the share of the found that are given their class.
           A class unknown to the classifier has a recall of 0.
-        - ``confusion``: annotated classes and ``NOTHING`` by answers, ``UNCLASSIFIED`` and ``MISSED``.
+        - ``confusion``: annotated classes and ``NO_CELL`` by answers, ``UNCLASSIFIED`` and ``MISSED``.
         - ``differential``: percent of each class as annotated and as the pipeline says at its threshold, of
           all fields together, and the mean absolute difference in percentage points over the classes that
           occur in either. Erythroblasts are no part of it (see ``leukokit.differential``).
@@ -97,8 +100,6 @@ def evaluate_pipeline(
         ConfigError: the pipeline has no classifier.
         DataError: a field's box is its whole picture, or no leukocyte with a class could be looked at.
     """
-    from rich.progress import track
-
     if pipeline.classifier is None:
         raise ConfigError("the configuration names no classifier; 'leukokit evaluate detector' needs none")
     _refuse_whole_pictures(fields)
@@ -110,12 +111,12 @@ def evaluate_pipeline(
         )
     seen: list[tuple[AnnotatedField, list[Outcome]]] = []
     failures: list[str] = []
-    silent = not console.is_terminal
-    for annotated in track(complete, "evaluating", console=console, transient=True, disable=silent):
+    for number, annotated in enumerate(complete, 1):
         try:
             seen.append((annotated, outcomes_of(annotated, pipeline.run(annotated.image).cells)))
         except LeukokitError as error:
             failures.append(str(error))
+        progress(number, len(complete))
     if not any(any(_leukocytes(annotated)[1]) for annotated, _ in seen):
         raise DataError(f"every field with an annotated leukocyte failed; the first failure: {failures[0]}")
     photos = photo_codes([annotated.photo for annotated, _ in seen], [annotated.lab for annotated, _ in seen])
@@ -138,7 +139,7 @@ def outcomes_of(annotated: AnnotatedField, cells: Cells) -> list[Outcome]:
     found = cells[cells.kinds == LEUKOCYTE]
     assert found.labelling is not None
     met = partners(found.boxes, found.scores, boxes)
-    truth = [labels[number] if number >= 0 else NOTHING for number in met]
+    truth = [labels[number] if number >= 0 else NO_CELL for number in met]
     forced, given = replace(found.labelling, review_threshold=0.0).labels, found.labelling.labels
     missed = np.setdiff1d(np.arange(len(labels)), met)
     return [
@@ -157,7 +158,7 @@ def figures_of(
     counts = [len(of_field) for of_field in outcomes]
     every = [outcome for of_field in outcomes for outcome in of_field]
     truth, *answers = np.array(every, dtype=str).T
-    real, found = truth != NOTHING, answers[0] != MISSED
+    real, found = truth != NO_CELL, answers[0] != MISSED
     annotated = real & (truth != "")
     right = np.stack([truth == names for names in answers], axis=1) & annotated[:, None]
     columns = np.column_stack([real, real & found, found])
@@ -208,38 +209,6 @@ def figures_of(
     }
 
 
-def tables_of(figures: dict[str, Any]) -> list[Table]:
-    """The figures as tables for people: by class (starred: at the review threshold), and over all."""
-    from rich.text import Text
-
-    failed = f", {len(figures['failures'])} more not read" if figures["failures"] else ""
-    title = f"{figures['fields']} fields of {figures['photos']} photographs{failed}"
-    modes = [figures[mode] for mode in MODES if figures[mode]]
-    names = ("recall", "precision", "F1", *("recall*", "precision*", "F1*") * (len(modes) - 1))
-    by_class = plain_table(title, "class", "cells", *names, "% annotated", "% pipeline")
-    columns = ("", "cells", "share (95% limits)", "* at the review threshold")
-    over_all = plain_table("", *columns[: 2 + len(modes)])
-    for name, row in figures["forced"]["classes"].items():
-        shares = figures["differential"]["classes"].get(name, {})
-        parts = [
-            _shown(mode["classes"][name][key]) for mode in modes for key in ("recall", "precision", "f1")
-        ]
-        percents = (_shown(shares.get(side), digits=1) for side in ("annotated", "pipeline"))
-        by_class.add_row(Text(name), str(row["cells"]), *parts, *percents)
-    found = figures["detection"]
-    for label, cells, key, parts_of in (
-        ("leukocytes found", found["annotated"], "recall", [found]),
-        ("detections right", found["found"] + found["false"], "precision", [found]),
-        ("balanced recall, end to end", figures["cells"], "balanced_recall", modes),
-        ("accuracy of the found", figures["cells_found"], "accuracy", modes),
-    ):
-        shown = (_shown(part[key], part[f"{key}_interval"]) for part in parts_of)
-        over_all.add_row(label, str(cells), *shown)
-    differs = figures["differential"]["mean_difference"]
-    over_all.add_row("mean difference of the percentages", "", _shown(differs, digits=1))
-    return [by_class, over_all]
-
-
 def note_of(figures: dict[str, Any]) -> str:
     """What to say under the tables; may be empty."""
     return rare_classes_note(figures["rare_classes"])
@@ -275,8 +244,8 @@ def _shares(totals: Floats) -> Floats:
 
 
 def _confusion(truth: Names, answers: Names, classes: tuple[str, ...]) -> ConfusionMatrix:
-    unknown = set(truth) - {"", NOTHING, *classes}
-    rows, columns = (*classes, *sorted(unknown), NOTHING), (*classes, UNCLASSIFIED, MISSED)
+    unknown = set(truth) - {"", NO_CELL, *classes}
+    rows, columns = (*classes, *sorted(unknown), NO_CELL), (*classes, UNCLASSIFIED, MISSED)
     counts = ((truth == row)[None] & (answers == np.array(columns)[:, None]) for row in rows)
     return ConfusionMatrix(
         rows=rows, columns=columns, counts=tuple(tuple(c.sum(axis=1).tolist()) for c in counts)
@@ -329,9 +298,3 @@ def _rounded_interval(limits: ConfidenceInterval | None) -> list[float] | None:
 
 def _known(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else round(float(value), 4)
-
-
-def _shown(value: float | None, limits: list[float] | None = None, digits: int = 3) -> str:
-    if value is None:
-        return "-"
-    return f"{value:.{digits}f}" + (f" ({limits[0]:.3f}-{limits[1]:.3f})" if limits else "")

@@ -12,10 +12,9 @@ import numpy.typing as npt
 from leukokit._text import FORMULA_STARTS
 from leukokit.errors import DataError
 from leukokit.metrics.bootstrap import photo_codes
+from leukokit.taxonomy import UNCLASSIFIED
 from leukokit.writers.tables import Table
 
-UNCLASSIFIED = "unclassified"
-"""The answer to a cell whose top probability is below the review threshold."""
 OTHER = "none of these"
 """The true class of a cell that is of none of the model's classes."""
 
@@ -90,14 +89,14 @@ class Predictions:
         return len(self.labels)
 
     @property
-    def answers(self) -> npt.NDArray[np.int64]:
+    def predicted(self) -> npt.NDArray[np.int64]:
         """(N,) int64, the most probable class of each cell; of equals the first."""
         return np.asarray(self.probabilities.argmax(axis=1), dtype=np.int64)
 
     @property
     def correct(self) -> npt.NDArray[np.bool_]:
         """(N,) bool, whether the most probable class is the true one."""
-        return np.asarray(self.answers == self.labels)
+        return np.asarray(self.predicted == self.labels)
 
     @property
     def classified(self) -> npt.NDArray[np.bool_]:

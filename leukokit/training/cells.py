@@ -17,8 +17,7 @@ from leukokit.crops.appearance import erythrocyte_density
 from leukokit.crops.cut import REACH, CropUnit, crop_sides
 from leukokit.crops.stain import mix_stain, nucleus_map
 from leukokit.datasets.detected import CROP_PX, DetectedField, load_detected
-from leukokit.datasets.fields import Selection, WeightsName, is_held_back
-from leukokit.datasets.photographs import known_values
+from leukokit.datasets.fields import Selection, WeightsName, is_held_back, known_values
 from leukokit.errors import DataError
 from leukokit.graph_builders.base import GraphBuilder
 from leukokit.registry import graph_builders

@@ -16,7 +16,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import Field
+from pydantic import BaseModel, Field, field_validator
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -42,6 +42,19 @@ from leukokit.weights.files import save_weights
 
 WARM_UP: Final = 40
 """Steps over which the learning rate rises."""
+
+
+class NamedClassifier(BaseModel):
+    """The one key of a recipe that decides what the others may be."""
+
+    classifier: str = Field(description="a classifier plugin that looks at crops, or 'hybrid'")
+
+    @field_validator("classifier")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in classifiers.names():
+            raise ValueError(f"no classifier is called '{name}'; there are: {', '.join(classifiers.names())}")
+        return name
 
 
 class ClassifierRecipe(AnnotatedCellsRecipe):

@@ -18,8 +18,14 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch.utils.data import Dataset
 
-from leukokit.datasets.fields import AnnotatedField, Selection, WeightsName, is_held_back, read_fields
-from leukokit.datasets.photographs import known_values
+from leukokit.datasets.fields import (
+    AnnotatedField,
+    Selection,
+    WeightsName,
+    is_held_back,
+    known_values,
+    read_fields,
+)
 from leukokit.detectors.yolo.network import build_network
 from leukokit.errors import DataError
 from leukokit.images.pixels import scale_image

@@ -1,29 +1,29 @@
 """The recipes on the pages about one's own data are accepted, and every key of a selection is named."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 from leukokit.config import load_settings
 from leukokit.datasets.fields import Selection
 from leukokit.evaluation.comparison.methods import Comparison
-from leukokit.training.detector import DetectorRecipe
-from leukokit.training.recipes import AnyClassifierRecipe
+from leukokit.training import load_classifier_recipe, load_detector_recipe
 
 HOW_TO = Path(__file__).parents[2] / "docs" / "how-to"
 PAGE = "".join((HOW_TO / name).read_text(encoding="utf-8") for name in ("own-data.md", "compare.md"))
-MODELS = {
-    "my-classifier.yaml": AnyClassifierRecipe,
-    "my-detector.yaml": DetectorRecipe,
-    "my-compare.yaml": Comparison,
+LOADERS = {
+    "my-classifier.yaml": load_classifier_recipe,
+    "my-detector.yaml": load_detector_recipe,
+    "my-compare.yaml": partial(load_settings, Comparison),
 }
 
 
 def test_the_recipes_of_the_page_are_accepted(tmp_path):
     blocks = dict(re.findall(r"```yaml\n# (\S+)[^\n]*\n(.*?)```", PAGE, re.DOTALL))
-    assert blocks.keys() == MODELS.keys()
+    assert blocks.keys() == LOADERS.keys()
     for name, text in blocks.items():
         (tmp_path / name).write_text(text)
-        load_settings(MODELS[name], tmp_path / name)
+        LOADERS[name](tmp_path / name)
     for key in Selection.model_fields:
         assert f"{key}:" in blocks["my-classifier.yaml"]
     assert "--photo-pattern" in PAGE

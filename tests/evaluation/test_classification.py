@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
-from leukokit.evaluation.classification import ClassificationReport, confusion_of, evaluate, note_of, table_of
+from leukokit.cli.tables import classification_table
+from leukokit.evaluation.classification import ClassificationReport, confusion_of, evaluate, note_of
 from leukokit.evaluation.predictions import Predictions
 from leukokit.metrics.bootstrap import bootstrap_photos, photo_codes
 from leukokit.metrics.calibration import brier_score, expected_calibration_error
@@ -235,7 +236,7 @@ def test_no_cell_at_all() -> None:
     assert report.calibration is None and report.coverage is None
     assert np.sum(report.confusion.counts) == 0
     json.dumps(report.to_json(), allow_nan=False)
-    Console(file=io.StringIO()).print(table_of(report))
+    Console(file=io.StringIO()).print(classification_table(report))
 
 
 def test_report_is_json_and_back() -> None:
@@ -251,7 +252,9 @@ def test_report_is_json_and_back() -> None:
 
 def test_table_names_classes_groups_and_figures() -> None:
     console = Console(file=io.StringIO(), width=140)
-    console.print(table_of(evaluate(answered(HAND, groups=["[x]", "y"] * 8, review_threshold=0.5))))
+    console.print(
+        classification_table(evaluate(answered(HAND, groups=["[x]", "y"] * 8, review_threshold=0.5)))
+    )
     printed = console.file.getvalue()  # type: ignore[attr-defined]  # StringIO
     for words in (*CLASSES, "balanced accuracy", "[x]", "mean over groups", "coverage", "calibration error"):
         assert words in printed

@@ -12,8 +12,10 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from leukokit.cli.tables import confusion_table
 from leukokit.errors import OutputError
-from leukokit.evaluation.confusion import ConfusionMatrix, confusion_table, draw_confusion, save_confusion
+from leukokit.evaluation.confusion import draw_confusion, save_confusion
+from leukokit.metrics.confusion import ConfusionMatrix
 
 MATRIX = ConfusionMatrix(
     rows=("neutrophil", "[bold]lymphocyte", "basophil"),

@@ -14,18 +14,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from rich.console import Console
 
+from leukokit.cli.tables import detection_table
 from leukokit.datasets.fields import AnnotatedField
 from leukokit.errors import DataError
-from leukokit.evaluation.detection import (
-    Matches,
-    _figures,
-    _Tally,
-    average_precision,
-    evaluate_detector,
-    match,
-    table_of,
-)
+from leukokit.evaluation.detection import Matches, _figures, _Tally, evaluate_detector
 from leukokit.metrics.intervals import clopper_pearson
+from leukokit.metrics.matching import average_precision, match
 from leukokit.pipeline import Pipeline
 from leukokit.synthetic.smear import draw_smear, save_smear
 from leukokit.taxonomy import KINDS
@@ -138,8 +132,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[AnnotatedFi
         )
     lost = AnnotatedField(folder / "lost.png", "drawn", "drawn", "lost", "", "test", ("leukocyte",))
     console = Console(file=io.StringIO(), width=120)
-    figures = evaluate_detector(Pipeline(device="cpu"), [*fields, lost], console)
-    console.print(table_of(figures))
+    figures = evaluate_detector(Pipeline(device="cpu"), [*fields, lost])
+    console.print(detection_table(figures))
     return fields, figures | {"printed": console.file.getvalue()}  # type: ignore[attr-defined]  # StringIO
 
 
@@ -188,7 +182,7 @@ def test_image_that_cannot_be_read_is_reported_and_left_out(
 def test_no_field_that_can_be_read_is_an_error() -> None:
     lost = AnnotatedField(Path("lost.png"), "drawn", "drawn", "lost", "", "test", ("leukocyte",))
     with pytest.raises(DataError, match=r"every field failed.*lost\.png"):
-        evaluate_detector(Pipeline(device="cpu"), [lost], Console(file=io.StringIO()))
+        evaluate_detector(Pipeline(device="cpu"), [lost])
 
 
 def test_cells_are_neither_linked_nor_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -199,7 +193,7 @@ def test_cells_are_neither_linked_nor_named(monkeypatch: pytest.MonkeyPatch, tmp
     one = AnnotatedField(tmp_path / "a.png", "drawn", "drawn", "a", "", "test", ("leukocyte",))
     for stage in ("build", "label"):
         monkeypatch.setattr(Pipeline, stage, refuse)
-    assert evaluate_detector(Pipeline(device="cpu"), [one], Console(file=io.StringIO()))["fields"] == 1
+    assert evaluate_detector(Pipeline(device="cpu"), [one])["fields"] == 1
 
 
 @pytest.mark.parametrize(("holding", "others"), [(6, 1), (3, 3), (2, 200)])
@@ -227,7 +221,7 @@ def test_no_figure_is_cut_on_a_narrow_terminal(
     measured: tuple[list[AnnotatedField], dict], width: int
 ) -> None:
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
-    console.print(table_of(measured[1]))
+    console.print(detection_table(measured[1]))
     printed = console.file.getvalue()  # type: ignore[attr-defined]  # StringIO
     assert "…" not in printed
     if width == 80:

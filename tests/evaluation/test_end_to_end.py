@@ -19,24 +19,24 @@ from rich.console import Console
 
 from leukokit.cells import Cells
 from leukokit.classifiers.base import Classifier
+from leukokit.cli.tables import pipeline_tables
 from leukokit.config import PipelineConfig, PluginChoice
 from leukokit.datasets.fields import AnnotatedField
 from leukokit.detectors.base import Detector
 from leukokit.errors import ConfigError, DataError
 from leukokit.evaluation.classification import evaluate
-from leukokit.evaluation.detection import match, partners
 from leukokit.evaluation.end_to_end import (
     MISSED,
-    NOTHING,
+    NO_CELL,
     Outcome,
     evaluate_pipeline,
     figures_of,
     note_of,
-    tables_of,
 )
 from leukokit.evaluation.predictions import Predictions
 from leukokit.graph import CellGraph
 from leukokit.metrics.intervals import clopper_pearson
+from leukokit.metrics.matching import match, partners
 from leukokit.pipeline import Pipeline
 from leukokit.registry import classifiers, detectors
 from leukokit.smear import Smear
@@ -147,7 +147,7 @@ def known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[AnnotatedFiel
 
 
 def test_figures_worked_by_hand(pipeline: Pipeline, known: list[AnnotatedField]) -> None:
-    figures = evaluate_pipeline(pipeline, known, Console(stderr=True))
+    figures = evaluate_pipeline(pipeline, known)
     assert json.loads(json.dumps(figures, allow_nan=False)) == figures
     head = ("fields", "fields_left_out", "photos", "cells", "cells_found", "review_threshold", "failures")
     assert [figures[key] for key in head] == [2, 0, 2, 5, 3, 0.5, []]
@@ -170,7 +170,7 @@ def test_figures_worked_by_hand(pipeline: Pipeline, known: list[AnnotatedField])
         "cells": 1, "given": 1, "recall": 0.0, "precision": 0.0, "f1": 0.0,
     }  # fmt: skip
     assert figures["confusion"] == {
-        "rows": [*CLASSES, NOTHING],
+        "rows": [*CLASSES, NO_CELL],
         "columns": [*CLASSES, UNCLASSIFIED, MISSED],
         "counts": [[1, 1, 0, 0, 1], [0, 0, 0, 1, 0], [0, 0, 0, 0, 1], [0, 0, 2, 0, 0]],
     }
@@ -192,11 +192,13 @@ def test_without_a_limit_nothing_is_said_of_one(
     pipeline: Pipeline, known: list[AnnotatedField], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Told, "least", 0.0)
-    figures = evaluate_pipeline(pipeline, known, Console(stderr=True))
+    figures = evaluate_pipeline(pipeline, known)
     assert figures["with_threshold"] is None
     assert figures["confusion"]["counts"][1] == [0, 1, 0, 0, 0]
     assert figures["forced"]["balanced_recall"] == 0.4444
-    assert not any("*" in str(column.header) for table in tables_of(figures) for column in table.columns)
+    assert not any(
+        "*" in str(column.header) for table in pipeline_tables(figures) for column in table.columns
+    )
 
 
 def test_class_unknown_to_the_classifier_and_erythroblasts(
@@ -205,8 +207,8 @@ def test_class_unknown_to_the_classifier_and_erythroblasts(
     findings = {"one": [("leukocyte", A, SURE_N), ("leukocyte", B, SURE_L), ("leukocyte", C, SURE_N)]}
     monkeypatch.setattr(Said, "findings", findings)
     labels = {"neutrophil": A, "blast": B, ERYTHROBLAST: C}
-    figures = evaluate_pipeline(pipeline, [field(tmp_path, "one", labels)], Console(stderr=True))
-    assert figures["confusion"]["rows"] == [*CLASSES, "blast", ERYTHROBLAST, NOTHING]
+    figures = evaluate_pipeline(pipeline, [field(tmp_path, "one", labels)])
+    assert figures["confusion"]["rows"] == [*CLASSES, "blast", ERYTHROBLAST, NO_CELL]
     assert figures["forced"]["balanced_recall"] == 0.3333
     blast = figures["forced"]["classes"]["blast"]
     assert blast == {"cells": 1, "given": 0, "recall": 0.0, "precision": None, "f1": 0.0}
@@ -224,7 +226,7 @@ def test_class_unknown_to_the_classifier_and_erythroblasts(
 def test_every_cell_is_met_once(pipeline: Pipeline, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     findings = {"one": [("leukocyte", A, SURE_N), ("leukocyte", shifted(A, 1), SURE_L)]}
     monkeypatch.setattr(Said, "findings", findings)
-    figures = evaluate_pipeline(pipeline, [field(tmp_path, "one", {"neutrophil": A})], Console(stderr=True))
+    figures = evaluate_pipeline(pipeline, [field(tmp_path, "one", {"neutrophil": A})])
     assert figures["confusion"]["counts"][0] == [1, 0, 0, 0, 0]
     assert figures["confusion"]["counts"][-1] == [0, 1, 0, 0, 0]
     assert figures["detection"]["false"] == 1
@@ -235,13 +237,13 @@ def test_pipeline_that_finds_nothing(
 ) -> None:
     monkeypatch.setattr(Said, "findings", {"one": [], "two": []})
     fields = [field(tmp_path, "one", {"neutrophil": A}), field(tmp_path, "two", {})]
-    figures = evaluate_pipeline(pipeline, fields, Console(stderr=True))
+    figures = evaluate_pipeline(pipeline, fields)
     found = figures["detection"]
     assert (figures["fields"], found["recall"], found["precision"]) == (2, 0, None)
     assert (figures["forced"]["balanced_recall"], figures["forced"]["accuracy"]) == (0.0, None)
     assert figures["differential"]["mean_difference"] is None
     to = Console(file=io.StringIO(), width=140)
-    for table in tables_of(figures):
+    for table in pipeline_tables(figures):
         to.print(table)
 
 
@@ -251,15 +253,15 @@ def test_fields_that_are_not_complete_or_not_read(
     partly = field(tmp_path, "partly", {"neutrophil": A}, annotated=("erythrocyte",))
     gone = field(tmp_path, "gone", {"neutrophil": A})
     gone.image.unlink()
-    figures = evaluate_pipeline(pipeline, [*known, partly, gone], Console(stderr=True))
+    figures = evaluate_pipeline(pipeline, [*known, partly, gone])
     assert (figures["fields"], figures["fields_left_out"], figures["cells"]) == (2, 1, 5)
     assert len(figures["failures"]) == 1 and "gone.png" in figures["failures"][0]
     with pytest.raises(DataError, match=r"gone\.png"):
-        evaluate_pipeline(pipeline, [gone], Console(stderr=True))
+        evaluate_pipeline(pipeline, [gone])
     with pytest.raises(DataError, match="0 of 1"):
-        evaluate_pipeline(pipeline, [partly], Console(stderr=True))
+        evaluate_pipeline(pipeline, [partly])
     with pytest.raises(DataError, match="no leukocyte has a class"):
-        evaluate_pipeline(pipeline, [field(tmp_path, "plain", {"": A})], Console(stderr=True))
+        evaluate_pipeline(pipeline, [field(tmp_path, "plain", {"": A})])
 
 
 @pytest.mark.parametrize("annotated", [(), ("leukocyte",)])
@@ -269,13 +271,13 @@ def test_pictures_of_one_cell_are_refused(
     whole = {"neutrophil": [0.0, 0.0, 160.0, 40.0]}
     single = field(tmp_path, "single", whole, annotated=annotated, dataset="crops-of-cells")
     with pytest.raises(DataError, match=r"crops-of-cells: .*'leukokit evaluate classifier'"):
-        evaluate_pipeline(pipeline, [*known, single], Console(stderr=True))
+        evaluate_pipeline(pipeline, [*known, single])
 
 
 def test_a_classifier_is_needed(pipeline: Pipeline, known: list[AnnotatedField]) -> None:
     config = pipeline.config.model_copy(update={"classifier": None})
     with pytest.raises(ConfigError, match="no classifier"):
-        evaluate_pipeline(Pipeline.from_config(config, "cpu"), known, Console(stderr=True))
+        evaluate_pipeline(Pipeline.from_config(config, "cpu"), known)
 
 
 @pytest.mark.parametrize("labs", [("a", "a"), ("a", "b")])
@@ -283,14 +285,14 @@ def test_equal_names_of_two_laboratories_are_two_photographs(
     pipeline: Pipeline, known: list[AnnotatedField], labs: tuple[str, str]
 ) -> None:
     fields = [replace(one, photo="1", lab=lab) for one, lab in zip(known, labs, strict=True)]
-    figures = evaluate_pipeline(pipeline, fields, Console(stderr=True))
+    figures = evaluate_pipeline(pipeline, fields)
     assert figures["photos"] == len(set(labs))
     assert (figures["detection"]["recall_interval"] == [0.5, 0.75]) == (len(set(labs)) == 2)
 
 
 def test_tables_for_people(pipeline: Pipeline, known: list[AnnotatedField]) -> None:
     to = Console(file=io.StringIO(), width=110)
-    for table in tables_of(evaluate_pipeline(pipeline, known, Console(stderr=True))):
+    for table in pipeline_tables(evaluate_pipeline(pipeline, known)):
         to.print(table)
     assert isinstance(to.file, io.StringIO)
     lines = [line.split() for line in to.file.getvalue().splitlines()]
@@ -369,9 +371,9 @@ def overlap(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> flo
 
 names = st.sampled_from(CLASSES)
 outcome = st.one_of(
-    st.builds(Outcome, st.sampled_from([*CLASSES, "blast", "", NOTHING]), names, names),
+    st.builds(Outcome, st.sampled_from([*CLASSES, "blast", "", NO_CELL]), names, names),
     st.builds(
-        lambda truth, top: Outcome(truth, top, UNCLASSIFIED), st.sampled_from([*CLASSES, NOTHING]), names
+        lambda truth, top: Outcome(truth, top, UNCLASSIFIED), st.sampled_from([*CLASSES, NO_CELL]), names
     ),
     st.builds(lambda truth: Outcome(truth, MISSED, MISSED), st.sampled_from([*CLASSES, "blast", ""])),
 )

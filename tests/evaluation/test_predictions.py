@@ -32,7 +32,7 @@ names = st.text(
 
 def test_answers_limit_and_photographs() -> None:
     answers = Predictions(**GOOD, review_threshold=0.8, groups=np.array(["x", "y", "x"]))
-    assert answers.answers.tolist() == [0, 0, 1]
+    assert answers.predicted.tolist() == [0, 0, 1]
     assert answers.correct.tolist() == [True, False, False]
     # float32 0.8 lies above 0.8: at the review threshold is classified.
     assert answers.classified.tolist() == [True, False, True]

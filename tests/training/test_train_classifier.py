@@ -199,7 +199,7 @@ def test_a_training_without_calibration_says_so(
     with pytest.raises(SystemExit) as stop:
         main()
     assert not stop.value.code
-    assert "not calibrated: every leukocyte will be named" in capsys.readouterr().out.splitlines()
+    assert "not calibrated: no leukocyte will be unclassified" in capsys.readouterr().out.splitlines()
 
 
 def test_what_a_recipe_selects(folder: Path) -> None:

@@ -26,7 +26,7 @@ from leukokit.classifiers.networks.context_network import ContextNetwork
 from leukokit.classifiers.networks.crop_network import CropNetwork
 from leukokit.classifiers.neural import Scene
 from leukokit.cli import main
-from leukokit.config import PipelineConfig, PluginChoice, load_settings
+from leukokit.config import PipelineConfig, PluginChoice
 from leukokit.crops.appearance import APPEARANCE
 from leukokit.datasets.detected import load_detected
 from leukokit.datasets.fields import is_held_back
@@ -34,7 +34,7 @@ from leukokit.errors import ConfigError, WeightsError
 from leukokit.evaluation.classification import predict_detected
 from leukokit.pipeline import Pipeline
 from leukokit.taxonomy import LEUKOCYTE
-from leukokit.training import calibration
+from leukokit.training import calibration, load_classifier_recipe
 from leukokit.training.cells import AnnotatedCell, builder_of, training_cells
 from leukokit.training.classifier import ClassifierRecipe, plain_logits
 from leukokit.training.hybrid import (
@@ -52,7 +52,6 @@ from leukokit.training.hybrid import (
     varied_features,
 )
 from leukokit.training.loop import Training
-from leukokit.training.recipes import AnyClassifierRecipe
 from leukokit.weights import ClassifierCard
 from leukokit.weights.files import load_weights
 
@@ -322,7 +321,7 @@ def test_a_recipe_says_which_classifier_it_is_of(tmp_path: Path) -> None:
     configs = Path(__file__).parents[2] / "configs"
     kinds = {"cnn": ClassifierRecipe, "altarawneh": ClassifierRecipe, "hybrid": HybridRecipe}
     for name, kind in kinds.items():
-        assert type(load_settings(AnyClassifierRecipe, configs / f"{name}.yaml").root) is kind
+        assert type(load_classifier_recipe(configs / f"{name}.yaml")) is kind
     for assigned, said in (
         ("classifier=resnet", "classifier: no classifier is called 'resnet'; there are: "),
         ("classifier=cnn", "cnn: no such setting"),
@@ -331,11 +330,11 @@ def test_a_recipe_says_which_classifier_it_is_of(tmp_path: Path) -> None:
         ("steps=many", "steps: input should be a valid integer, unable to parse string as an integer"),
     ):
         with pytest.raises(ConfigError) as error:
-            load_settings(AnyClassifierRecipe, configs / "hybrid.yaml", [assigned])
+            load_classifier_recipe(configs / "hybrid.yaml", [assigned])
         assert str(error.value).startswith(f"{configs / 'hybrid.yaml'}: {said}")
     (tmp_path / "x.yaml").write_text("name: x\n")
     with pytest.raises(ConfigError, match=r"x\.yaml: classifier: field required"):
-        load_settings(AnyClassifierRecipe, tmp_path / "x.yaml")
+        load_classifier_recipe(tmp_path / "x.yaml")
 
 
 def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:

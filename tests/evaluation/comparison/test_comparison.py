@@ -16,14 +16,9 @@ from leukokit.cells import Cells
 from leukokit.config import PipelineConfig, load_settings
 from leukokit.datasets.fields import read_fields
 from leukokit.errors import ConfigError, DataError
-from leukokit.evaluation.comparison.methods import (
-    Answers,
-    Comparison,
-    field_key,
-    fields_of,
-    methods_of,
-    stored_values,
-)
+from leukokit.evaluation.comparison.figures import stored_values
+from leukokit.evaluation.comparison.methods import Comparison, field_key, fields_of, methods_of
+from leukokit.evaluation.comparison.results import ResultStore
 from leukokit.metrics.intervals import clopper_pearson
 from leukokit.registry import detectors
 from leukokit.smear import Smear
@@ -130,7 +125,7 @@ def test_a_stopped_comparison_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(told, "detect", counted)
     assert run(monkeypatch, command) == 130
-    for path in (out / "answers").iterdir():
+    for path in (out / "results").iterdir():
         # As after a power cut.
         with path.open("a") as stream:
             stream.write('{"field": "ha')
@@ -183,11 +178,11 @@ def test_what_is_left_out_is_a_pipelines_own_default(tmp_path: Path) -> None:
 def test_other_weights_or_parameters_are_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Answers(tmp_path / "a.jsonl", {"k": 1})
-    Answers(tmp_path / "a.jsonl", {"k": 1})
+    ResultStore(tmp_path / "a.jsonl", {"k": 1})
+    ResultStore(tmp_path / "a.jsonl", {"k": 1})
     with pytest.raises(ConfigError, match="--restart"):
-        Answers(tmp_path / "a.jsonl", {"k": 2})
-    Answers(tmp_path / "a.jsonl", {"k": 2}, restart=True)
+        ResultStore(tmp_path / "a.jsonl", {"k": 2})
+    ResultStore(tmp_path / "a.jsonl", {"k": 2}, restart=True)
 
 
 def test_a_field_that_fails_is_counted_and_tried_again(
