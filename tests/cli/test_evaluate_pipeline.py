@@ -180,7 +180,7 @@ def test_help_tells_the_defaults_that_are_used(capfd: pytest.CaptureFixture[str]
         code, out, _ = run(capfd, "--help", what=what)
         told = " ".join(out.replace("│", " ").split())
         assert code == 0 and f"[default: ({DEFAULT_PLUGINS['classifier']})]" in told
-        assert f"Graph builder. [default: ({DEFAULT_PLUGINS['graph']})]" in told
+        assert f"Graph builder plugin. [default: ({DEFAULT_PLUGINS['graph']})]" in told
 
 
 @pytest.mark.parametrize(
