@@ -49,12 +49,12 @@ class _Unlinked(GraphBuilder):
         return np.empty((2, 0), np.int64)
 
 
-def no_links(cells: Sequence[AnnotatedCell], builder: GraphBuilder) -> FieldGraphs:
+def no_links(cells: Sequence[AnnotatedCell], _builder: GraphBuilder) -> FieldGraphs:
     """Every cell by itself: what a leukocyte's own figures tell, its size in red-cell diameters included."""
     return FieldGraphs(cells, _Unlinked())
 
 
-def picture_alone(cells: Sequence[AnnotatedCell], builder: GraphBuilder) -> FieldGraphs:
+def picture_alone(cells: Sequence[AnnotatedCell], _builder: GraphBuilder) -> FieldGraphs:
     """The CNN's embedding and nothing else: what another head trained on the same CNN would give."""
     graphs = FieldGraphs(cells, _Unlinked())
     for key, tensors in graphs.graphs.items():

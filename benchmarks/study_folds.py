@@ -97,7 +97,7 @@ class Fold:
 def test_cells(fold: Fold) -> Tests:
     """The test sets of a fold: cells of classes that are told apart, every photograph once."""
     lab, slides = fold.lab, fold.study.held_out_slides
-    every = annotated_cells(fold.study.cells, CLASSES, lambda field: True)
+    every = annotated_cells(fold.study.cells, CLASSES, lambda _: True)
     if lab != KNOWN:
         mine = [c for c in every if c.field.source.lab == lab and c.field.source.dataset != "kaggle-wbc"]
         tests = {lab: _once(mine)}

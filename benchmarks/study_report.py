@@ -73,8 +73,8 @@ def levers_table(kept: Kept) -> str:
     """Changes of the CNN's recipe."""
     first = kept.study.seeds[:1]
     rows = [["recipe as it is", *_unseen_row(kept, "cnn", first)]]
-    for name in (*kept.study.levers, *PICTURES, GROUP_NORM):
-        rows.append([name, *_unseen_row(kept, f"lever {name}", first)])
+    changes = (*kept.study.levers, *PICTURES, GROUP_NORM)
+    rows += [[name, *_unseen_row(kept, f"lever {name}", first)] for name in changes]
     rows.append(["recipe as it is, all seeds", *_unseen_row(kept, "cnn")])
     rows.append(["statistics of the laboratory's own crops, all seeds", *_unseen_row(kept, "cnn adapted")])
     rows.append(["mean of the weights of all seeds", *_unseen_row(kept, MEAN, first)])

@@ -75,7 +75,7 @@ def run_batch(
     group_by: str | None = None,
     target: int | None = None,
     parquet: bool = False,
-    on_progress: OnProgress = lambda progress: None,
+    on_progress: OnProgress = lambda _: None,
 ) -> BatchSummary:
     """Count the cells of many images into a folder; a batch that was stopped resumes where it was.
 

@@ -57,7 +57,7 @@ class Scheduler:
     manifest: Manifest
     writers: Sequence[Writer] = ()
     workers: int = 2
-    on_record: Callable[[Record], None] = lambda record: None
+    on_record: Callable[[Record], None] = lambda _: None
 
     def run(self, images: Sequence[FoundImage]) -> None:
         """Do the images that are not done; results are recorded as they come.

@@ -105,13 +105,13 @@ def stoppable(log: Path | None, quiet: bool) -> Iterator[_Progress]:
             raise typer.Exit(130) from None
 
 
-def _interrupt(number: int, frame: FrameType | None) -> None:
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
     signal.signal(signal.SIGINT, _exit)
     signal.signal(signal.SIGTERM, _exit)
     raise KeyboardInterrupt
 
 
-def _exit(number: int, frame: FrameType | None) -> None:
+def _exit(_number: int, _frame: FrameType | None) -> None:
     # Worker processes notice that this one is gone.
     os._exit(130)
 

@@ -176,8 +176,9 @@ def _open_writers(names: list[str], out: Path, unfinished: list[str]) -> Iterato
         make_folder(out)
     opened: list[Writer] = []
     try:
+        # One by one, so that those opened before a failure are closed.
         for plugin in plugins:
-            opened.append(plugin(out))
+            opened.append(plugin(out))  # noqa: PERF401
         yield opened
     finally:
         unfinished += map(str, close_all(opened))

@@ -127,7 +127,7 @@ class _ResumingDownloader:
         self.part = folder / f"{source.name}.part"
         self.note = folder / f"{source.name}.part.json"
         self.name, self.hash_known, self.attempts = source.name, hash_known, attempts
-        self.progress = progress or (lambda name, done, total: None)
+        self.progress = progress or (lambda *_: None)
 
     def __call__(self, url: str, output_file: str, pooch: object) -> None:
         import requests
@@ -322,7 +322,7 @@ def _write_record(path: Path, entry: PublicSet, files: dict[str, dict[str, str]]
 
 @contextmanager
 def _quiet_pooch() -> Iterator[None]:
-    """pooch tells its log what the progress callback shows already."""
+    """Keep from pooch's log what the progress callback shows already."""
     import pooch
 
     logger = pooch.get_logger()

@@ -278,7 +278,7 @@ def _is(test: Callable[[], bool]) -> bool:
         return False
 
 
-def _everywhere(parts: _Parts) -> bool:
+def _everywhere(_: _Parts) -> bool:
     return True
 
 

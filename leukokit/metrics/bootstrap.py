@@ -54,7 +54,8 @@ def mcnemar(correct_a: npt.ArrayLike, correct_b: npt.ArrayLike) -> McNemar:
     It takes cells for independent: where photographs hold several, ``paired_bootstrap`` is the test.
 
     Args:
-        correct_a: (N,) bool, whether the first was right on each cell.  correct_b: (N,) bool, the second.
+        correct_a: (N,) bool, whether the first was right on each cell.
+        correct_b: (N,) bool, whether the second was.
 
     Raises:
         ValueError: not two rows of N truth values.
@@ -83,9 +84,11 @@ def photo_draws(strata: npt.ArrayLike, resamples: int, seed: int = 0) -> Iterato
 
     Args:
         strata: (P,) the stratum of each photograph.
+        resamples: number of draws.
+        seed: of the draws.
 
     Yields:
-        (B, P) int64, positions of the photographs drawn, a row a resample; ``resamples`` rows in all.
+        (B, P) int64, positions of the photographs drawn, one row per draw; ``resamples`` rows in all.
     """
     of_photo = np.asarray(strata)
     rng = np.random.default_rng(seed)
@@ -115,6 +118,8 @@ def bootstrap_photos(
             rarest (in photographs) that it holds, and strata keep their size, so that a rare class does not
             vanish from a draw. It still may where its cells come with a rarer one's: ``statistic`` must bear
             a total of 0. A stratum of one photograph does not vary: limits are then too narrow.
+        resamples: number of draws.
+        seed: of the draws.
 
     Returns:
         (resamples, ...) float64.
@@ -154,7 +159,11 @@ def accuracy_interval(
     """``cell_interval`` of the share of all cells that is right, drawn within ``strata_of`` the classes.
 
     Args:
-        correct: (N,) truth values.  labels: (N,) whole numbers from 0.  photos: (N,).  N may be 0.
+        correct: (N,) truth values; N may be 0.
+        labels: (N,) whole numbers from 0.
+        photos: (N,) the photograph of each cell.
+        resamples: number of draws.
+        seed: of the draws.
     """
     right = np.asarray(correct, dtype=np.float64)
     if not len(right):
@@ -177,7 +186,10 @@ def balanced_interval(
 
     Args:
         samples: draws of ``balanced_accuracies``.
-        correct: (N,) truth values.  labels, photos, groups: (N,) as there; N at least 1.
+        correct: (N,) truth values; N at least 1.
+        labels: (N,) whole numbers; every number that occurs is a class.
+        photos: (N,) the photograph of each cell.
+        groups: (N,) such as laboratories.
     """
     if (found := spread(samples)) is not None:
         return found
@@ -209,6 +221,10 @@ def balanced_accuracies(
     Args:
         correct: (N, M) truth values, or shares of runs that were right.
         labels: (N,) whole numbers; every number that occurs is a class.
+        photos: (N,) the photograph of each cell.
+        groups: (N,) such as laboratories.
+        resamples: number of draws.
+        seed: of the draws.
 
     Returns:
         (M,) and (resamples, M) float64.
@@ -250,10 +266,13 @@ def paired_bootstrap(
     """Balanced accuracy of the first classifier minus the second's, both on the same draws of photographs.
 
     Args:
-        correct_a: (N,) truth values, or the share of runs (seeds) that were right.  correct_b: the same.
+        correct_a: (N,) truth values, or the share of runs (seeds) that were right, of the first.
+        correct_b: the same of the second.
         labels: (N,) true classes as whole numbers.
         photos: (N,) the photograph of each cell.
         groups: (N,) such as laboratories: the difference is then that of the means over groups.
+        resamples: number of draws.
+        seed: of the draws.
 
     Returns:
         Percentile limits, and p as twice the smaller share of draws on one side of 0, the sample itself

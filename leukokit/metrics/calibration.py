@@ -41,7 +41,8 @@ def fit_temperature(logits: Probabilities, labels: Labels) -> float:
     sought between 0.05 and 20: where every cell is right by a wide margin, the fit ends near the lower end.
 
     Args:
-        logits: (N, C) float.  labels: (N,) int.
+        logits: (N, C) float.
+        labels: (N,) int, positions in the columns; -1 for none of the classes.
 
     Raises:
         DataError: no cell of a known class.
@@ -72,7 +73,9 @@ def choose_review_threshold(
     It stands halfway between the last cell let go and the first one kept; 0 where all cells may be kept.
 
     Args:
-        probabilities: (N, C) float.  labels: (N,) int.  target: accuracy wanted, 0..1.
+        probabilities: (N, C) float.
+        labels: (N,) int, positions in the columns; -1 for none of the classes.
+        target: accuracy wanted, 0..1.
 
     Returns:
         None where no review threshold reaches the target, not even one that keeps the surest cells alone.

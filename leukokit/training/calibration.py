@@ -28,7 +28,10 @@ def calibration_of(
     ``UNCALIBRATED``.
 
     Args:
-        labels: (N,), positions in the columns of the logits; N at least 1.
+        logits: (N, C) of the cells held back; N at least 1.
+        labels: (N,), positions in the columns of the logits.
+        target_accuracy: share of the cells above the review threshold that must be right, 0..1.
+        report: called with a line about what was found.
     """
     if len(labels) < FEWEST_HELD:
         report(f"held back: {len(labels)} cells are too few to set temperature and review threshold on")

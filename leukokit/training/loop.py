@@ -54,7 +54,7 @@ class Plan:
     weight_decay: float
     decay_all: bool = False
     max_norm: float = math.inf
-    average: Callable[[int], float] = lambda step: 0.0
+    average: Callable[[int], float] = lambda _: 0.0
     workers: int = 0
 
 
@@ -179,7 +179,7 @@ def fit(
     checkpoint: Path | None = None,
     report: Callable[[str], None] = print,
     collate: Callable[[list[Any]], Any] | None = None,
-    check: Callable[[float], None] = lambda loss: None,
+    check: Callable[[float], None] = lambda _: None,
 ) -> None:
     """Take the steps that are left.
 

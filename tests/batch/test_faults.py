@@ -132,7 +132,7 @@ def test_several_devices_share_the_images(tmp_path: Path) -> None:
 
 def test_an_error_in_one_device_stops_the_others(tmp_path: Path) -> None:
     found = find_images([folder_of(tmp_path / "in", 40)]).images
-    with Manifest(tmp_path / "out", {}) as manifest, pytest.raises(ZeroDivisionError):
+    with Manifest(tmp_path / "out", {}) as manifest, pytest.raises(ZeroDivisionError):  # noqa: PT012
         manifest.plan(enumerate(found))
         Scheduler([told_pipeline(), told_pipeline()], manifest, on_record=lambda record: 1 // 0).run(found)
     with Manifest(tmp_path / "out", {}) as manifest:

@@ -1,4 +1,5 @@
 import pytest
+from pydantic import ValidationError
 
 from leukokit.datasets.catalogue import PUBLIC_SETS, PublicSet, SourceFile, find_set, load_catalogue
 from leukokit.errors import ConfigError, DataError
@@ -27,12 +28,12 @@ def test_the_name_of_a_file_comes_from_its_address():
     ],
 )
 def test_a_file_that_cannot_be_fetched_safely_is_refused(wrong):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValidationError):
         SourceFile.model_validate(wrong)
 
 
 def test_a_name_that_leaves_the_folder_is_refused():
-    with pytest.raises(ValueError):
+    with pytest.raises(ValidationError):
         PublicSet(name="../evil", licence="x", home="x", access="x")
 
 

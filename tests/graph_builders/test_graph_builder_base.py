@@ -87,7 +87,7 @@ def test_fewer_than_two_are_not_asked_for() -> None:
 @pytest.mark.parametrize("pairs", [[[0], [0]], [[0], [5]], [[-1], [2]], [[0, 1]], [[0, 1], [1, 2], [2, 3]]])
 def test_an_answer_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, pairs: Any) -> None:
     monkeypatch.setattr(Chain, "pairs", lambda *_: np.array(pairs))
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"pairs must|cannot be linked to itself"):
         built(Chain, CELLS)
 
 

@@ -48,7 +48,8 @@ def histogram(descriptors: Floats, words: Floats) -> Floats:
     """How often each word is the nearest, (WORDS,) float32: square roots of shares; zero without descriptors.
 
     Args:
-        descriptors: (N, 128).  words: (WORDS, 128).
+        descriptors: (N, 128).
+        words: (WORDS, 128).
     """
     if not len(descriptors):
         return np.zeros(len(words), np.float32)
