@@ -83,8 +83,10 @@ def _drawn(seed: int) -> SyntheticSmear:
 def _run_block(block: re.Match[str], known: dict[str, object]) -> str:
     language, text = block.groups()
     if language == "python":
-        exec(text, known)
-        return block[0]
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed):
+            exec(text, known)
+        return _with_values(block[0], printed.getvalue().splitlines())
     if language == "yaml":
         if name := re.match(r"# (\S+\.yaml)", text):
             Path(name[1]).write_text(text, encoding="utf-8")
@@ -94,6 +96,16 @@ def _run_block(block: re.Match[str], known: dict[str, object]) -> str:
         printed = [line.rstrip() for line in _run(command.replace("\\\n", " ")).strip("\n").splitlines()]
         answers.append("\n".join([f"$ {command}", *_merged(expected, printed)]))
     return "```console\n" + "\n".join(answers) + "\n```"
+
+
+def _with_values(block: str, printed: list[str]) -> str:
+    """A block of Python, the values in comments behind ``print`` written anew."""
+    values = iter(printed)
+    lines = []
+    for line in block.split("\n"):
+        value = next(values, "") if line.startswith("print(") else ""
+        lines.append(re.sub(r"  # \{.*", lambda _, value=value: f"  # {value}", line))
+    return "\n".join(lines)
 
 
 def _commands(text: str) -> list[tuple[str, list[str]]]:

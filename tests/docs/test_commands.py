@@ -41,13 +41,10 @@ COMMANDS = list(dict.fromkeys(_commands()))
 def _parse(words: list[str]) -> Any:
     """The context of the command that the words call; nothing is run. A wrong option raises a usage error."""
     command: Any = get_command(app)
-    context = command.make_context("leukokit", words[:0], resilient_parsing=True)
+    context = command.make_context("leukokit", words)
     while isinstance(command, TyperGroup):
-        name, command, words = command.resolve_command(context, words)
-        assert command is not None
-        if not isinstance(command, TyperGroup):
-            return command.make_context(name, words, parent=context)
-        context = command.make_context(name, [], parent=context, resilient_parsing=True)
+        name, command, words = command.resolve_command(context, [*context._protected_args, *context.args])
+        context = command.make_context(name, words, parent=context)
     return context
 
 
