@@ -26,11 +26,10 @@ class DarkSpotsParams(PluginParams):
 
 
 @detectors.register
-class DarkSpots(Detector):
+class DarkSpots(Detector[DarkSpotsParams]):
     name = "dark-spots"
     version = "1.0"
     summary = "nuclei by a threshold on the standardised red channel"
-    Params = DarkSpotsParams
 
     def detect(self, smears: Sequence[Smear]) -> list[Cells]:
         return [self._nuclei(smear) for smear in smears]

@@ -26,12 +26,11 @@ class GabrielParams(GraphBuilderParams):
 
 
 @graph_builders.register
-class GabrielBuilder(GraphBuilder):
+class GabrielBuilder(GraphBuilder[GabrielParams]):
     name = "gabriel"
     version = "1.0"
     summary = "links cells where no other lies in the circle between them"
     api_version = "1.0"
-    Params = GabrielParams
 
     def pairs(self, points: npt.NDArray[np.float64], unit: float) -> npt.NDArray[np.int64]:
         # Cells on one spot count as one, for each would lie on the circles of the others.

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from leukokit._text import one_line
+from leukokit._yaml import parse_yaml, read_mapping, validate
 from leukokit.errors import ConfigError
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -17,9 +17,14 @@ Model = TypeVar("Model", bound=BaseModel)
 DEFAULT_PLUGINS = {"detector": "yolo", "graph": "knn", "classifier": "hybrid"}
 """The plugin of each section of a configuration that names none."""
 
-
 NO_CLASSIFIER = "none"
-"""What a user says for a pipeline that only detects."""
+"""Name of the classifier, on the command line, of a pipeline that only detects."""
+
+LONGEST_TIME_LIMIT = 604_800
+"""Largest time limit, in seconds: one week."""
+
+MOST_QUOTED = 200
+"""Most characters of an assignment that a message repeats."""
 
 
 class PluginChoice(BaseModel):
@@ -43,17 +48,30 @@ class PluginChoice(BaseModel):
 
 
 class PipelineConfig(BaseModel):
-    """What a pipeline is made of."""
+    """What a pipeline is made of, and how its results are written.
+
+    Example:
+        >>> config = PipelineConfig(detector={"name": "yolo", "confidence": 0.5}, classifier=None)
+        >>> config.detector.params
+        {'confidence': 0.5}
+    """
 
     model_config = ConfigDict(extra="forbid")
     standardize: bool = Field(True, description="even out light and stain before detection")
     time_limit: float = Field(
-        600, ge=0, description="seconds that a plugin may take over an image; 0 for no limit"
+        600,
+        ge=0,
+        le=LONGEST_TIME_LIMIT,
+        allow_inf_nan=False,
+        description="seconds that a plugin may take per image; 0 for no limit",
     )
     detector: PluginChoice = Field(default_factory=lambda: PluginChoice(name="yolo"))
     graph: PluginChoice = Field(default_factory=lambda: PluginChoice(name="knn"))
     classifier: PluginChoice | None = Field(
         default_factory=lambda: PluginChoice(name="hybrid"), description="null for none"
+    )
+    writers: dict[str, dict[str, Any]] = Field(
+        default_factory=dict, description="parameters of writers, by the writer's name"
     )
 
     @model_validator(mode="before")
@@ -74,12 +92,12 @@ def load_config(
     graph: str | None = None,
     classifier: str | None = None,
 ) -> PipelineConfig:
-    """A configuration from a YAML file, then options, then ``KEY=VALUE`` assignments, each over the last.
+    """Load a configuration: a YAML file, then options, then ``KEY=VALUE`` assignments, each over the last.
 
     Raises:
         ConfigError: unreadable file, unknown key, or a value of the wrong type; one line.
     """
-    values = _read_yaml(path) if path else {}
+    values = _read_settings(path) if path else {}
     options = {"detector": detector, "graph": graph, "classifier": classifier}
     for key, chosen in options.items():
         if isinstance(values.get(key), str):
@@ -91,99 +109,46 @@ def load_config(
             previous = values.get(key)
             same = isinstance(previous, dict) and previous.get("name", DEFAULT_PLUGINS[key]) == chosen
             values[key] = previous if same else {"name": chosen}
-    return _validate(PipelineConfig, values, path, assignments)
+    for assignment in assignments:
+        _refuse_bare_writer(assignment)
+        _assign(values, assignment)
+    return validate(PipelineConfig, values, str(path or ""))
 
 
 def load_settings(model: type[Model], path: Path, assignments: Sequence[str] = ()) -> Model:
-    """Settings of any pydantic model from a YAML file, then ``KEY=VALUE`` assignments.
+    """Load settings of any pydantic model: a YAML file, then ``KEY=VALUE`` assignments.
 
     Raises:
         ConfigError: as ``load_config``.
     """
-    return _validate(model, _read_yaml(path), path, assignments)
-
-
-def _validate(
-    model: type[Model], values: dict[str, Any], path: Path | None, assignments: Sequence[str]
-) -> Model:
+    values = _read_settings(path)
     for assignment in assignments:
         _assign(values, assignment)
-    try:
-        return model.model_validate(values)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        said = first["msg"].removeprefix("Value error, ")
-        if first["type"] == "extra_forbidden":
-            said = "no such setting" + _there_is(model, first["loc"])
-        parts = [str(path) if path else "", where, said[:1].lower() + said[1:]]
-        raise ConfigError(one_line(": ".join(part for part in parts if part))) from error
+    return validate(model, values, str(path))
 
 
-def _there_is(model: type[BaseModel], place: tuple[int | str, ...]) -> str:
-    """The settings that there are where a wrong one stands, and the nearest to it."""
-    types: list[Any] = _models(model)
-    for part in place[:-1]:
-        fields = (one.model_fields[part].annotation for one in types if part in one.model_fields)
-        # The number or name of an entry of a list or mapping says nothing of its type.
-        types = [found for annotation in fields for found in _models(annotation)] or types
-    shared = [name for name in types[0].model_fields if all(name in one.model_fields for one in types)]
-    nearest = difflib.get_close_matches(
-        str(place[-1]), {name for one in types for name in one.model_fields}, 1
-    )
-    return f"; there are: {', '.join(shared)}" + (f"; did you mean '{nearest[0]}'?" if nearest else "")
-
-
-def _models(annotation: Any) -> list[type[BaseModel]]:
-    """The pydantic models in a type: in a list, a mapping, a union, or one that stands for another."""
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        root = annotation.model_fields.get("root")
-        return _models(root.annotation) if root else [annotation]
-    return [found for part in get_args(annotation) for found in _models(part)]
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    import yaml
-
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the configuration ({error.strerror})") from error
-    except Exception as error:  # PyYAML's constructors raise nearly everything on a malformed value
-        raise ConfigError(one_line(f"{path}: not YAML ({error})")) from error
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path}: a configuration is a mapping of keys to values")
-    try:
-        trusts = _trusts(values)
-    except RecursionError as error:
-        raise ConfigError(f"{path}: a value that holds itself") from error
-    if trusts:
+def _read_settings(path: Path) -> dict[str, Any]:
+    values = read_mapping(path)
+    if _trusts_pickle(values):
         raise ConfigError(
-            f"{path}: 'trust_pickle' is not taken from a file, which may be another's; "
-            "say so with --set, or --trust-pickle, where you run it"
+            f"{path}: 'trust_pickle' cannot be set in a file, which may be another person's; "
+            "set it where you run it, with --set or --trust-pickle"
         )
     return values
 
 
-def _trusts(value: Any) -> bool:
-    """Whether somewhere in plain values a pickle is to be trusted."""
+def _trusts_pickle(value: Any) -> bool:
+    """Return whether a pickle is to be trusted anywhere in plain values."""
     if isinstance(value, dict):
-        return bool(value.get("trust_pickle")) or any(map(_trusts, value.values()))
-    return isinstance(value, list) and any(map(_trusts, value))
+        return bool(value.get("trust_pickle")) or any(map(_trusts_pickle, value.values()))
+    return isinstance(value, list) and any(map(_trusts_pickle, value))
 
 
 def _assign(values: dict[str, Any], assignment: str) -> None:
-    import yaml
-
     key, equals, text = assignment.partition("=")
     if not equals or not key:
         raise ConfigError(one_line(f"--set {assignment}: must be KEY=VALUE, e.g. detector.confidence=0.3"))
-    try:
-        value = yaml.safe_load(text)
-    except Exception as error:  # as above
-        raise ConfigError(one_line(f"--set {assignment}: the value is not YAML")) from error
+    value = parse_yaml(text, one_line(f"--set {assignment}")[:MOST_QUOTED])
     *sections, last = key.split(".")
     target = values
     for section in sections:
@@ -194,3 +159,14 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
         if not isinstance(target, dict):
             raise ConfigError(one_line(f"--set {assignment}: '{section}' has no settings of its own"))
     target[last] = value
+
+
+def _refuse_bare_writer(assignment: str) -> None:
+    """Refuse ``png.longest_side=800``, which is an obvious guess, and say what to write instead."""
+    name, dot, _ = assignment.partition("=")[0].partition(".")
+    if not dot or name in PipelineConfig.model_fields:
+        return
+    from leukokit.registry import writers
+
+    if name in writers.names():
+        raise ConfigError(one_line(f"--set {assignment}: to set up a writer, write writers.{assignment}"))

@@ -7,6 +7,7 @@ commas, or ``all`` for every package but leukokit itself.
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import importlib.metadata
@@ -32,6 +33,8 @@ T = TypeVar("T")
 
 DISABLE: Final = "LEUKOKIT_DISABLE_PLUGINS"
 """Environment variable that names the plugins and packages to leave alone."""
+FILE_MODULE: Final = "leukokit_plugin_"
+"""What the name of the module of a plugin file starts with."""
 OWN: Final = "leukokit"
 """The package whose plugins nobody else can replace or shadow."""
 
@@ -78,7 +81,7 @@ class Registry(Generic[T]):
         """
         name = getattr(plugin, "name", "")
         self.check(plugin, str(name))
-        if name in self._registered and self._registered[name] is not plugin:
+        if name in self._registered and not _is_same_class(self._registered[name], plugin):
             raise PluginError(f"{self.kind} '{name}' is registered already; give yours another name")
         if any(entry.name == name for entry in self._enabled()):
             raise PluginError(f"{self.kind} '{name}' exists in an installed package; give yours another name")
@@ -161,8 +164,10 @@ class Registry(Generic[T]):
         if not (isinstance(plugin, type) and issubclass(plugin, base)):
             raise PluginError(f"{said} is not a class derived from {module}.{attribute}")
         for attribute in ("name", "version", "summary"):
-            if not isinstance(getattr(plugin, attribute, None), str):
+            if not isinstance(text := getattr(plugin, attribute, None), str):
                 raise PluginError(f"{said} declares no '{attribute}'")
+            if not text.isprintable():
+                raise PluginError(f"{said}: '{attribute}' must be one printable line")
         if candidate.name != name:
             raise PluginError(f"{said} calls itself '{candidate.name}'; the two names must be one")
         if problem := _api_problem(candidate.api_version):
@@ -202,8 +207,28 @@ engines: Registry[Engine] = Registry("engine", "leukokit.engines", "leukokit.eng
 ALL: tuple[Registry[Any], ...] = (detectors, graph_builders, classifiers, writers)
 
 
-def load_file(path: Path) -> list[type[Any]]:
+@contextlib.contextmanager
+def isolated() -> Iterator[None]:
+    """Forget, at the end of the block, every plugin that was registered within it. For tests.
+
+    Example:
+        >>> with isolated():
+        ...     classes = load_file("examples/dark_spots.py")
+        >>> "dark-spots" in detectors.names()
+        False
+    """
+    before = [(registry, dict(registry._registered)) for registry in ALL]
+    try:
+        yield
+    finally:
+        for registry, registered in before:
+            registry._registered = registered
+
+
+def load_file(path: str | Path) -> list[type[Any]]:
     """Run a user's Python file, so that the plugins it decorates are registered.
+
+    Running the same file again replaces its plugins.
 
     Returns:
         The classes that it registered, sorted by kind and name.
@@ -211,13 +236,14 @@ def load_file(path: Path) -> list[type[Any]]:
     Raises:
         PluginError: no such file, it raises (with its cause), or it registers nothing.
     """
+    path = Path(path)
     if path.is_dir():
         raise PluginError(f"{path}: a folder; install a package with 'python -m pip install {path}'")
     if not path.is_file():
         raise UnknownPluginError(f"{path}: no such plugin file")
     # Two files may be called alike.
     place = hashlib.sha256(os.fsencode(path.absolute())).hexdigest()[:8]
-    name = f"leukokit_plugin_{path.stem}_{place}"
+    name = f"{FILE_MODULE}{path.stem}_{place}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
         raise PluginError(f"{path}: not a Python file; a plugin file ends in .py")
@@ -237,6 +263,13 @@ def load_file(path: Path) -> list[type[Any]]:
             "@classifiers.register; of a package, name the folder"
         )
     return new
+
+
+def _is_same_class(first: type[Any], second: type[Any]) -> bool:
+    """Return whether two classes are one, or one and its successor from the same file or notebook."""
+    same_name = (first.__module__, first.__qualname__) == (second.__module__, second.__qualname__)
+    runs_again = first.__module__ == "__main__" or first.__module__.startswith(FILE_MODULE)
+    return first is second or (same_name and runs_again and "<locals>" not in first.__qualname__)
 
 
 def _module_exists(module: str) -> bool:

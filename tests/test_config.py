@@ -93,7 +93,7 @@ def test_another_graph_builder_drops_the_parameters_of_the_first(tmp_path: Path)
         ("a: [1, 2", "not YAML"),
         ("a: 2024-13-45", "not YAML"),
         ("a: !!python/object/apply:os.system ['true']", "not YAML"),
-        ("a: " + "[" * 4000, "not YAML"),
+        ("a: " + "[" * 4000, "nested deeper than"),
         (b"\xff\xfe\x00", "not YAML"),
         (b"detector: caf\xe9", "not YAML"),
         ("detectors: yolo", "detectors"),
@@ -118,7 +118,7 @@ def test_a_wrong_file_is_named_with_what_is_wrong(tmp_path: Path, text: str | by
 
 def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     assert "cannot read" in refusal(tmp_path / "missing.yaml")
-    assert "cannot read" in refusal(tmp_path)
+    assert "not a regular file" in refusal(tmp_path)
 
 
 def test_a_detector_chosen_over_a_wrong_one_in_the_file(tmp_path: Path) -> None:
@@ -136,7 +136,7 @@ def test_a_detector_chosen_over_a_wrong_one_in_the_file(tmp_path: Path) -> None:
         ("detector.x=!!int x", "not YAML"),
         ("detector.x=!!timestamp x", "not YAML"),
         ("detector.x=!!bool x", "not YAML"),
-        ("detector.x=" + "[" * 4000, "not YAML"),
+        ("detector.x=" + "[" * 4000, "nested deeper than"),
         ("detector.x=\0", "not YAML"),
         ("standardize=maybe", "standardize"),
         ("standardise=true", "standardise"),
@@ -210,11 +210,11 @@ class Recipe(BaseModel):
 def test_trust_in_a_pickle_is_not_taken_from_a_file(tmp_path: Path, text: str) -> None:
     path = tmp_path / "theirs.yaml"
     path.write_text(text)
-    with pytest.raises(ConfigError, match=r"theirs\.yaml: 'trust_pickle' is not taken from a file"):
+    with pytest.raises(ConfigError, match=r"theirs\.yaml: 'trust_pickle' cannot be set in a file"):
         load_config(path)
     assert load_config(None, ["detector.trust_pickle=true"]).detector.params == {"trust_pickle": True}
     path.write_text("detector: &all [*all]")
-    with pytest.raises(ConfigError, match="a value that holds itself"):
+    with pytest.raises(ConfigError, match="holds itself"):
         load_config(path)
 
 

@@ -39,8 +39,6 @@ KINDS = {
 @pytest.fixture(autouse=True)
 def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """The page's files in a folder of their own, in which the test works; what they register is forgotten."""
-    for registry in ALL:
-        monkeypatch.setattr(registry, "_registered", {})
     for name, text in BLOCKS.items():
         (tmp_path / name).write_text(text, encoding="utf-8")
     monkeypatch.chdir(tmp_path)

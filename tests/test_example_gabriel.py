@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from leukokit.cells import Cells
 from leukokit.graph import CellGraph
-from leukokit.registry import graph_builders, load_file
+from leukokit.registry import isolated, load_file
 from leukokit.testing import run_checks
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "gabriel_graph.py"
@@ -23,8 +23,7 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "gabriel_graph.py"
 @pytest.fixture(scope="module")
 def builder() -> Iterator[type[Any]]:
     """The example's class; the registry forgets it afterwards."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(graph_builders, "_registered", {})
+    with isolated():
         (plugin,) = load_file(EXAMPLE)
         yield plugin
 

@@ -65,7 +65,7 @@ def test_result_says_what_was_found_and_how(pipeline: Pipeline, image: Path) -> 
     assert provenance["leukokit"] == __version__
     assert provenance["device"] == "cpu"
     assert provenance["detector"]["name"] == "yolo"
-    assert len(provenance["detector"]["weights_sha256"]) == 64
+    assert len(provenance["detector"]["weights"]["smear-yolo11n"]) == 64
 
 
 def test_standardisation_can_be_left_out(image: Path) -> None:
@@ -90,14 +90,14 @@ class Wrong(Detector):
 def test_detector_that_breaks_its_contract_is_named(
     monkeypatch: pytest.MonkeyPatch, image: Path, answer: list[object]
 ) -> None:
-    monkeypatch.setattr(detectors, "_registered", {"wrong": Wrong})
+    detectors.register(Wrong)
     monkeypatch.setattr(Wrong, "answer", answer)
     with pytest.raises(PluginError, match="'wrong'"):
         Pipeline.from_config(PipelineConfig(detector=PluginChoice(name="wrong")), "cpu").run(image)
 
 
 def test_a_plugin_that_would_end_the_process_is_named(monkeypatch: pytest.MonkeyPatch, image: Path) -> None:
-    monkeypatch.setattr(detectors, "_registered", {"wrong": Wrong})
+    detectors.register(Wrong)
     monkeypatch.setattr(Wrong, "detect", lambda self, smears: sys.exit(3))
     with pytest.raises(PluginError, match=r"'wrong' failed \(SystemExit: 3\)"):
         Pipeline.from_config(PipelineConfig(detector=PluginChoice(name="wrong")), "cpu").run(image)
@@ -115,10 +115,8 @@ class Breaking(GraphBuilder):
         raise NotImplementedError
 
 
-def test_a_graph_builder_that_fails_is_named_with_the_image(
-    monkeypatch: pytest.MonkeyPatch, image: Path
-) -> None:
-    monkeypatch.setattr(graph_builders, "_registered", {"breaking": Breaking})
+def test_a_graph_builder_that_fails_is_named_with_the_image(image: Path) -> None:
+    graph_builders.register(Breaking)
     pipeline = Pipeline.from_config(PipelineConfig(graph=PluginChoice(name="breaking")), "cpu")
     (answer,) = pipeline.process([pipeline.read(image)])
     assert isinstance(answer, LeukokitError)
@@ -131,7 +129,7 @@ def test_a_plugin_that_cannot_be_made_is_named(monkeypatch: pytest.MonkeyPatch) 
     def broken(self: Detector, params: object, device: str) -> None:
         raise ImportError("no module named 'somewhere'")
 
-    monkeypatch.setattr(detectors, "_registered", {"wrong": Wrong})
+    detectors.register(Wrong)
     monkeypatch.setattr(Wrong, "__init__", broken)
     with pytest.raises(PluginError, match=r"detector 'wrong' cannot be started .*no module named"):
         Pipeline.from_config(PipelineConfig(detector=PluginChoice(name="wrong")), "cpu")

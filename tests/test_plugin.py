@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +11,7 @@ from pydantic import Field, ValidationError
 
 from leukokit.errors import ConfigError
 from leukokit.plugin import API_VERSION, Plugin, PluginParams
-from leukokit.registry import detectors
+from leukokit.registry import classifiers, detectors, graph_builders, writers
 
 
 class SieveParams(PluginParams):
@@ -22,11 +20,10 @@ class SieveParams(PluginParams):
     kinds: tuple[str, ...] = ()
 
 
-class Sieve(Plugin):
+class Sieve(Plugin[SieveParams]):
     name = "sieve"
     version = "2.1"
     summary = "keeps what scores"
-    Params = SieveParams
 
 
 class Bare(Plugin):
@@ -48,7 +45,7 @@ def test_defaults_and_values_as_they_stand_in_yaml() -> None:
 def test_parameters_do_not_change() -> None:
     params = Sieve().params
     with pytest.raises(ValidationError):
-        params.least = 0.1
+        params.least = 0.1  # type: ignore[misc]  # frozen
 
 
 @pytest.mark.parametrize(
@@ -83,16 +80,66 @@ def test_provenance_is_json() -> None:
         "name": "sieve",
         "version": "2.1",
         "params": {"least": 0.25, "folder": "sieved", "kinds": []},
-        # Of leukokit's own plugins the version says it all.
-        "source_sha256": hashlib.sha256(Path(__file__).read_bytes()).hexdigest(),
+        "weights": {},
+        "source_sha256": Sieve.source_sha256(),
     }
-    assert "source_sha256" not in detectors.get("yolo")().provenance()
+    assert len(document["source_sha256"]) == 64
+
+
+def test_provenance_has_the_same_keys_for_every_kind(tmp_path: Path) -> None:
+    plugins = [
+        detectors.get("yolo")(),
+        graph_builders.get("knn")(),
+        classifiers.get("hybrid")(),
+        writers.get("png")(tmp_path),
+    ]
+    stored = [plugin.provenance() for plugin in plugins]
+    assert {tuple(document) for document in stored} == {
+        ("name", "version", "params", "weights", "source_sha256")
+    }
+    # The version of leukokit tells the code of its own plugins.
+    assert {document["source_sha256"] for document in stored} == {None}
+    assert [sorted(document["weights"]) for document in stored] == [
+        ["smear-yolo11n"],
+        [],
+        ["leukocyte-cnn", "leukocyte-hybrid"],
+        [],
+    ]
+
+
+def test_two_weight_files_of_one_name_both_have_a_hash(tmp_path: Path) -> None:
+    files = (tmp_path / "first" / "best.safetensors", tmp_path / "second" / "best.safetensors")
+    for file in files:
+        file.parent.mkdir()
+        file.write_text(str(file))
+
+    class Twice(Bare):
+        @property
+        def weight_files(self) -> tuple[Path, ...]:
+            return files
+
+    assert list(Twice().provenance()["weights"]) == ["best", "second/best.safetensors"]
 
 
 def test_a_plugin_without_a_file_has_no_hash(monkeypatch: pytest.MonkeyPatch) -> None:
-    # As of a script that is read from stdin, or a module in an archive.
-    monkeypatch.setattr(sys.modules[__name__], "__file__", "<stdin>")
-    assert "source_sha256" not in Sieve(SieveParams(least=0.25)).provenance()
+    # As of a script that is read from stdin.
+    monkeypatch.setattr(Sieve, "__module__", "no_such_module")
+    assert Sieve(SieveParams(least=0.25)).provenance()["source_sha256"] is None
+
+
+def test_params_are_the_model_in_brackets() -> None:
+    class Model(PluginParams):
+        depth: int = 3
+
+    class Deep(Plugin[Model]):
+        name, version, summary = "deep", "1", "a class that names its parameters in brackets"
+
+    class Deeper(Deep):
+        pass
+
+    assert Deep.Params is Deeper.Params is Model
+    assert Deeper().params.depth == 3
+    assert Plugin.Params is PluginParams
 
 
 def test_what_json_cannot_hold_is_refused() -> None:

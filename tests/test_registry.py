@@ -328,24 +328,17 @@ def test_the_decorator_refuses_what_breaks_the_contract(registry: Registry[Write
     assert "mine" not in registry.names()
 
 
-@pytest.fixture
-def house(monkeypatch: pytest.MonkeyPatch) -> Registry[Writer]:
-    """The toolkit's own registry of writers, its single-file plugins forgotten afterwards."""
-    monkeypatch.setattr(writers, "_registered", {})
-    return writers
-
-
 DECORATED = "from leukokit.registry import writers\n" + source("acme-file").replace(
     "class Thing", "@writers.register\nclass Thing"
 )
 
 
-def test_a_single_file_brings_its_plugins(tmp_path: Path, house: Registry[Writer]) -> None:
+def test_a_single_file_brings_its_plugins(tmp_path: Path) -> None:
     path = tmp_path / "my plugin.py"
     path.write_text(DECORATED)
     assert [plugin.name for plugin in load_file(path)] == ["acme-file"]
-    assert house.get("acme-file").version == "3.2"
-    assert row(house, "acme-file").version == "3.2"
+    assert writers.get("acme-file").version == "3.2"
+    assert row(writers, "acme-file").version == "3.2"
 
 
 @pytest.mark.parametrize(
@@ -360,16 +353,14 @@ def test_a_single_file_brings_its_plugins(tmp_path: Path, house: Registry[Writer
         ("boom.py", DECORATED + "    api_version = '7.0'\n", "plugin API 7.0"),
     ],
 )
-def test_a_file_that_fails_says_why(
-    tmp_path: Path, house: Registry[Writer], name: str, text: str, said: str
-) -> None:
+def test_a_file_that_fails_says_why(tmp_path: Path, name: str, text: str, said: str) -> None:
     path = tmp_path / name
     path.write_text(text)
     with pytest.raises(PluginError) as caught:
         load_file(path)
     assert said in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
-    assert "acme-file" not in house.names()
+    assert "acme-file" not in writers.names()
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

@@ -25,13 +25,12 @@ class AltarawnehParams(NeuralParams):
     )
 
 
-class AltarawnehClassifier(CropClassifier):
+class AltarawnehClassifier(CropClassifier[AltarawnehParams]):
     """Two convolutions beside a dense layer on the cell's context descriptor (Altarawneh 2023)."""
 
     name = "altarawneh"
     version = "1.0"
     summary = "the seed paper's small CNN beside a 64-vector, which here is the cell's graph context"
-    Params = AltarawnehParams
 
     architecture = "altarawneh"
     required_crop_px = ALTARAWNEH_PX

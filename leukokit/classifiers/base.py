@@ -10,11 +10,11 @@ import numpy.typing as npt
 
 from leukokit.config import PluginChoice
 from leukokit.graph import CellGraph
-from leukokit.plugin import Plugin, PluginParams
+from leukokit.plugin import P_co, Plugin
 from leukokit.smear import Smear
 
 
-class Classifier(Plugin, ABC):
+class Classifier(Plugin[P_co], ABC):
     """Tells the classes of the leukocytes of cell graphs.
 
     Args:
@@ -22,7 +22,7 @@ class Classifier(Plugin, ABC):
         device: ``cpu``, ``cuda`` or ``cuda:N``, already resolved.
     """
 
-    def __init__(self, params: PluginParams | None = None, device: str = "cpu") -> None:
+    def __init__(self, params: P_co | None = None, device: str = "cpu") -> None:
         super().__init__(params)
         self.device = device
 

@@ -19,13 +19,12 @@ class CnnParams(NeuralParams):
     weights: Path = Field(Path("leukocyte-cnn"), description="name of shipped weights, or a weight file")
 
 
-class CnnClassifier(CropClassifier):
+class CnnClassifier(CropClassifier[CnnParams]):
     """EfficientNet-Lite0 on crops of each leukocyte, averaged over turned and mirrored views."""
 
     name = "cnn"
     version = "1.0"
     summary = "convolutional network on each leukocyte's crop (EfficientNet-Lite0); the baseline"
-    Params = CnnParams
 
     architecture = "efficientnet-lite0"
 

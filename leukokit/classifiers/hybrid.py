@@ -18,7 +18,6 @@ from leukokit.classifiers.neural import NeuralClassifier, NeuralParams, Scene, m
 from leukokit.config import PluginChoice
 from leukokit.crops.appearance import appearance
 from leukokit.errors import WeightsError
-from leukokit.plugin import PluginParams
 
 
 class HybridParams(NeuralParams):
@@ -27,7 +26,7 @@ class HybridParams(NeuralParams):
     weights: Path = Field(Path("leukocyte-hybrid"), description="name of shipped weights, or a weight file")
 
 
-class HybridClassifier(NeuralClassifier):
+class HybridClassifier(NeuralClassifier[HybridParams]):
     """A graph network over all cells; its leukocytes bring the embedding of the classifier ``cnn``.
 
     The weight file holds the graph network alone. The CNN is the one that the card names: a file of that
@@ -40,9 +39,8 @@ class HybridClassifier(NeuralClassifier):
     name = "hybrid"
     version = "1.0"
     summary = "the CNN's embedding and the cells around, through a graph network (GATv2)"
-    Params = HybridParams
 
-    def __init__(self, params: PluginParams | None = None, device: str = "cpu") -> None:
+    def __init__(self, params: HybridParams | None = None, device: str = "cpu") -> None:
         super().__init__(params, device)
         self.cnn_path = find_cnn(self.path, self.card.cnn)
 

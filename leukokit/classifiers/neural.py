@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from pydantic import Field
 from torch import nn
+from typing_extensions import TypeVar
 
 from leukokit.classifiers.networks.backbone import EfficientNetLite
 from leukokit.classifiers.trained import TrainedClassifier, TrainedParams
@@ -21,7 +22,6 @@ from leukokit.crops.appearance import appearance, erythrocyte_density
 from leukokit.crops.cut import crop_sides, cut_crops
 from leukokit.crops.stain import mix_stain, nucleus_map
 from leukokit.graph import CellGraph
-from leukokit.plugin import PluginParams
 from leukokit.smear import Smear
 from leukokit.taxonomy import LEUKOCYTE
 from leukokit.weights.files import load_weights
@@ -51,10 +51,11 @@ class Scene:
     leukocytes: npt.NDArray[np.int64]
 
 
-class NeuralClassifier(TrainedClassifier):
-    """A network with a card; a subclass says which, and what it is shown beside the crops."""
+N_co = TypeVar("N_co", bound=NeuralParams, default=NeuralParams, covariant=True)
 
-    Params: ClassVar[type[PluginParams]] = NeuralParams
+
+class NeuralClassifier(TrainedClassifier[N_co]):
+    """A network with a card; a subclass says which, and what it is shown beside the crops."""
 
     @abstractmethod
     def build(self) -> nn.Module:
@@ -110,7 +111,7 @@ class NeuralClassifier(TrainedClassifier):
         return torch.from_numpy(crops).permute(0, 3, 1, 2)
 
 
-class CropClassifier(NeuralClassifier):
+class CropClassifier(NeuralClassifier[N_co]):
     """A classifier whose network looks at each leukocyte's crop; ``leukokit train classifier`` trains it.
 
     A subclass gives ``new_network`` and, as the default of its parameter ``weights``, a file. Its network

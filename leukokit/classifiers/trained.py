@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from pydantic import Field
+from typing_extensions import TypeVar
 
 from leukokit import weights
 from leukokit.classifiers.base import Classifier
@@ -26,16 +27,17 @@ class TrainedParams(PluginParams):
     )
 
 
-class TrainedClassifier(Classifier):
+T_co = TypeVar("T_co", bound=TrainedParams, default=TrainedParams, covariant=True)
+
+
+class TrainedClassifier(Classifier[T_co]):
     """A classifier whose classes, temperature and review threshold stand on the card beside its weights.
 
     Raises:
         WeightsError: there is no such file, or its card is missing or does not fit it.
     """
 
-    Params: ClassVar[type[PluginParams]] = TrainedParams
-
-    def __init__(self, params: PluginParams | None = None, device: str = "cpu") -> None:
+    def __init__(self, params: T_co | None = None, device: str = "cpu") -> None:
         super().__init__(params, device)
         self.path = weights.find(self.params.weights)
         self.card = weights.read_card(self.path, ClassifierCard)
@@ -65,9 +67,9 @@ class TrainedClassifier(Classifier):
         return (self.path,)
 
     def provenance(self) -> dict[str, Any]:
-        """As every plugin's, with the review threshold in force and the weights' hash."""
+        """As every plugin's, with the review threshold in force and the weights by their name."""
         stored = super().provenance()
         stored["params"]["review_threshold"] = self.review_threshold
         # Where the file lies on this machine decides nothing.
         stored["params"]["weights"] = self.card.name
-        return {**stored, "weights": self.card.name, "sha256": self.card.sha256}
+        return stored

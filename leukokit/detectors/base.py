@@ -10,7 +10,7 @@ from pydantic import Field
 
 from leukokit.cells import Cells
 from leukokit.engines.base import Engine
-from leukokit.plugin import Plugin, PluginParams
+from leukokit.plugin import P_co, Plugin, PluginParams
 from leukokit.smear import Smear
 
 
@@ -25,8 +25,8 @@ class DetectorParams(PluginParams):
     )
 
 
-class Detector(Plugin, ABC):
-    """Finds the cells of fields of view; a subclass's Params extend those here.
+class Detector(Plugin[P_co], ABC):
+    """Finds the cells of fields of view; their parameters are best derived from ``DetectorParams``.
 
     Args:
         params: the plugin's parameters; None for its defaults.
@@ -42,7 +42,7 @@ class Detector(Plugin, ABC):
 
     Params: ClassVar[type[PluginParams]] = DetectorParams
 
-    def __init__(self, params: PluginParams | None = None, device: str = "cpu") -> None:
+    def __init__(self, params: P_co | None = None, device: str = "cpu") -> None:
         super().__init__(params)
         self.device = device
 

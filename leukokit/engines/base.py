@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from leukokit.engines.onnx_file import OnnxFile, Port, read_onnx
 from leukokit.errors import WeightsError
-from leukokit.plugin import Plugin
+from leukokit.plugin import P_co, Plugin
 
 Array = npt.NDArray[Any]
 
@@ -69,7 +69,7 @@ class Network(Protocol):
         """Run the network; the outputs are those that the ``Model`` names."""
 
 
-class Engine(Plugin, ABC):
+class Engine(Plugin[P_co], ABC):
     """Runs networks.
 
     Examples:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import ClassVar, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
+from typing_extensions import TypeVar
 
 from leukokit.cells import Cells
 from leukokit.errors import ConfigError
@@ -30,10 +31,11 @@ class GraphBuilderParams(PluginParams):
     )
 
 
-class GraphBuilder(Plugin, ABC):
-    """Links cells that belong together. A subclass says which points do; its Params extend those here."""
+G_co = TypeVar("G_co", bound=GraphBuilderParams, default=GraphBuilderParams, covariant=True)
 
-    Params: ClassVar[type[PluginParams]] = GraphBuilderParams
+
+class GraphBuilder(Plugin[G_co], ABC):
+    """Links cells that belong together. A subclass says which points do; its Params extend those here."""
 
     def build(self, cells: Cells) -> CellGraph:
         """The graph of one smear's cells: all of them nodes, those that ``nodes`` names linked.

@@ -20,7 +20,7 @@ class DelaunayParams(GraphBuilderParams):
     )
 
 
-class DelaunayBuilder(GraphBuilder):
+class DelaunayBuilder(GraphBuilder[DelaunayParams]):
     """The edges of the Delaunay triangulation of the centres, without those across empty plasma.
 
     Triangles are Qhull's (Barber, Dobkin & Huhdanpaa 1996, doi:10.1145/235815.235821). Cells on one line
@@ -30,7 +30,6 @@ class DelaunayBuilder(GraphBuilder):
     name = "delaunay"
     version = "1.0"
     summary = "links cells that are neighbours in the Delaunay triangulation"
-    Params = DelaunayParams
 
     def pairs(self, points: npt.NDArray[np.float64], unit: float) -> npt.NDArray[np.int64]:
         """The sides of all triangles."""

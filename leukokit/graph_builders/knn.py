@@ -24,7 +24,7 @@ class KnnParams(GraphBuilderParams):
     )
 
 
-class KnnBuilder(GraphBuilder):
+class KnnBuilder(GraphBuilder[KnnParams]):
     """Links every cell to its ``k`` nearest; a link that one of the two asks for is there.
 
     Of cells equally far the lower numbers are taken. Where there are no more than ``k`` others, all of
@@ -34,7 +34,6 @@ class KnnBuilder(GraphBuilder):
     name = "knn"
     version = "1.0"
     summary = "links every cell to its k nearest cells"
-    Params = KnnParams
 
     def pairs(self, points: npt.NDArray[np.float64], unit: float) -> npt.NDArray[np.int64]:
         """Every point with its nearest."""

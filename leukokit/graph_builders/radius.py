@@ -18,7 +18,7 @@ class RadiusParams(GraphBuilderParams):
     )
 
 
-class RadiusBuilder(GraphBuilder):
+class RadiusBuilder(GraphBuilder[RadiusParams]):
     """Links every two cells whose centres are at most ``radius`` apart.
 
     The denser the field, the more neighbours a cell has: about 18 in a crowded one.
@@ -27,7 +27,6 @@ class RadiusBuilder(GraphBuilder):
     name = "radius"
     version = "1.0"
     summary = "links all cells within a distance of each other"
-    Params = RadiusParams
 
     def pairs(self, points: npt.NDArray[np.float64], unit: float) -> npt.NDArray[np.int64]:
         """All pairs within the distance."""

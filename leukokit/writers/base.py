@@ -11,11 +11,11 @@ from typing import ClassVar, Self
 from leukokit._files import write_atomically, write_error
 from leukokit._text import printable
 from leukokit.errors import FileNameError, LeukokitError, OutputError, PluginError, cause_of
-from leukokit.plugin import Plugin, PluginParams
+from leukokit.plugin import P_co, Plugin
 from leukokit.results import SmearResult
 
 
-class Writer(Plugin, ABC):
+class Writer(Plugin[P_co], ABC):
     """Saves results one by one, so that memory does not grow with their number. A context manager.
 
     Args:
@@ -31,7 +31,7 @@ class Writer(Plugin, ABC):
 
     file_an_image: ClassVar[bool] = True
 
-    def __init__(self, out: Path, params: PluginParams | None = None) -> None:
+    def __init__(self, out: Path, params: P_co | None = None) -> None:
         super().__init__(params)
         self.out = out
         self.files: list[Path] = []

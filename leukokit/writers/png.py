@@ -33,7 +33,7 @@ class PngParams(PluginParams):
     longest_side: int = Field(4096, ge=64, description="larger images are reduced to this side, in pixels")
 
 
-class PngWriter(Writer):
+class PngWriter(Writer[PngParams]):
     """``STEM.cells.png`` for every image: boxes coloured by kind, leukocytes labelled, counts in a legend.
 
     Leukocytes have the number that they have in tables, those of a known class its colour, name and
@@ -43,7 +43,6 @@ class PngWriter(Writer):
     name = "png"
     version = "1.2"
     summary = "the smear with its cells boxed, leukocytes labelled, and a legend with the counts"
-    Params = PngParams
 
     def write(self, result: SmearResult) -> None:
         """Save one result."""

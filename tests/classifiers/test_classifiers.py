@@ -155,4 +155,4 @@ def test_a_pipeline_labels_leukocytes_and_only_them() -> None:
     for kind, label in zip(result.cells.kinds, labelling.labels, strict=True):
         assert bool(label) == (kind == 0)
     assert sum(result.cells.class_counts.values()) == result.cells.counts["leukocyte"]
-    assert result.provenance["classifier"]["sha256"]
+    assert result.provenance["classifier"]["weights"]

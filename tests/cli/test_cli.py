@@ -12,7 +12,7 @@ import pytest
 
 from leukokit import __version__
 from leukokit.cli import main
-from leukokit.registry import detectors
+from leukokit.registry import isolated
 from leukokit.synthetic.smear import draw_smear, save_smear
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "smear.png"
@@ -23,7 +23,7 @@ from pydantic import Field
 from leukokit.cells import Cells
 from leukokit.detectors.base import Detector
 from leukokit.plugin import PluginParams
-from leukokit.registry import detectors
+from leukokit.registry import isolated
 
 
 class MiddleParams(PluginParams):
@@ -53,8 +53,7 @@ def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str
         patch.setattr(sys, "argv", ["leukokit", *map(str, arguments)])
         patch.setenv("COLUMNS", "140")
         # What a --plugin registers ends with the command.
-        patch.setattr(detectors, "_registered", dict(detectors._registered))
-        with pytest.raises(SystemExit) as stop:
+        with isolated(), pytest.raises(SystemExit) as stop:
             main()
     out, err = capfd.readouterr()
     assert "Traceback" not in err

@@ -22,7 +22,6 @@ from leukokit.cells import Cells, Labelling
 from leukokit.cli import main
 from leukokit.cli.detect import _print_classes, _print_differential, _print_row
 from leukokit.differential import differential
-from leukokit.registry import ALL as ALL_REGISTRIES
 from leukokit.results import SmearResult
 from leukokit.smear import Smear
 from leukokit.synthetic.smear import draw_smear, save_smear
@@ -255,8 +254,6 @@ def test_a_writer_that_fails_costs_an_image_at_most(
     told: str,
     images: list[str],
 ) -> None:
-    for registry in ALL_REGISTRIES:
-        monkeypatch.setattr(registry, "_registered", dict(registry._registered))
     (tmp_path / "fickle.py").write_text(FICKLE)
     options = ["--plugin", str(tmp_path / "fickle.py"), "--save", save, "--out", str(tmp_path / "out")]
     found, said, err = run(capfd, monkeypatch, str(fields), *options)

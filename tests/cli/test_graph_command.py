@@ -13,7 +13,7 @@ from PIL import Image
 
 from leukokit.cli import main
 from leukokit.graph import CellGraph
-from leukokit.registry import detectors, graph_builders
+from leukokit.registry import isolated
 from leukokit.taxonomy import LEUKOCYTE_CLASSES
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "smear.png"
@@ -52,9 +52,7 @@ def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", ["leukokit", "graph", *map(str, arguments), "--device", "cpu"])
         patch.setenv("COLUMNS", "140")
-        for registry in (detectors, graph_builders):
-            patch.setattr(registry, "_registered", dict(registry._registered))
-        with pytest.raises(SystemExit) as stop:
+        with isolated(), pytest.raises(SystemExit) as stop:
             main()
     out, err = capfd.readouterr()
     assert "Traceback" not in err

@@ -14,7 +14,7 @@ import pytest
 
 from leukokit.cli import main
 from leukokit.plugin import API_VERSION
-from leukokit.registry import ALL, DISABLE
+from leukokit.registry import DISABLE
 from leukokit.scaffold import KINDS, NewKind, create, registry_of
 
 PYTHON = [sys.executable, "-m"]
@@ -23,8 +23,6 @@ PYTHON = [sys.executable, "-m"]
 @pytest.fixture(autouse=True)
 def apart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """What a test registers and imports is forgotten."""
-    for registry in ALL:
-        monkeypatch.setattr(registry, "_registered", {})
     # Here, so that what a check puts on the path is taken off it again.
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
@@ -216,8 +214,6 @@ def test_check_tells_what_fails(capfd: pytest.CaptureFixture[str], tmp_path: Pat
     (row,) = [line for line in lines if " two cells " in line]
     assert row.startswith("failed") and "pairs must be of cells numbered from 0 to 1" in row
     assert "no cell" not in out
-    for registry in ALL:
-        registry._registered.clear()
     assert run(capfd, "check", "acme-good", "--plugin", file)[0] == 0
 
 

@@ -7,10 +7,11 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, Final
+from typing import Any, Final
 
 import numpy as np
 from pydantic import Field
+from typing_extensions import TypeVar
 
 from leukokit import weights
 from leukokit.cells import Cells
@@ -27,7 +28,6 @@ from leukokit.detectors.yolo.ruler import (
 )
 from leukokit.detectors.yolo.tiling import Tile, in_core, suppress_enclosing, suppress_overlaps, tiles_of
 from leukokit.images.pixels import RGBImage, scale_image
-from leukokit.plugin import PluginParams
 from leukokit.smear import Smear
 from leukokit.taxonomy import LEUKOCYTE
 
@@ -85,7 +85,10 @@ class _View:
 _Pending = tuple[int, _View, RGBImage]
 
 
-class YoloDetector(Detector):
+Y_co = TypeVar("Y_co", bound=YoloParams, default=YoloParams, covariant=True)
+
+
+class YoloDetector(Detector[Y_co]):
     """YOLO with ultralytics' networks.
 
     The network first sees the whole field, at a size that a quick guess of the erythrocyte diameter suggests.
@@ -97,7 +100,6 @@ class YoloDetector(Detector):
     name = "yolo"
     version = "1.2"
     summary = "YOLO detector for leukocytes, erythrocytes and platelets, at any magnification"
-    Params: ClassVar[type[PluginParams]] = YoloParams
 
     @cached_property
     def model(self) -> YoloModel:
@@ -142,11 +144,11 @@ class YoloDetector(Detector):
         return (weights.find(self.params.weights),)
 
     def provenance(self) -> dict[str, Any]:
-        """Return the parameters in use, and the weights' name and SHA-256."""
+        """As every plugin's, with the confidence threshold in force and the weights by their name."""
         stored = super().provenance()
         stored["params"] |= {"confidence": self.confidence}
         stored["params"]["weights"] = self.model.name
-        return stored | {"weights_sha256": self.model.sha256}
+        return stored
 
     def _first_probe(self, smear: Smear) -> Probe:
         """The field at the size that suits the network by a guess of the ruler, if that is one picture."""

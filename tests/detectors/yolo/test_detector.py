@@ -211,7 +211,7 @@ def test_given_diameter_is_not_measured(model: YoloModel) -> None:
 def test_provenance_names_the_weights(model: YoloModel) -> None:
     stored = json.loads(json.dumps(detector(model).provenance()))
     path = weights.find("smear-yolo11n")
-    assert stored["weights_sha256"] == weights.sha256_of(path)
+    assert stored["weights"] == {"smear-yolo11n": weights.sha256_of(path)}
     assert stored["params"]["weights"] == "smear-yolo11n"
     assert stored["params"]["confidence"] == model.confidence
 

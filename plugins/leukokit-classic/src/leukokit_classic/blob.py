@@ -43,14 +43,13 @@ class BlobParams(PluginParams):
     grow: float = Field(1.45, gt=0, le=4, description="side of a leukocyte's box in those of its nucleus")
 
 
-class BlobDetector(Detector):
+class BlobDetector(Detector[BlobParams]):
     """Nuclei as blobs, by the Laplacian of Gaussians (doi:10.3390/app10031176)."""
 
     name = "blob"
     version = "0.1"
     summary = "leukocytes as blobs of the nuclei's stain (after Di Ruberto et al. 2020)"
     api_version = "1.0"
-    Params = BlobParams
 
     def detect(self, smears: Sequence[Smear]) -> list[Cells]:
         """Leukocytes of each smear; see ``Detector.detect``."""

@@ -38,14 +38,13 @@ class CmykMomentsParams(PluginParams):
     )
 
 
-class CmykMomentsDetector(Detector):
+class CmykMomentsDetector(Detector[CmykMomentsParams]):
     """Nuclei by a threshold on CMYK channels, centre and extent by moments (10.1109/ACCESS.2022.3149637)."""
 
     name = "cmyk-moments"
     version = "0.1"
     summary = "leukocytes by CMYK channels and image moments (after Elhassan et al. 2022)"
     api_version = "1.0"
-    Params = CmykMomentsParams
 
     def detect(self, smears: Sequence[Smear]) -> list[Cells]:
         """Leukocytes of each smear; see ``Detector.detect``."""

@@ -64,7 +64,7 @@ class SiftCnn(nn.Module):
         return torch.from_numpy(np.stack(bags)).to(crops.device)
 
 
-class SiftCnnClassifier(CropClassifier):
+class SiftCnnClassifier(CropClassifier[SiftCnnParams]):
     """A CNN's features and SIFT's, in one set of dense layers (Manthouri et al. 2022)."""
 
     name = "sift-cnn"
@@ -72,7 +72,6 @@ class SiftCnnClassifier(CropClassifier):
     summary = "small CNN beside a bag of SIFT words (after Manthouri et al. 2022)"
     api_version = "1.0"
     architecture = "sift-cnn"
-    Params = SiftCnnParams
 
     @staticmethod
     def new_network(classes: int) -> SiftCnn:

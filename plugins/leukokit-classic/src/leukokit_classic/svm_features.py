@@ -26,14 +26,13 @@ class SvmFeaturesParams(TrainedParams):
     weights: Path = Field(FOLDER / "svm-features.safetensors", description="weight file")
 
 
-class SvmFeaturesClassifier(TrainedClassifier):
+class SvmFeaturesClassifier(TrainedClassifier[SvmFeaturesParams]):
     """Shape, colour and texture of a leukocyte, and an SVM (doi:10.1016/j.artmed.2014.09.002)."""
 
     name = "svm-features"
     version = "0.1"
     summary = "shape, colour, texture and an SVM (after Putzu et al. 2014)"
     api_version = "1.0"
-    Params = SvmFeaturesParams
 
     @cached_property
     def machine(self) -> SupportVectorMachine:

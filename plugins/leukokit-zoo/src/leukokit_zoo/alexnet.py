@@ -37,14 +37,13 @@ class SmallAlexNet(nn.Module):
         return logits
 
 
-class AlexNetClassifier(CropClassifier):
+class AlexNetClassifier(CropClassifier[AlexNetParams]):
     """AlexNet's convolutions and two dense layers (Thanh et al. 2018)."""
 
     name = "alexnet"
     version = "0.1"
     summary = "AlexNet's convolutions under a small head (after Thanh et al. 2018)"
     architecture = "alexnet-small-head"
-    Params = AlexNetParams
 
     @staticmethod
     def new_network(classes: int) -> SmallAlexNet:

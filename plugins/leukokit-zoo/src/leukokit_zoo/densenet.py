@@ -36,14 +36,13 @@ class SmallDenseNet(nn.Module):
         return logits
 
 
-class DenseNetClassifier(CropClassifier):
+class DenseNetClassifier(CropClassifier[DenseNetParams]):
     """DenseNet-121 with narrow layers (Sharma et al. 2022, a paper that its journal has retracted)."""
 
     name = "densenet"
     version = "0.1"
     summary = "narrow DenseNet-121 (after Sharma et al. 2022, retracted)"
     architecture = "densenet121-growth12"
-    Params = DenseNetParams
 
     @staticmethod
     def new_network(classes: int) -> SmallDenseNet:

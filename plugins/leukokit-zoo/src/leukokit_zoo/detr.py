@@ -31,13 +31,12 @@ class DetrParams(YoloParams):
     weights: Path = Field(FOLDER / "detr.safetensors", description="weight file of the decoder")
 
 
-class DetrDetector(YoloDetector):
+class DetrDetector(YoloDetector[DetrParams]):
     """Leukocytes by a transformer's queries; sizes and tiles are dealt with as by ``yolo``."""
 
     name = "detr"
     version = "0.1"
     summary = "RT-DETR decoder on the maps of 'yolo', leukocytes only (after Leng et al. 2023)"
-    Params = DetrParams
 
     @cached_property
     def model(self) -> YoloModel:

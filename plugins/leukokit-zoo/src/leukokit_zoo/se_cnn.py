@@ -50,14 +50,13 @@ class SeCnn(nn.Module):
         return logits
 
 
-class SeCnnClassifier(CropClassifier):
+class SeCnnClassifier(CropClassifier[SeCnnParams]):
     """A small CNN with squeeze-and-excitation after every convolution (Bukhari et al. 2022)."""
 
     name = "se-cnn"
     version = "0.1"
     summary = "small CNN with squeeze-and-excitation (after Bukhari et al. 2022)"
     architecture = "se-cnn"
-    Params = SeCnnParams
 
     @staticmethod
     def new_network(classes: int) -> SeCnn:

@@ -40,14 +40,13 @@ class VggFeatures(nn.Module):
         return logits
 
 
-class VggFeaturesClassifier(CropClassifier):
+class VggFeaturesClassifier(CropClassifier[VggFeaturesParams]):
     """A VGG16 of a quarter of the width, trained on leukocytes, as an extractor of features."""
 
     name = "vgg-features"
     version = "0.1"
     summary = "features of a narrow VGG16 (after LeuFeatx, Rastogi et al. 2022)"
     architecture = "vgg16-quarter"
-    Params = VggFeaturesParams
 
     @staticmethod
     def new_network(classes: int) -> VggFeatures:

@@ -48,14 +48,13 @@ class WbcsNet(nn.Module):
         return logits
 
 
-class WbcsNetClassifier(CropClassifier):
+class WbcsNetClassifier(CropClassifier[WbcsNetParams]):
     """Convolutions, pooling and dense layers, no more (Baghel et al. 2022)."""
 
     name = "wbcsnet"
     version = "0.1"
     summary = "plain small CNN (after WBCs-Net, Baghel et al. 2022)"
     architecture = "wbcsnet"
-    Params = WbcsNetParams
 
     @staticmethod
     def new_network(classes: int) -> WbcsNet:

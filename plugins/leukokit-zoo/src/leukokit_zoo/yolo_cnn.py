@@ -37,7 +37,7 @@ class YoloCnnParams(YoloParams):
     )
 
 
-class YoloCnnDetector(YoloDetector):
+class YoloCnnDetector(YoloDetector[YoloCnnParams]):
     """The built-in ``yolo``, whose leukocytes are scored again by a CNN on their crops.
 
     A leukocyte's score becomes the geometric mean of YOLO's and the CNN's; what is then below ``confidence``
@@ -47,12 +47,11 @@ class YoloCnnDetector(YoloDetector):
     name = "yolo-cnn"
     version = "0.1"
     summary = "YOLO's leukocytes, judged by a CNN (after Abas et al. 2022)"
-    Params = YoloCnnParams
 
     @property
     def confidence(self) -> float:
         """Lowest score by YOLO that is kept for the CNN to judge."""
-        return min(float(self.params.candidates), super().confidence)
+        return min(self.params.candidates, super().confidence)
 
     @cached_property
     def card(self) -> ClassifierCard:
@@ -79,10 +78,10 @@ class YoloCnnDetector(YoloDetector):
         return (*super().weight_files, weights.find(self.params.judge))
 
     def provenance(self) -> dict[str, Any]:
-        """As the built-in detector's, with the CNN's name and SHA-256."""
+        """As the built-in detector's, with the CNN by its name."""
         stored = super().provenance()
         stored["params"] |= {"confidence": super().confidence, "judge": self.card.name}
-        return stored | {"judge_sha256": self.card.sha256}
+        return stored
 
     def _judged(self, smear: Smear, cells: Cells) -> Cells:
         leukocytes = np.flatnonzero(cells.kinds == LEUKOCYTE)
