@@ -163,7 +163,10 @@ def _process(port: _Port, settings: WorkerSettings) -> list[LeukokitError]:
 def _send_record(port: _Port, make: Callable[[], Record]) -> None:
     try:
         port.send(make())
-    except LeukokitError as error:
+    except BaseException as error:
         # At once: this process waits for more images, and the batch for this one.
-        _send_failure(port, error)
+        failure = (
+            error if isinstance(error, LeukokitError) else LeukokitError(f"unexpected {cause_of(error)}")
+        )
+        _send_failure(port, failure)
         raise

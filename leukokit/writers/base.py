@@ -90,9 +90,9 @@ def write_with(writer: Writer, result: SmearResult) -> None:
     """
     try:
         writer.write(result)
-    except OutputError:
+    except (OutputError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         image = printable(result.smear.path or result.output_stem)
         raise PluginError(f"{image}: writer '{writer.name}' failed ({cause_of(error)})") from error
 
@@ -106,9 +106,9 @@ def close_with(writer: Writer) -> None:
     """
     try:
         writer.close()
-    except LeukokitError:
+    except (LeukokitError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise PluginError(f"writer '{writer.name}' failed at its end ({cause_of(error)})") from error
 
 
