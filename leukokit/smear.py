@@ -12,7 +12,10 @@ from __future__ import annotations
 
 import hashlib
 import stat
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from io import BufferedReader
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,14 +23,15 @@ import numpy as np
 
 from leukokit._text import printable
 from leukokit.errors import ImageError
-from leukokit.images.checks import AGAIN
-from leukokit.images.decoding import decode
-from leukokit.images.depth import RGBImage
+from leukokit.images.checks import REMEDY
+from leukokit.images.decoding import decode, open_encoded
+from leukokit.images.metadata import upright_size
+from leukokit.images.pixels import RGBImage
 
 if TYPE_CHECKING:
     from leukokit.images.standardize import Standardization
 
-__all__ = ["MAX_PIXELS", "RGBImage", "Smear", "read_image", "read_smear"]
+__all__ = ["MAX_PIXELS", "ImageHeader", "RGBImage", "Smear", "read_header", "read_image", "read_smear"]
 
 MAX_PIXELS: Final = 400_000_000
 """Most pixels read by default: 20,000 x 20,000, 1.2 GB decoded."""
@@ -124,17 +128,67 @@ def read_smear(path: Path | str, max_pixels: int = MAX_PIXELS) -> Smear:
         (48, 64, 3)
     """
     path = Path(path)
+    with _open(path) as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        stream.seek(0)
+        image, notes = decode(stream, max_pixels)
+    return Smear(image, path, digest, tuple(notes))
+
+
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """What is known of an image file before it is decoded.
+
+    Attributes:
+        width: of the image as ``read_smear`` gives it, orientation applied, pixels.
+        height: likewise.
+        peak_bytes: memory that reading it takes at most, about.
+    """
+
+    width: int
+    height: int
+    peak_bytes: int
+
+
+def read_header(path: Path | str, max_pixels: int = MAX_PIXELS) -> ImageHeader:
+    """Read an image file's size, and the memory that reading it takes, without decoding it.
+
+    Args:
+        path: the file.
+        max_pixels: larger images are refused.
+
+    Raises:
+        ImageError: see ``read_smear``; damage of the pixels is not found.
+
+    Example:
+        >>> import tempfile
+        >>> from PIL import Image
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     exif = Image.Exif()
+        ...     exif[0x0112] = 6  # turned by 90 degrees
+        ...     Image.new("RGB", (64, 48)).save(f"{folder}/field.jpg", exif=exif)
+        ...     header = read_header(f"{folder}/field.jpg")
+        >>> header.width, header.height
+        (48, 64)
+    """
+    with _open(Path(path)) as stream:
+        encoded = open_encoded(stream, max_pixels, [])
+        return ImageHeader(
+            *upright_size(encoded.width, encoded.height, encoded.orientation), encoded.peak_bytes
+        )
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[BufferedReader]:
+    """Open an image file; whatever goes wrong within is an ``ImageError`` that names it."""
     try:
         _require_regular_file(path)
         with path.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
-            stream.seek(0)
-            image, notes = decode(stream, max_pixels)
+            yield stream
     except ImageError as error:
         raise ImageError(f"{printable(path)}: {error}") from error.__cause__
     except Exception as error:  # decoders of damaged files raise nearly everything
         raise ImageError(f"{printable(path)}: {_cause(error)}") from error
-    return Smear(image, path, digest, tuple(notes))
 
 
 def _require_regular_file(path: Path) -> None:
@@ -155,4 +209,4 @@ def _cause(error: Exception) -> str:
     if isinstance(error, MemoryError):
         return "not enough memory to decode it; crop or reduce it"
     reason = printable(" ".join(str(error).split()))[:120] or type(error).__name__
-    return f"is truncated or damaged ({reason}); {AGAIN}"
+    return f"is truncated or damaged ({reason}); {REMEDY}"

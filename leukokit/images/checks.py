@@ -6,7 +6,7 @@ from typing import Final
 
 from leukokit.errors import ImageError
 
-AGAIN: Final = "copy or export it again"
+REMEDY: Final = "copy or export it again"
 """What to do about a damaged file, as every message ends."""
 
 
@@ -17,9 +17,27 @@ def check_size(width: int, height: int, max_pixels: int) -> None:
         ImageError: one or the other.
     """
     if width < 1 or height < 1:
-        raise ImageError(f"has no pixels ({width} x {height}); {AGAIN}")
+        raise ImageError(f"has no pixels ({width} x {height}); {REMEDY}")
     if width * height > max_pixels:
         raise ImageError(
             f"is too large: {width} x {height} = {width * height:,} pixels, the limit is {max_pixels:,}; "
             "crop or reduce it, or raise the limit"
+        )
+
+
+def check_room(width: int, height: int, needed: float, available: int) -> None:
+    """Refuse a header that promises more than the file can hold, before memory is claimed for it.
+
+    Args:
+        width: of the image, pixels.
+        height: of the image, pixels.
+        needed: fewest bytes in which the format can store so many pixels.
+        available: bytes of the file.
+
+    Raises:
+        ImageError: the file is too small.
+    """
+    if needed > available:
+        raise ImageError(
+            f"is truncated or damaged: {available:,} bytes cannot hold {width} x {height} pixels; {REMEDY}"
         )

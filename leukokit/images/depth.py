@@ -1,11 +1,4 @@
-"""Decoded samples of any kind and depth turned into RGB of 8 bits.
-
-*Depth.* Cameras of 10, 12 and 14 bits store their values in 16 without saying so, and a bright-field smear
-nearly fills its camera's range. So samples wider than 8 bits, where the file does not state their depth, are
-scaled by the smallest of ``FULL_SCALES`` that holds their largest value: 0..4095 for a largest value of 3870.
-Floating-point samples are taken to run from 0 to 1 where none exceeds ``FLOAT_WHITE_LIMIT``, else by the same
-list, and with negative values from their least to their largest.
-"""
+"""Decoded samples of any kind turned into RGB of 8 bits; ``scale`` finds their full scale."""
 
 from __future__ import annotations
 
@@ -16,19 +9,29 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-RGBImage = npt.NDArray[np.uint8]
+from leukokit.images.pixels import RGBImage
+from leukokit.images.scale import Scale
 
-FULL_SCALES: Final = tuple(2**bits - 1 for bits in (8, 10, 12, 14, 16, 24, 32))
-"""Largest values that a camera or a converter may mean by white."""
-FLOAT_WHITE_LIMIT: Final = 2.0
-"""Floating-point samples up to this are of the range 0..1; resampling overshoots a little."""
 BAND_PIXELS: Final = 1 << 20
 """Pixels converted at a time, so that no second copy of a large field is made on the way."""
+LEAST_OPAQUE: Final = 0.02
+"""Share of opaque pixels below which an alpha channel is taken for an empty one, and ignored."""
 
 
 @dataclass(frozen=True, slots=True)
 class Samples:
-    """Decoded samples and what they mean: ``colours`` (H, W, C) and ``alpha`` (H, W), of any real type."""
+    """Decoded samples and what they mean.
+
+    Attributes:
+        colours: (H, W, C) of any real type.
+        kind: ``grey``, ``rgb``, ``cmyk`` or ``ycbcr``.
+        alpha: (H, W) of any real type, if there is such a channel.
+        premultiplied: whether the colours are multiplied by alpha.
+        inverted: whether the largest value is black.
+        bits: depth that the file states; of a container for samples of another depth, the container's.
+        palette: RGB uint8 (K, 3); then the colours are positions in it.
+        white: value of white that the file's own tags state; None where they state none.
+    """
 
     colours: npt.NDArray[Any]
     kind: str
@@ -37,10 +40,11 @@ class Samples:
     inverted: bool = False
     bits: int = 8
     palette: RGBImage | None = None
+    white: float | None = None
 
     @classmethod
-    def of_channels(cls, pixels: npt.NDArray[Any]) -> Samples:
-        """Of (H, W) or (H, W, C) pixels with C of 1 grey, 2 grey and alpha, 3 RGB, 4 RGBA."""
+    def of_channels(cls, pixels: npt.NDArray[Any], bits: int | None = None) -> Samples:
+        """Take (H, W) or (H, W, C) pixels; C of 1 is grey, 2 grey and alpha, 3 RGB, 4 RGBA."""
         channels = pixels[..., None] if pixels.ndim == 2 else pixels
         count = channels.shape[2]
         colours = 3 if count >= 3 else 1
@@ -48,30 +52,44 @@ class Samples:
             colours=channels[..., :colours],
             kind="rgb" if colours == 3 else "grey",
             alpha=channels[..., colours] if count > colours else None,
-            bits=8 * pixels.dtype.itemsize,
+            bits=8 * pixels.dtype.itemsize if bits is None else bits,
         )
 
     def to_rgb(self, notes: list[str]) -> RGBImage:
-        """RGB uint8 (H, W, 3), made band by band; already such samples are returned as they are."""
+        """Convert band by band to RGB uint8 (H, W, 3); samples of that form are returned as they are."""
         height, width = self.colours.shape[:2]
-        plain = self.palette is None and not self.inverted and self.bits == 8
-        if self.colours.dtype == np.uint8 and self.kind == "rgb" and plain and self.alpha is None:
+        is_rgb = self.colours.dtype == np.uint8 and self.kind == "rgb" and self.bits == 8
+        if is_rgb and self.palette is None and not self.inverted and self.alpha is None:
             return np.ascontiguousarray(self.colours)
-        scale = Scale.of(self.colours, self.bits) if self.palette is None else None
+        scale = Scale.of(self.colours, self.bits, self.white) if self.palette is None else None
         if scale is not None and scale.note:
             notes.append(scale.note)
-        alpha_scale = None if self.alpha is None else Scale.of(self.alpha, self.bits)
+        alpha, alpha_scale = self._used_alpha(notes)
         out = np.empty((height, width, 3), np.uint8)
-        transparent = False
+        is_transparent = False
         for top, bottom in bands(height, width):
             rgb = self._band(self.colours[top:bottom], scale)
-            if self.alpha is None or alpha_scale is None:
+            if alpha is None or alpha_scale is None:
                 out[top:bottom] = rgb
                 continue
-            opacity = alpha_scale.apply(self.alpha[top:bottom])
-            transparent |= flatten(rgb, opacity, out[top:bottom], self.premultiplied)
-        note_transparency(transparent, notes)
+            opacity = alpha_scale.apply(alpha[top:bottom])
+            is_transparent |= flatten(rgb, opacity, out[top:bottom], self.premultiplied)
+        if is_transparent:
+            notes.append("transparent parts laid on white")
         return out
+
+    def _used_alpha(self, notes: list[str]) -> tuple[npt.NDArray[Any] | None, Scale | None]:
+        """The alpha channel and its scale; neither where it would hide the whole picture."""
+        if self.alpha is None:
+            return None, None
+        scale = Scale.of_alpha(self.alpha)
+        opaque = sum(
+            int((scale.apply(self.alpha[top:bottom]) > 127).sum()) for top, bottom in bands(*self.alpha.shape)
+        )
+        if opaque >= LEAST_OPAQUE * self.alpha.size or self.colours.min() == self.colours.max():
+            return self.alpha, scale
+        notes.append("the alpha channel is empty: ignored")
+        return None, None
 
     def _band(self, samples: npt.NDArray[Any], scale: Scale | None) -> RGBImage:
         if self.palette is not None or scale is None:
@@ -89,60 +107,8 @@ class Samples:
         return values
 
 
-@dataclass(frozen=True, slots=True)
-class Scale:
-    """Which sample values become black and white, and what to say of it."""
-
-    low: float
-    high: float
-    note: str = ""
-
-    @classmethod
-    def of(cls, samples: npt.NDArray[Any], bits: int) -> Scale:
-        """Of samples of any real type, of which ``bits`` are what the file says they have."""
-        kind = samples.dtype.kind
-        if kind == "b" or samples.dtype == np.uint8:
-            return cls(0, 1 if kind == "b" else 2 ** min(bits, 8) - 1)
-        if kind in "iu" and bits not in (16, 32, 64):
-            return cls(0, 2**bits - 1, f"{bits}-bit values scaled by 255/{2**bits - 1}")
-        least, peak = _finite_range(samples)
-        name = f"{'floating-point' if kind == 'f' else f'{bits}-bit'} values"
-        if kind == "f" and (least < 0 or peak > FULL_SCALES[-1]):
-            return cls(least, max(peak, least + 1e-12), f"{name} stretched from {least:.6g}..{peak:.6g}")
-        if kind == "f" and peak <= FLOAT_WHITE_LIMIT:
-            return cls(0, 1, f"{name} scaled by 255")
-        full = next((full for full in FULL_SCALES if peak <= full), max(peak, 1))
-        if peak <= 0:
-            full = FULL_SCALES[0]
-        return cls(0, full, f"{name} scaled by 255/{full:.0f}")
-
-    def apply(self, samples: npt.NDArray[Any]) -> RGBImage:
-        """Samples as uint8, rounded; values outside, infinities and NaN end at black or white."""
-        if samples.dtype == np.uint8 and (self.low, self.high) == (0, 255):
-            return samples
-        if samples.dtype in (np.dtype(np.uint8), np.dtype(np.uint16)):
-            values = np.arange(np.iinfo(samples.dtype).max + 1)
-            table: RGBImage = np.minimum(values * (255 / self.high) + 0.5, 255).astype(np.uint8)
-            looked_up: RGBImage = table[samples]
-            return looked_up
-        with np.errstate(all="ignore"):
-            scaled = (samples.astype(np.float64) - self.low) * (255 / (self.high - self.low)) + 0.5
-        return np.clip(np.nan_to_num(scaled, nan=0.0), 0, 255).astype(np.uint8)
-
-
-def _finite_range(samples: npt.NDArray[Any]) -> tuple[float, float]:
-    least, peak = np.inf, -np.inf
-    for top, bottom in bands(*samples.shape[:2]):
-        band = samples[top:bottom]
-        if samples.dtype.kind == "f":
-            band = band[np.isfinite(band)]
-        if band.size:
-            least, peak = min(least, float(band.min())), max(peak, float(band.max()))
-    return (least, peak) if least <= peak else (0.0, 0.0)
-
-
 def flatten(rgb: RGBImage, alpha: npt.NDArray[np.uint8], out: RGBImage, premultiplied: bool = False) -> bool:
-    """Lay ``rgb`` (H, W, 1 or 3) on white into ``out``; return whether anything shone through."""
+    """Lay ``rgb`` (H, W, 1 or 3) on white into ``out``; return whether any white shows through."""
     if alpha.size and int(alpha.min()) == 255:
         out[:] = rgb
         return False
@@ -155,14 +121,8 @@ def flatten(rgb: RGBImage, alpha: npt.NDArray[np.uint8], out: RGBImage, premulti
     return True
 
 
-def note_transparency(transparent: bool, notes: list[str]) -> None:
-    """Add to the notes what ``flatten`` did, if it did anything."""
-    if transparent:
-        notes.append("transparent parts laid on white")
-
-
 def bands(height: int, width: int) -> Iterator[tuple[int, int]]:
-    """First row and row after the last of each band of about ``BAND_PIXELS`` that an image is done in."""
+    """Yield first row and row after the last of each band of about ``BAND_PIXELS`` of an image."""
     rows = max(1, BAND_PIXELS // max(width, 1))
     for top in range(0, height, rows):
         yield top, min(top + rows, height)

@@ -184,4 +184,4 @@ def test_volume_and_complex_tiff(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((16, 32, 32), np.uint8), volumetric=True, tile=(16, 16, 16))
     assert "volume of 16 planes" in refusal(tmp_path / "a.tif")
     tifffile.imwrite(tmp_path / "b.tif", np.zeros((8, 8), np.complex64))
-    assert "no photograph" in refusal(tmp_path / "b.tif")
+    assert "not a photograph" in refusal(tmp_path / "b.tif")
