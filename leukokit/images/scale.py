@@ -54,8 +54,10 @@ class Scale:
         if kind == "u" and bits not in (16, 32, 64):
             return cls(0, 2**bits - 1, f"{bits}-bit values scaled by 255/{2**bits - 1}")
         darkest, brightest, invalid = _pixel_ranges(samples)
-        scale = _float_scale if kind == "f" else _integer_scale
-        found = scale(darkest, brightest, bits, white)
+        if kind == "f":
+            found = _float_scale(darkest, brightest, white)
+        else:
+            found = _integer_scale(darkest, brightest, bits, white)
         if invalid:
             note = f"{found.note}; {invalid:,} pixels without a finite value set to black or white"
             return cls(found.low, found.high, note)
@@ -97,7 +99,7 @@ def _integer_scale(
 
 
 def _float_scale(
-    darkest: npt.NDArray[np.float64], brightest: npt.NDArray[np.float64], bits: int, white: float | None
+    darkest: npt.NDArray[np.float64], brightest: npt.NDArray[np.float64], white: float | None
 ) -> Scale:
     name = "floating-point values"
     is_signed = _share_below(darkest, 0) > OUTLIERS
