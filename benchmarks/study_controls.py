@@ -14,7 +14,7 @@ from torch import nn
 
 from leukokit.cells import Cells
 from leukokit.classifiers.networks.context import CONTEXT_FEATURES
-from leukokit.classifiers.neural import to_input
+from leukokit.classifiers.networks.modules import to_input
 from leukokit.graph import EDGE_FEATURES, CellGraph
 from leukokit.graph_builders.base import GraphBuilder
 from leukokit.taxonomy import LEUKOCYTE

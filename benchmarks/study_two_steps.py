@@ -18,7 +18,7 @@ from torch import nn
 
 from leukokit.classifiers.networks.backbone import EMBEDDING
 from leukokit.classifiers.networks.crop_network import CropNetwork
-from leukokit.classifiers.neural import to_input
+from leukokit.classifiers.networks.modules import to_input
 from leukokit.training.cells import AnnotatedCell, rarity
 from leukokit.training.classifier import classifier_plan
 from leukokit.training.hybrid import FieldGraphs, HybridRecipe, context_network, varied_features

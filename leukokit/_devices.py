@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 from leukokit.errors import ConfigError, PluginError
 
@@ -16,8 +18,8 @@ def resolve_device(device: str) -> str:
     Raises:
         ConfigError: no such device.
     """
-    if device == "cpu":
-        return device
+    if device == "cpu" or (device == "auto" and not _may_have_gpu()):
+        return "cpu"
     import torch
 
     if device == "auto":
@@ -30,6 +32,18 @@ def resolve_device(device: str) -> str:
             f"--device {device}: there is no such GPU here ({torch.cuda.device_count()} found); use cpu"
         )
     return f"cuda:{number or 0}"
+
+
+def _may_have_gpu() -> bool:
+    """Whether a GPU is possible: torch, which takes seconds to import, is not asked where none can be."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "0").strip() in ("", "-1"):
+        return False
+    if sys.platform == "darwin":
+        return False
+    if sys.platform != "linux":
+        return True
+    # The devices of NVIDIA's driver, of Windows' subsystem for Linux, and of AMD's driver.
+    return any(Path(name).exists() for name in ("/dev/nvidiactl", "/dev/nvidia0", "/dev/dxg", "/dev/kfd"))
 
 
 def disable_tf32() -> None:
@@ -57,8 +71,8 @@ def prepare_process(device: str) -> None:
             "e.g. multiprocessing.set_start_method('spawn')"
         )
     import cv2
-    import torch
 
-    torch.set_num_threads(1)
     cv2.setNumThreads(1)
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
     _used_in = os.getpid()

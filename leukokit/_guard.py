@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import logging
 import os
+import sys
 import threading
 import weakref
 from collections.abc import Callable, Sequence
@@ -165,9 +166,8 @@ def translate(subject: str, error: BaseException) -> LeukokitError:
     if isinstance(error, ContractError):
         return PluginError(f"{subject} {error}")
     if type(error).__name__ == "OutOfMemoryError":
-        import torch
-
-        if isinstance(error, torch.cuda.OutOfMemoryError):
+        torch = sys.modules.get("torch")
+        if torch is not None and isinstance(error, torch.cuda.OutOfMemoryError):
             torch.cuda.empty_cache()
             return DeviceMemoryError(f"{subject}: the GPU's memory is too small for this image; --device cpu")
     return PluginError(f"{subject} failed ({cause_of(error)})")

@@ -23,11 +23,12 @@ from leukokit.cells import Cells, Labelling
 from leukokit.classifiers.base import Classifier
 from leukokit.config import DEFAULT_PLUGINS, PipelineConfig, PluginChoice
 from leukokit.detectors.base import Detector
+from leukokit.engines.choose import AUTO, require_engine
 from leukokit.errors import ConfigError, ImageError, LeukokitError, PluginError, cause_of
 from leukokit.graph import CellGraph
 from leukokit.graph_builders.base import GraphBuilder
 from leukokit.plugin import Plugin
-from leukokit.registry import Registry, classifiers, detectors, graph_builders
+from leukokit.registry import Registry, classifiers, detectors, engines, graph_builders
 from leukokit.results import SmearResult
 from leukokit.smear import Smear, read_smear
 from leukokit.taxonomy import LEUKOCYTE
@@ -57,8 +58,11 @@ class Pipeline:
         classifier: a classifier, or the name of one; None leaves leukocytes without a class.
         standardize: even out light and stain before detection.
         time_limit: seconds that a plugin may take per image, and reading one; 0 for no limit.
+        engine: what runs the networks: ``auto``, or the name of an engine such as ``onnxruntime``; a plugin
+            given as an object keeps its own.
         device: ``auto`` (CUDA where there is one), ``cpu``, ``cuda`` or ``cuda:N``; a plugin given as an
             object stays on its own device.
+        threads: that one call of a network may use on a CPU; 0 for all cores.
 
     Attributes:
         config: the same as a configuration.
@@ -80,7 +84,9 @@ class Pipeline:
         *,
         standardize: bool = True,
         time_limit: float = 600,
+        engine: str = AUTO,
         device: str = "auto",
+        threads: int = 0,
     ) -> None:
         config = PipelineConfig(
             detector=_choice(detector),
@@ -88,11 +94,14 @@ class Pipeline:
             classifier=None if classifier is None else _choice(classifier),
             standardize=standardize,
             time_limit=time_limit,
+            engine=engine,
         )
-        self._set_up(config, device, detector, graph_builder, classifier)
+        self._set_up(config, device, threads, detector, graph_builder, classifier)
 
     @classmethod
-    def from_config(cls, config: PipelineConfig | None = None, device: str = "auto") -> Self:
+    def from_config(
+        cls, config: PipelineConfig | None = None, device: str = "auto", threads: int = 0
+    ) -> Self:
         """Make a pipeline from a configuration, such as ``leukokit.config.load_config`` reads.
 
         Raises:
@@ -100,13 +109,17 @@ class Pipeline:
             ConfigError: no such device, or a wrong parameter.
         """
         pipeline = cls.__new__(cls)
-        pipeline._set_up(config or PipelineConfig(), device)
+        pipeline._set_up(config or PipelineConfig(), device, threads)
         return pipeline
 
     def _set_up(
-        self, config: PipelineConfig, device: str, *plugins: Detector | GraphBuilder | Classifier | str | None
+        self,
+        config: PipelineConfig,
+        device: str,
+        threads: int,
+        *plugins: Detector | GraphBuilder | Classifier | str | None,
     ) -> None:
-        self.config = config
+        self.config, self.threads = config, threads
         self.device = resolve_device(device)
         if self.device != "cpu":
             disable_tf32()
@@ -122,6 +135,7 @@ class Pipeline:
         if config.classifier is not None:
             self.classifier = _make(classifiers, config.classifier, classifier, self.device)
             check_classes(self.classifier)
+        self._set_engine()
         self._detecting: Guard[Smear, Cells] = Guard(
             f"detector '{self.detector.name}'",
             lambda smears: self.detector.detect(smears),
@@ -139,8 +153,17 @@ class Pipeline:
             lambda: self.on_cpu._classifying if self._has_cpu_twin else None,
         )
 
+    def _set_engine(self) -> None:
+        """Tell the plugins that were made here what runs their networks, before these are loaded."""
+        engine = None if self.config.engine == AUTO else engines.get(self.config.engine)
+        if engine is not None:
+            require_engine(engine, self.device)
+        for plugin, given in ((self.detector, self._objects[0]), (self.classifier, self._objects[2])):
+            if plugin is not None and given is None:
+                plugin.engine, plugin.threads = engine, self.threads
+
     def __reduce__(self) -> tuple[Callable[..., Pipeline], tuple[Any, ...]]:
-        return _restore, (type(self), self.config, self.device, self._objects)
+        return _restore, (type(self), self.config, self.device, self.threads, self._objects)
 
     def run(self, image: str | Path | Smear, output_stem: Path | None = None) -> SmearResult:
         """Read one image, find its cells, link them and label the leukocytes.
@@ -256,7 +279,8 @@ class Pipeline:
     @cached_property
     def on_cpu(self) -> Pipeline:
         """The same on the CPU, for what the GPU's memory does not hold."""
-        return type(self).from_config(self.config, "cpu")
+        # An engine for GPUs alone does not run there.
+        return type(self).from_config(self.config.model_copy(update={"engine": AUTO}), "cpu")
 
     @property
     def _has_cpu_twin(self) -> bool:
@@ -270,14 +294,15 @@ class Pipeline:
         Raises:
             PluginError: a plugin cannot say, or says what JSON cannot hold.
         """
-        import torch
-
         classifier = self.classifier
         return {
             "leukokit": __version__,
             "python": platform.python_version(),
-            "torch": torch.__version__,
             "device": self.device,
+            "engines": {
+                "detector": self.detector.engine_used,
+                "classifier": None if classifier is None else classifier.engine_used,
+            },
             "standardize": self.config.standardize,
             "detector": provenance_of("detector", self.detector),
             "graph": provenance_of("graph builder", self.graph_builder),
@@ -345,10 +370,11 @@ def _restore(
     kind: type[Pipeline],
     config: PipelineConfig,
     device: str,
+    threads: int,
     plugins: list[Detector | GraphBuilder | Classifier | None],
 ) -> Pipeline:
     pipeline = kind.__new__(kind)
-    pipeline._set_up(config, device, *plugins)
+    pipeline._set_up(config, device, threads, *plugins)
     return pipeline
 
 

@@ -6,6 +6,8 @@ import os
 from collections.abc import Sequence
 from typing import Final
 
+from leukokit.engines.cpu import cores
+
 IMAGES_PER_PROCESS: Final = 50
 """Images that make up for the start of another process."""
 MAX_PROCESSES: Final = 16
@@ -18,17 +20,13 @@ MAX_PIPELINES: Final = 8
 """Most images that a CPU works on at once."""
 
 
-def share_cores(images: int) -> int:
-    """Return how many images a CPU works on at once; torch is given that part of its threads for each.
+def share_cores(images: int) -> tuple[int, int]:
+    """Return how many images a CPU works on at once, and the threads that a network may use for each.
 
     Networks of this size get further with an image per thread than with one image in all threads.
     """
-    import torch
-
-    threads = torch.get_num_threads()
-    pipelines = max(1, min(threads, images, MAX_PIPELINES))
-    torch.set_num_threads(threads // pipelines)
-    return pipelines
+    pipelines = max(1, min(cores(), images, MAX_PIPELINES))
+    return pipelines, max(1, cores() // pipelines)
 
 
 def process_count(asked: int | None, devices: Sequence[str], images: int, isolate: bool = False) -> int:
@@ -52,13 +50,6 @@ def process_count(asked: int | None, devices: Sequence[str], images: int, isolat
             asked = max(fit, 1) if isolate else fit if fit > 1 else 0
     # Every device has one at least.
     return max(asked, len(devices)) if asked else 0
-
-
-def cores() -> int:
-    """Return the number of cores that this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _free_memory(device: str) -> int:

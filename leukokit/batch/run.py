@@ -24,13 +24,14 @@ from leukokit.batch.outputs.grouping import Grouping
 from leukokit.batch.outputs.parquet import require_pyarrow
 from leukokit.batch.outputs.write import OutputOptions, remove_tables, require_free_tables, write_outputs
 from leukokit.batch.records import Record
-from leukokit.batch.resources import cores, process_count, share_cores
+from leukokit.batch.resources import process_count, share_cores
 from leukokit.batch.scheduler import Scheduler
 from leukokit.batch.shard import Shard
 from leukokit.batch.summary import BatchProgress, BatchSummary
 from leukokit.batch.worker_process import WorkerProcess, start_workers
 from leukokit.batch.writing import open_writers, writer_names, writer_settings
 from leukokit.config import PipelineConfig
+from leukokit.engines.cpu import cores
 from leukokit.errors import ConfigError, ImageError
 from leukokit.images.inputs import FoundImage, FoundImages, find_images
 from leukokit.pipeline import Pipeline
@@ -196,9 +197,10 @@ def _processors(
     isolate = has_foreign_plugins(config, names)
     if not (count := process_count(options.processes, devices, left, isolate)):
         # One there must be: it says what decides the results.
-        pipelines = [Pipeline.from_config(config, name) for name in devices[: max(left, 1)]]
+        pipelines = [Pipeline.from_config(config, name) for name in devices[: max(left, 1)] if name != "cpu"]
         if devices == ["cpu"]:
-            pipelines += [Pipeline.from_config(config, "cpu") for _ in range(share_cores(left) - 1)]
+            count, threads = share_cores(left)
+            pipelines = [Pipeline.from_config(config, "cpu", threads) for _ in range(count)]
         yield pipelines, PipelineDescription.of(pipelines[0])
         return
     make_folder(out)

@@ -138,13 +138,11 @@ def _send_failure(port: _Port, failure: LeukokitError) -> None:
 def _process(port: _Port, settings: WorkerSettings) -> list[LeukokitError]:
     """Do images until there are no more; returns what the writers fail at when they are closed."""
     import cv2
-    import torch
 
-    torch.set_num_threads(settings.threads)
     cv2.setNumThreads(settings.threads)
     for path in settings.plugin_files:
         load_file(path)
-    pipeline = Pipeline.from_config(settings.config, settings.device)
+    pipeline = Pipeline.from_config(settings.config, settings.device, settings.threads)
     writers = open_writers(settings.writers, settings.config, settings.out, settings.protected)
     maker = RecordMaker(writers, settings.out, settings.config.time_limit)
     try:

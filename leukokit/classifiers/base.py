@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from leukokit.config import PluginChoice
+from leukokit.engines.base import Engine
 from leukokit.graph import CellGraph
 from leukokit.plugin import P_co, Plugin
 from leukokit.smear import Smear
@@ -20,7 +21,19 @@ class Classifier(Plugin[P_co], ABC):
     Args:
         params: the plugin's parameters; None for its defaults.
         device: ``cpu``, ``cuda`` or ``cuda:N``, already resolved.
+
+    Attributes:
+        engine: what runs the networks, as the user chose; None for the best that is installed.
+        threads: that one call of a network may use on a CPU; 0 for all cores.
     """
+
+    engine: type[Engine] | None = None
+    threads: int = 0
+
+    @property
+    def engine_used(self) -> str:
+        """Name and version of the engine that runs the networks; empty where there is none."""
+        return ""
 
     def __init__(self, params: P_co | None = None, device: str = "cpu") -> None:
         super().__init__(params)

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import Field
-from torch import nn
 
-from leukokit.classifiers.networks.crop_network import CropNetwork
 from leukokit.classifiers.neural import CropClassifier, NeuralParams
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from leukokit.classifiers.networks.crop_network import CropNetwork
 
 
 class CnnParams(NeuralParams):
@@ -27,10 +31,13 @@ class CnnClassifier(CropClassifier[CnnParams]):
     summary = "convolutional network on each leukocyte's crop (EfficientNet-Lite0); the baseline"
 
     architecture = "efficientnet-lite0"
+    has_embeddings = True
 
     @staticmethod
     def new_network(classes: int) -> CropNetwork:
         """The network, with random weights."""
+        from leukokit.classifiers.networks.crop_network import CropNetwork
+
         return CropNetwork(classes)
 
     @classmethod

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
+from typing import Any, Final
 
 import numpy as np
-import torch
+import numpy.typing as npt
 from pydantic import Field
 
 from leukokit import weights
-from leukokit.classifiers.networks.context import context_tensors, side_by_side
-from leukokit.classifiers.networks.context_network import ContextNetwork
-from leukokit.classifiers.networks.crop_network import CropNetwork
-from leukokit.classifiers.neural import NeuralClassifier, NeuralParams, Scene, mean_over_views, ready
+from leukokit.classifiers.cnn import CnnClassifier
+from leukokit.classifiers.networks.context import context_arrays, join_graphs
+from leukokit.classifiers.neural import NeuralClassifier, NeuralParams, Scene, mean_over_views, parts_of
 from leukokit.config import PluginChoice
 from leukokit.crops.appearance import appearance
+from leukokit.engines.base import Model, Network
+from leukokit.engines.choose import load
 from leukokit.errors import WeightsError
+
+INPUTS: Final = ("features", "embeddings", "edges", "edge_features")
+OUTPUTS: Final = ("logits",)
 
 
 class HybridParams(NeuralParams):
@@ -54,34 +59,48 @@ class HybridClassifier(NeuralClassifier[HybridParams]):
         """The card's graph builder."""
         return self.card_graph
 
-    def build(self) -> ContextNetwork:
-        """The graph network, with random weights."""
-        return ContextNetwork(len(self.classes))
+    @property
+    def model(self) -> Model:
+        """What an engine needs to know of the graph network."""
+        path, card = self.path, self.card
+
+        module = partial(_context_module, path, len(card.classes))
+        return Model(path, INPUTS, OUTPUTS, weights.graph_of(path, card), card.onnx_sha256, module)
 
     @cached_property
-    def cnn(self) -> CropNetwork:
-        """The CNN in evaluation mode, loaded when first asked for."""
-        return ready(CropNetwork(len(self.classes)), self.cnn_path, self.device)
+    def cnn(self) -> Network:
+        """The CNN on its engine, loaded when first asked for."""
+        try:
+            card = weights.read_card(self.cnn_path, weights.ClassifierCard, check=False)
+        except WeightsError:
+            # The hybrid's own card names and hashes it; one of the CNN's own need not be there.
+            card = self.card.model_copy(update={"onnx_sha256": ""})
+        model = CnnClassifier.model_of(self.cnn_path, card)
+        return load(model, self.engine, self.device, self.threads)
 
-    def logits(self, scenes: Sequence[Scene]) -> torch.Tensor:
+    def logits(self, scenes: Sequence[Scene]) -> npt.NDArray[np.float32]:
         """Logits (M, C); embeddings are the mean over the views."""
         looks = [appearance(scene.smear, scene.graph.cells) for scene in scenes]
-        crops = torch.cat([self.crops(scene, own) for scene, own in zip(scenes, looks, strict=True)])
-        found = [embedded(self.cnn, part, self.params.views) for part in torch.split(crops, self.batch)]
-        graphs = [context_tensors(scene.graph, own) for scene, own in zip(scenes, looks, strict=True)]
-        batch = side_by_side(graphs).to(self.device)
-        features, edges, figures = batch.tensors
-        nodes = np.concatenate([s.leukocytes + start for s, start in zip(scenes, batch.starts, strict=True)])
-        embeddings = features.new_zeros(len(features), found[0].shape[1])
-        embeddings[nodes] = torch.cat(found)
-        answers: torch.Tensor = self.network(features, embeddings, edges, figures)
-        return answers[nodes]
+        crops = np.concatenate([self.crops(scene, own) for scene, own in zip(scenes, looks, strict=True)])
+        found = [
+            mean_over_views(self.cnn, "embeddings", crops[part], self.params.views)
+            for part in parts_of(len(crops), self.batch)
+        ]
+        arrays, starts = join_graphs(
+            [context_arrays(scene.graph, own) for scene, own in zip(scenes, looks, strict=True)]
+        )
+        nodes = np.concatenate([s.leukocytes + start for s, start in zip(scenes, starts, strict=True)])
+        embeddings = np.zeros((len(arrays.features), found[0].shape[1]), np.float32)
+        embeddings[nodes] = np.concatenate(found)
+        inputs = (arrays.features, embeddings, arrays.edges, arrays.edge_features)
+        logits = self.network(dict(zip(INPUTS, inputs, strict=True)))["logits"]
+        return np.asarray(logits[nodes], np.float32)
 
 
-def embedded(cnn: CropNetwork, crops: torch.Tensor, views: int) -> torch.Tensor:
-    """Embeddings (B, E) of crops (B, 3, S, S) uint8, the mean over the turned views."""
-    device = next(cnn.parameters()).device
-    return mean_over_views(cnn.backbone, crops, views, device)
+def _context_module(path: Path, classes: int) -> Any:
+    from leukokit.classifiers.networks.modules import load_context_network
+
+    return load_context_network(path, classes)
 
 
 def find_cnn(path: Path, named: dict[str, str]) -> Path:

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from pydantic import Field
-from torch import nn
 from typing_extensions import TypeVar
 
-from leukokit.classifiers.networks.backbone import EfficientNetLite
+from leukokit import weights
+from leukokit.classifiers.networks.context import context_features, descriptors
 from leukokit.classifiers.trained import TrainedClassifier, TrainedParams
 from leukokit.crops.appearance import appearance, erythrocyte_density
 from leukokit.crops.cut import crop_sides, cut_crops
 from leukokit.crops.stain import mix_stain, nucleus_map
+from leukokit.engines.base import Model, Network
+from leukokit.engines.choose import load
+from leukokit.errors import WeightsError
 from leukokit.graph import CellGraph
 from leukokit.smear import Smear
 from leukokit.taxonomy import LEUKOCYTE
-from leukokit.weights.files import load_weights
+from leukokit.weights import ClassifierCard
 
-N = TypeVar("N", bound=nn.Module)
+if TYPE_CHECKING:
+    from torch import nn
+
 DEFAULT_VIEWS = 4
 """Views that are averaged, also where temperature and review threshold are set."""
 
@@ -57,22 +61,29 @@ N_co = TypeVar("N_co", bound=NeuralParams, default=NeuralParams, covariant=True)
 class NeuralClassifier(TrainedClassifier[N_co]):
     """A network with a card; a subclass says which, and what it is shown beside the crops."""
 
+    @property
     @abstractmethod
-    def build(self) -> nn.Module:
-        """The network, with random weights."""
+    def model(self) -> Model:
+        """What an engine needs to know of the network."""
 
     @abstractmethod
-    def logits(self, scenes: Sequence[Scene]) -> torch.Tensor:
+    def logits(self, scenes: Sequence[Scene]) -> npt.NDArray[np.float32]:
         """Logits (M, C) of all leukocytes, scene after scene, before the temperature; M is not 0."""
 
     @cached_property
-    def network(self) -> nn.Module:
-        """The network in evaluation mode, loaded when first asked for.
+    def network(self) -> Network:
+        """The network on its engine, loaded when first asked for.
 
         Raises:
             WeightsError: the file is damaged or of another architecture.
+            ConfigError: the engine cannot run here.
         """
-        return ready(self.build(), self.path, self.device)
+        return load(self.model, self.engine, self.device, self.threads)
+
+    @property
+    def engine_used(self) -> str:
+        """Name and version of the engine that runs the network."""
+        return self.network.engine
 
     @property
     def batch(self) -> int:
@@ -80,7 +91,6 @@ class NeuralClassifier(TrainedClassifier[N_co]):
         pictures = self.params.batch or (256 if self.device.startswith("cuda") else 16)
         return max(1, pictures // int(self.params.views))
 
-    @torch.inference_mode()
     def classify(self, smears: Sequence[Smear], graphs: Sequence[CellGraph]) -> list[npt.NDArray[np.float32]]:
         """Class probabilities of every node; see ``Classifier.classify``."""
         answers = [np.zeros((len(graph), len(self.classes)), dtype=np.float32) for graph in graphs]
@@ -91,13 +101,22 @@ class NeuralClassifier(TrainedClassifier[N_co]):
         counts = [len(scene.leukocytes) for scene in scenes]
         if any(counts):
             logits = self.logits([scene for scene in scenes if len(scene.leukocytes)])
-            chances = torch.softmax(logits / self.card.temperature, dim=1).cpu()
-            for answer, scene, own in zip(answers, scenes, torch.split(chances, counts), strict=True):
-                answer[scene.leukocytes] = own.numpy()
+            probabilities = softmax(self._checked(logits, sum(counts)) / self.card.temperature)
+            parts = np.split(probabilities, np.cumsum(counts)[:-1])
+            for answer, scene, own in zip(answers, scenes, parts, strict=True):
+                answer[scene.leukocytes] = own
         return answers
 
-    def crops(self, scene: Scene, looks: npt.NDArray[np.float32] | None) -> torch.Tensor:
-        """Crops of a scene's leukocytes, (M, 3, S, S) uint8; ``looks`` are its appearance where known."""
+    def _checked(self, logits: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
+        if logits.shape != (count, len(self.classes)):
+            raise WeightsError(
+                f"{self.path}: the network returns an array of shape {logits.shape} for {count} cells of "
+                f"{len(self.classes)} classes; get the weights again"
+            )
+        return logits
+
+    def crops(self, scene: Scene, looks: npt.NDArray[np.float32] | None) -> npt.NDArray[np.uint8]:
+        """Crops of a scene's leukocytes, (M, S, S, 3) uint8; ``looks`` are its appearance where known."""
         card, cells, nodes = self.card, scene.graph.cells, scene.leukocytes
         boxes, sides = cells.boxes[nodes], crop_sides(cells, nodes, card.cover, card.unit)
         crops = cut_crops(scene.smear, boxes, sides, card.crop_px)
@@ -108,7 +127,7 @@ class NeuralClassifier(TrainedClassifier[N_co]):
             for number, crop in enumerate(crops):
                 size = float(card.crop_px * longest[number] / sides[number])
                 crops[number] = mix_stain(crop, nucleus_map(crop, size, red))
-        return torch.from_numpy(crops).permute(0, 3, 1, 2)
+        return crops
 
 
 class CropClassifier(NeuralClassifier[N_co]):
@@ -116,15 +135,19 @@ class CropClassifier(NeuralClassifier[N_co]):
 
     A subclass gives ``new_network`` and, as the default of its parameter ``weights``, a file. Its network
     takes crops, float32 (B, 3, S, S) RGB in 0..1, and in training the cells' context descriptors, float32
-    (B, 64), and answers with logits (B, classes). One that needs the descriptors overrides ``logits``.
+    (B, 64), and answers with logits (B, classes).
 
     Attributes:
         architecture: what the card calls the network.
         required_crop_px: the one size of crops that the network takes; None where the recipe may choose.
+        takes_descriptors: whether it is given the descriptors in use, too, and not in training alone.
+        has_embeddings: whether it is a ``CropNetwork``, whose embeddings a hybrid takes.
     """
 
     architecture: ClassVar[str]
     required_crop_px: ClassVar[int | None] = None
+    takes_descriptors: ClassVar[bool] = False
+    has_embeddings: ClassVar[bool] = False
 
     @staticmethod
     @abstractmethod
@@ -145,55 +168,100 @@ class CropClassifier(NeuralClassifier[N_co]):
         """Parts that keep their weights in the training, where the recipe wants ``blocks`` of them frozen."""
         return []
 
-    def build(self) -> nn.Module:
-        """The network, with random weights."""
-        return self.new_network(len(self.classes))
+    @property
+    def model(self) -> Model:
+        """What an engine needs to know of the network."""
+        return self.model_of(self.path, self.card)
 
-    def logits(self, scenes: Sequence[Scene]) -> torch.Tensor:
+    @classmethod
+    def model_of(cls, path: Path, card: ClassifierCard) -> Model:
+        """What an engine needs to know of a weight file."""
+        module = partial(_crop_module, cls, path, len(card.classes))
+        return Model(
+            path, cls.inputs(), cls.outputs(), weights.graph_of(path, card), card.onnx_sha256, module
+        )
+
+    @classmethod
+    def inputs(cls) -> tuple[str, ...]:
+        """Names of what the network takes."""
+        return ("crops", "descriptors") if cls.takes_descriptors else ("crops",)
+
+    @classmethod
+    def outputs(cls) -> tuple[str, ...]:
+        """Names of what the network returns."""
+        return ("embeddings", "logits") if cls.has_embeddings else ("logits",)
+
+    def logits(self, scenes: Sequence[Scene]) -> npt.NDArray[np.float32]:
         """Logits (M, C), the mean over the views."""
-        crops = torch.cat([self.crops(scene, None) for scene in scenes])
-        return torch.cat([self._answer(part) for part in torch.split(crops, self.batch)])
+        crops, vectors = (np.concatenate(parts) for parts in zip(*map(self._inputs, scenes), strict=True))
+        parts = [
+            mean_over_views(self.network, "logits", crops[part], self.params.views, vectors[part])
+            for part in parts_of(len(crops), self.batch)
+        ]
+        return np.concatenate(parts)
 
-    def _answer(self, crops: torch.Tensor) -> torch.Tensor:
-        return mean_over_views(self.network, crops, self.params.views, self.device)
+    def _inputs(self, scene: Scene) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+        """A scene's crops (M, S, S, 3) uint8 and descriptors, float32 (M, 64); (M, 0) where not taken."""
+        if not self.takes_descriptors:
+            return self.crops(scene, None), np.empty((len(scene.leukocytes), 0), np.float32)
+        looks = appearance(scene.smear, scene.graph.cells)
+        found = descriptors(scene.graph, context_features(scene.graph, looks))
+        return self.crops(scene, looks), found[scene.leukocytes]
 
 
-def ready(network: N, path: Path, device: str) -> N:
-    """A network with its weights, on its device, in evaluation mode, made as fast as it can be.
+def _crop_module(classifier: type[CropClassifier[NeuralParams]], path: Path, classes: int) -> Any:
+    from leukokit.classifiers.networks.modules import CropModule
 
-    Raises:
-        WeightsError: the file is damaged or of another architecture.
-    """
-    load_weights(network, path)
-    network = network.to(device).to(memory_format=torch.channels_last).eval()
-    for module in network.modules():
-        if isinstance(module, EfficientNetLite):
-            module.fuse()
-    return network
+    return CropModule(classifier, classes).load(path).for_speed()
+
+
+def parts_of(count: int, size: int) -> list[slice]:
+    """Slices of at most ``size`` that together are ``count`` long."""
+    return [slice(start, start + size) for start in range(0, count, size)]
 
 
 def mean_over_views(
-    network: Callable[[torch.Tensor], torch.Tensor],
-    crops: torch.Tensor,
+    network: Network,
+    output: str,
+    crops: npt.NDArray[np.uint8],
     views: int,
-    device: str | torch.device,
-) -> torch.Tensor:
-    """What a network says of crops (B, 3, S, S) uint8, the mean (B, K) over turned and mirrored views."""
+    vectors: npt.NDArray[np.float32] | None = None,
+) -> npt.NDArray[np.float32]:
+    """What a network says of crops (B, S, S, 3) uint8, the mean (B, K) over turned and mirrored views.
+
+    Args:
+        network: takes ``crops`` and, where ``vectors`` are not empty, ``descriptors``.
+        output: the name of what is wanted.
+        crops: the crops.
+        views: how many of the eight views.
+        vectors: (B, D) float32, the crops' descriptors.
+    """
     # All views at once: a network gets through few pictures hardly faster than through many.
-    pictures = to_input(torch.cat([turned(crops, view) for view in range(views)]), device)
-    return network(pictures).view(views, len(crops), -1).mean(dim=0)
+    inputs: dict[str, npt.NDArray[Any]] = {
+        "crops": np.concatenate([turned(crops, view) for view in range(views)])
+    }
+    if vectors is not None and vectors.shape[1]:
+        inputs["descriptors"] = np.tile(vectors, (views, 1))
+    found = network(inputs)[output]
+    return np.asarray(found.reshape(views, len(crops), -1).mean(axis=0), np.float32)
 
 
-def turned(crops: torch.Tensor, view: int) -> torch.Tensor:
-    """One of the eight turned and mirrored views of (B, C, S, S) crops; 0 is the crops themselves."""
-    # Half turns and mirrored pictures first: few views are then as unlike as can be.
-    quarter, mirrored = ((0, False), (2, True), (1, True), (3, False), (2, False), (0, True), (3, True),
-                         (1, False))[view]  # fmt: skip
-    if mirrored:
-        crops = crops.flip(3)
-    return crops.rot90(quarter, (2, 3)) if quarter else crops
+VIEWS: Final = (
+    *((0, False), (2, True), (1, True), (3, False)),
+    *((2, False), (0, True), (3, True), (1, False)),
+)
+"""Quarter turns, counted anticlockwise, after a mirror or not. Half turns and mirrored pictures come first:
+few views are then as unlike as can be."""
 
 
-def to_input(crops: torch.Tensor, device: str | torch.device) -> torch.Tensor:
-    """Crops (B, 3, S, S) uint8 as a network takes them: float32 in 0..1."""
-    return crops.to(device).contiguous(memory_format=torch.channels_last).float() / 255
+def turned(crops: npt.NDArray[np.uint8], view: int) -> npt.NDArray[np.uint8]:
+    """One of the eight turned and mirrored views of (B, S, S, C) crops; 0 is the crops themselves."""
+    quarter, is_mirrored = VIEWS[view]
+    seen = crops[:, :, ::-1] if is_mirrored else crops
+    return np.rot90(seen, quarter, (1, 2))
+
+
+def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Probabilities (M, C) of logits (M, C)."""
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=1, keepdims=True), np.float32)

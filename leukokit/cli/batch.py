@@ -70,6 +70,7 @@ def run(
     config: options.Config = None,
     settings: options.Settings = None,
     plugins: options.Plugins = None,
+    engine: options.Engine = None,
     device: options.Devices = "auto",
     workers: Workers = 2,
     processes: Processes = None,
@@ -89,6 +90,7 @@ def run(
         detector=detector,
         graph=graph,
         classifier=classifier,
+        engine=engine,
         trust_pickle=trust_pickle,
     )
     how = BatchOptions(

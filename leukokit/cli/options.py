@@ -71,6 +71,15 @@ Devices = Annotated[
     str, typer.Option("--device", help="auto, cpu, cuda, cuda:N, or several GPUs: cuda:0,cuda:1.")
 ]
 
+Engine = Annotated[
+    str | None,
+    typer.Option(
+        "--engine",
+        help="What runs the networks: auto, onnxruntime, openvino, torch, tensorrt.",
+        show_default="auto",
+    ),
+]
+
 # Batches
 GroupBy = Annotated[
     str | None,
@@ -153,6 +162,7 @@ def pipeline_config(
     detector: str | None = None,
     graph: str | None = None,
     classifier: str | None = None,
+    engine: str | None = None,
     trust_pickle: bool = False,
 ) -> PipelineConfig:
     """Load the plugin files, then make the configuration: --config, then the plugin options, then --set.
@@ -164,8 +174,9 @@ def pipeline_config(
     from leukokit.config import load_config
 
     load_plugins(plugins)
+    chosen = [f"engine={engine}"] if engine else []
     trusted = ["detector.trust_pickle=true"] if trust_pickle else []
-    return load_config(config, [*(settings or []), *trusted], detector, graph, classifier)
+    return load_config(config, [*chosen, *(settings or []), *trusted], detector, graph, classifier)
 
 
 def load_plugins(plugins: Sequence[Path] | None) -> None:

@@ -40,6 +40,11 @@ class Detector(Plugin[P_co], ABC):
     engine: type[Engine] | None = None
     threads: int = 0
 
+    @property
+    def engine_used(self) -> str:
+        """Name and version of the engine that runs the networks; empty where there is none."""
+        return ""
+
     Params: ClassVar[type[PluginParams]] = DetectorParams
 
     def __init__(self, params: P_co | None = None, device: str = "cpu") -> None:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from leukokit.engines.cpu import cores
 from leukokit.engines.onnx_file import OnnxFile, Port, read_onnx
 from leukokit.errors import WeightsError
 from leukokit.plugin import P_co, Plugin
@@ -62,11 +64,37 @@ class Model:
         return found
 
 
-class Network(Protocol):
-    """A network that is loaded: arrays by name in, arrays by name out."""
+class Network(ABC):
+    """A network that is loaded: arrays by name in, arrays by name out. It pickles, and is then loaded again.
 
+    Args:
+        engine: what runs it.
+        model: the network.
+        device: where it runs.
+        threads: that a call may use on a CPU; 0 for all cores.
+
+    Attributes:
+        engine: the engine's name and its library's version, for the record.
+        model: the network.
+        device: where it runs.
+        threads: that a call may use on a CPU, at least 1.
+    """
+
+    def __init__(self, engine: Engine, model: Model, device: str, threads: int) -> None:
+        self._origin = (type(engine), model, device, threads)
+        self.engine, self.model, self.device = engine.described(), model, device
+        self.threads = threads or cores()
+
+    @abstractmethod
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         """Run the network; the outputs are those that the ``Model`` names."""
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _load_again, self._origin
+
+
+def _load_again(engine: type[Engine], model: Model, device: str, threads: int) -> Network:
+    return engine().load(model, device, threads)
 
 
 class Engine(Plugin[P_co], ABC):
@@ -92,6 +120,19 @@ class Engine(Plugin[P_co], ABC):
 
         Looks only, and imports nothing heavy.
         """
+
+    @classmethod
+    def library_version(cls) -> str:
+        """Return the version of the library; empty where it is not installed."""
+        try:
+            return importlib.metadata.version(cls.library)
+        except importlib.metadata.PackageNotFoundError:
+            return ""
+
+    @classmethod
+    def described(cls) -> str:
+        """Return its name and its library's version, e.g. ``onnxruntime 1.22.0``."""
+        return f"{cls.name} {cls.library_version()}".strip()
 
     @abstractmethod
     def load(self, model: Model, device: str, threads: int) -> Network:

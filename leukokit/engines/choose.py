@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
@@ -75,14 +74,6 @@ def load(model: Model, engine: type[Engine] | None = None, device: str = "cpu", 
     return engine().load(model, device, threads)
 
 
-def library_version(engine: type[Engine]) -> str:
-    """Return the version of the library behind an engine; empty where it is not installed."""
-    try:
-        return importlib.metadata.version(engine.library)
-    except importlib.metadata.PackageNotFoundError:
-        return ""
-
-
 def list_engines(engines: Iterable[type[Engine]], devices: Iterable[str]) -> list[EngineRow]:
     """Return a row per engine, with the devices of those here that it can be used on."""
     found = []
@@ -90,7 +81,7 @@ def list_engines(engines: Iterable[type[Engine]], devices: Iterable[str]) -> lis
         problems = {device: _problem(engine, device) for device in devices}
         usable = tuple(device for device, problem in problems.items() if not problem)
         problem = "" if usable else next(iter(problems.values()))
-        found.append(EngineRow(engine.name, library_version(engine), usable, problem))
+        found.append(EngineRow(engine.name, engine.library_version(), usable, problem))
     return found
 
 

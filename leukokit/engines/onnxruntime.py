@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Final
 
 from leukokit.engines.base import Array, Engine, Model, Network, check_inputs, checked
-from leukokit.engines.cpu import avx_problem, cores
-from leukokit.engines.onnx_file import OnnxFile
+from leukokit.engines.cpu import avx_problem
 from leukokit.errors import WeightsError
 
 QUIET: Final = 4
@@ -47,7 +46,7 @@ class OnnxRuntimeEngine(Engine):
 
     def load(self, model: Model, device: str, threads: int) -> Network:
         """A session on exactly the device that was asked for; see ``Engine.load``."""
-        return _Session(model, model.read_graph(), self._provider(device), threads or cores())
+        return _Session(self, model, device, threads, self._provider(device))
 
     def _provider(self, device: str) -> tuple[str, dict[str, Any]]:
         if device == "cpu":
@@ -69,14 +68,15 @@ class TensorRtEngine(OnnxRuntimeEngine):
     gpu_provider = "TensorrtExecutionProvider"
 
 
-class _Session:
+class _Session(Network):
     """A session, made again in a forked process, where the threads of the first are gone."""
 
     def __init__(
-        self, model: Model, file: OnnxFile, provider: tuple[str, dict[str, Any]], threads: int
+        self, engine: Engine, model: Model, device: str, threads: int, provider: tuple[str, dict[str, Any]]
     ) -> None:
-        self.model, self.file, self.provider = model, file, provider
-        self.session, self.process = self._start(threads), os.getpid()
+        super().__init__(engine, model, device, threads)
+        self.file, self.provider = model.read_graph(), provider
+        self.session, self.process = self._start(self.threads), os.getpid()
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         if self.process != os.getpid():

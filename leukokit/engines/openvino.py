@@ -57,7 +57,7 @@ class OpenVinoEngine(Engine):
         except Exception as error:
             # It raises classes that share no public base.
             raise WeightsError(f"{model.graph}: openvino cannot run it ({cause_of(error)[:200]})") from error
-        return _Compiled(model, graph.inputs, compiled)
+        return _Compiled(self, model, device, threads, graph.inputs, compiled)
 
 
 def _cache() -> dict[str, str]:
@@ -76,9 +76,12 @@ def _cache() -> dict[str, str]:
     return {"CACHE_DIR": str(folder)}
 
 
-class _Compiled:
-    def __init__(self, model: Model, inputs: Sequence[Port], compiled: Any) -> None:
-        self.model, self.inputs, self.process = model, inputs, os.getpid()
+class _Compiled(Network):
+    def __init__(
+        self, engine: Engine, model: Model, device: str, threads: int, inputs: Sequence[Port], compiled: Any
+    ) -> None:
+        super().__init__(engine, model, device, threads)
+        self.inputs, self.process = inputs, os.getpid()
         # A request of its own: several pipelines may run at once.
         self.request = compiled.create_infer_request()
         self.ports = {name: compiled.output(name) for name in model.outputs}

@@ -37,12 +37,13 @@ class TorchEngine(Engine):
 
         if threads and device == "cpu":
             torch.set_num_threads(threads)
-        return _Module(model, model.module().to(device), device)
+        return _Module(self, model, device, threads, model.module().to(device))
 
 
-class _Module:
-    def __init__(self, model: Model, module: Any, device: str) -> None:
-        self.model, self.module, self.device = model, module, device
+class _Module(Network):
+    def __init__(self, engine: Engine, model: Model, device: str, threads: int, module: Any) -> None:
+        super().__init__(engine, model, device, threads)
+        self.module = module
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         import torch

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from leukokit.datasets.catalogue import licence_of
 from leukokit.datasets.fields import AnnotatedField
+from leukokit.errors import WeightsError
 from leukokit.training.cells import AnnotatedCell, AnnotatedCellsRecipe
 from leukokit.weights import ClassifierCard, sha256_of, write_card
 
@@ -25,6 +26,14 @@ def data_entries(sources: Iterable[AnnotatedField], counted: str) -> list[dict[s
         {"dataset": dataset, "lab": lab, counted: count, "licence": licence_of(dataset)}
         for (dataset, lab), count in sorted(used.items())
     ]
+
+
+def write_graph(write: Callable[[], None], report: Callable[[str], None]) -> None:
+    """Write an ONNX graph beside weights, without which they run on torch alone; report why there is none."""
+    try:
+        write()
+    except WeightsError as error:
+        report(f"no ONNX graph is written, so that these weights run on torch only: {error}")
 
 
 def write_classifier_card(

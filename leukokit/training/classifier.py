@@ -21,13 +21,14 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from leukokit.classifiers.networks.context import context_features, descriptors
-from leukokit.classifiers.neural import DEFAULT_VIEWS, CropClassifier, to_input, turned
+from leukokit.classifiers.networks.modules import to_input, turned_tensor, write_crop_graph
+from leukokit.classifiers.neural import DEFAULT_VIEWS, CropClassifier
 from leukokit.config import PluginChoice
 from leukokit.crops.cut import REACH, CropUnit
 from leukokit.errors import ConfigError
 from leukokit.registry import classifiers
 from leukokit.training.calibration import UNCALIBRATED, calibration_of
-from leukokit.training.cards import write_classifier_card
+from leukokit.training.cards import write_classifier_card, write_graph
 from leukokit.training.cells import (
     AnnotatedCell,
     AnnotatedCellsRecipe,
@@ -222,6 +223,7 @@ def train_classifier(
     write_classifier_card(
         recipe, path, command, cells + held, calibration, architecture=architecture, **crop_entries(recipe)
     )
+    write_graph(lambda: write_crop_graph(recipe.plugin, path), report)
     return path
 
 
@@ -246,6 +248,6 @@ def plain_logits(
     answers = []
     for crop, vector in zip(torch.split(crops, 64), torch.split(vectors, 64), strict=True):
         pictures, beside = to_input(crop, device), vector.to(device)
-        views = [network(turned(pictures, view), beside) for view in range(DEFAULT_VIEWS)]
+        views = [network(turned_tensor(pictures, view), beside) for view in range(DEFAULT_VIEWS)]
         answers.append(torch.stack(views).mean(dim=0).cpu())
     return np.asarray(torch.cat(answers).numpy())

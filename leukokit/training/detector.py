@@ -27,13 +27,14 @@ from leukokit.datasets.fields import (
     read_fields,
 )
 from leukokit.detectors.yolo.network import build_network
+from leukokit.detectors.yolo.torch_network import write_detector_graph
 from leukokit.errors import DataError
 from leukokit.images.pixels import scale_image
 from leukokit.images.standardize import standardize
 from leukokit.smear import read_image
 from leukokit.taxonomy import KINDS
 from leukokit.training.augment import Window, cut, disturb, join, turn
-from leukokit.training.cards import data_entries
+from leukokit.training.cards import data_entries, write_graph
 from leukokit.training.loop import Plan, Training, fit, warm_up_and_cosine
 from leukokit.weights import DetectorCard, sha256_of, write_card
 from leukokit.weights.files import load_weights, save_weights
@@ -221,6 +222,7 @@ def train_detector(
     supply = WindowDataset(fields, recipe, recipe.steps * recipe.batch)
     fit(training, supply, lambda batch: loss(network, batch), out / "state.pt", report, collate, check)
     _write_card(recipe, command, chosen, path)
+    write_graph(lambda: write_detector_graph(path), report)
     return path
 
 

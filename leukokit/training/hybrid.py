@@ -19,22 +19,27 @@ from pydantic import Field
 from torch import nn
 
 from leukokit.classifiers.cnn import CnnClassifier
-from leukokit.classifiers.hybrid import embedded
 from leukokit.classifiers.networks.backbone import EMBEDDING
-from leukokit.classifiers.networks.context import (
-    CONTEXT_FEATURES,
+from leukokit.classifiers.networks.context import CONTEXT_FEATURES
+from leukokit.classifiers.networks.context_network import ContextNetwork
+from leukokit.classifiers.networks.crop_network import CropNetwork
+from leukokit.classifiers.networks.graph_batch import (
     GraphBatch,
     GraphTensors,
     context_tensors,
     side_by_side,
 )
-from leukokit.classifiers.networks.context_network import ContextNetwork
-from leukokit.classifiers.networks.crop_network import CropNetwork
-from leukokit.classifiers.neural import DEFAULT_VIEWS, to_input
+from leukokit.classifiers.networks.modules import (
+    mean_embeddings,
+    to_input,
+    write_context_graph,
+    write_crop_graph,
+)
+from leukokit.classifiers.neural import DEFAULT_VIEWS
 from leukokit.datasets.fields import WeightsName
 from leukokit.graph_builders.base import GraphBuilder
 from leukokit.training.calibration import UNCALIBRATED, calibration_of
-from leukokit.training.cards import write_classifier_card
+from leukokit.training.cards import write_classifier_card, write_graph
 from leukokit.training.cells import AnnotatedCell, builder_of, plain_views, training_cells
 from leukokit.training.classifier import (
     ClassifierRecipe,
@@ -133,6 +138,8 @@ def train_hybrid(
     common |= {"cnn": {"name": recipe.cnn, "sha256": sha256_of(cnn_path)}}
     on_cnn = f"gatv2 on {architecture}"
     write_classifier_card(recipe, path, command, used, calibration, architecture=on_cnn, **common)
+    write_graph(lambda: write_crop_graph(recipe.plugin, cnn_path), report)
+    write_graph(lambda: write_context_graph(path), report)
     return path
 
 
@@ -263,7 +270,7 @@ def embeddings_of(
 ) -> npt.NDArray[np.float32]:
     """Embeddings (N, E) of the cells as the classifier sees them."""
     crops = plain_views(list(cells), recipe.crop_px, recipe.cover, recipe.nucleus, recipe.unit)
-    found = [embedded(cnn, part, DEFAULT_VIEWS).cpu() for part in torch.split(crops, 64)]
+    found = [mean_embeddings(cnn, part, DEFAULT_VIEWS).cpu() for part in torch.split(crops, 64)]
     return np.asarray(torch.cat(found).numpy())
 
 

@@ -12,6 +12,7 @@ from leukokit.cells import Cells
 from leukokit.classifiers.networks.altarawneh import DESCRIPTOR_SIZE, AltarawnehNetwork
 from leukokit.classifiers.networks.backbone import EMBEDDING, EfficientNetLite
 from leukokit.classifiers.networks.context import CONTEXT_FEATURES, DESCRIPTOR, context_features, descriptors
+from leukokit.classifiers.networks.modules import turned_tensor
 from leukokit.classifiers.neural import turned
 from leukokit.errors import ConfigError, WeightsError
 from leukokit.graph import CellGraph
@@ -121,9 +122,13 @@ def test_weights_of_a_detector_are_no_classifier() -> None:
 
 
 def test_the_eight_views_are_eight() -> None:
-    crop = torch.arange(18.0).reshape(1, 2, 3, 3)
+    crop = np.arange(27, dtype=np.uint8).reshape(1, 3, 3, 3)
     views = {tuple(turned(crop, view).flatten().tolist()) for view in range(8)}
-    assert len(views) == 8 and torch.equal(turned(crop, 0), crop)
+    assert len(views) == 8 and np.array_equal(turned(crop, 0), crop)
+    tensor = torch.from_numpy(crop).permute(0, 3, 1, 2)
+    for view in range(8):
+        seen = turned_tensor(tensor, view).permute(0, 2, 3, 1).numpy()
+        assert np.array_equal(turned(crop, view), seen)
 
 
 def test_descriptors_by_hand() -> None:

@@ -16,14 +16,10 @@ from hypothesis import strategies as st
 
 from leukokit import weights
 from leukokit.classifiers.hybrid import HybridClassifier
-from leukokit.classifiers.networks.context import (
-    CONTEXT_FEATURES,
-    GraphTensors,
-    context_tensors,
-    side_by_side,
-)
-from leukokit.classifiers.networks.context_network import ContextNetwork
+from leukokit.classifiers.networks.context import CONTEXT_FEATURES
 from leukokit.classifiers.networks.crop_network import CropNetwork
+from leukokit.classifiers.networks.graph_batch import GraphTensors, context_tensors, side_by_side
+from leukokit.classifiers.networks.modules import load_context_network
 from leukokit.classifiers.neural import Scene
 from leukokit.cli import main
 from leukokit.config import PipelineConfig, PluginChoice
@@ -134,14 +130,16 @@ def test_training_and_classifying_see_the_same(folder: Path, trained: Path) -> N
     own = recipe(folder)
     cells, _ = training_cells(own)
     classifier = pipeline_of(trained).classifier
-    assert isinstance(classifier, HybridClassifier) and isinstance(classifier.network, ContextNetwork)
+    assert isinstance(classifier, HybridClassifier)
+    cnn = CropNetwork(len(CLASSES))
+    load_weights(cnn, classifier.cnn_path)
     builder = builder_of(own.graph)
-    seen = embeddings_of(classifier.cnn, cells, own)
-    known = context_logits(classifier.network, FieldGraphs(cells, builder), seen)
+    seen = embeddings_of(cnn.eval(), cells, own)
+    network = load_context_network(trained, len(CLASSES))
+    known = context_logits(network, FieldGraphs(cells, builder), seen)
     field, nodes = cells[0].field, np.array([cell.node for cell in cells])
     smear = Pipeline.from_config(PipelineConfig(classifier=None)).read(SMEAR)
-    with torch.inference_mode():
-        found = classifier.logits([Scene(smear, builder.build(field.cells), nodes)]).numpy()
+    found = classifier.logits([Scene(smear, builder.build(field.cells), nodes)])
     # Crops are kept at another resolution, boxes rounded.
     assert np.abs(found - known).max() < 0.2 * known.std(axis=0).mean()
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-import torch
 
 from leukokit.crops.appearance import APPEARANCE
 from leukokit.graph import NODE_FEATURES, CellGraph
@@ -44,7 +42,7 @@ def context_features(graph: CellGraph, looks: npt.NDArray[np.float32]) -> npt.ND
     return np.concatenate([graph.node_features, looks], axis=1)
 
 
-class GraphTensors(NamedTuple):
+class GraphArrays(NamedTuple):
     """A graph for a graph network.
 
     Attributes:
@@ -53,48 +51,24 @@ class GraphTensors(NamedTuple):
         edge_features: (2E, 2) float32, columns as ``graph.EDGE_FEATURES``.
     """
 
-    features: torch.Tensor
-    edges: torch.Tensor
-    edge_features: torch.Tensor
+    features: npt.NDArray[np.float32]
+    edges: npt.NDArray[np.int64]
+    edge_features: npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True, slots=True)
-class GraphBatch:
-    """Several graphs as one whose parts are not linked.
-
-    Attributes:
-        tensors: of all graphs together.
-        starts: number of each graph's first node.
-    """
-
-    tensors: GraphTensors
-    starts: list[int]
-
-    @property
-    def owners(self) -> torch.Tensor:
-        """(N,) int64: the number of each node's graph."""
-        ends = [*self.starts[1:], len(self.tensors.features)]
-        counts = [end - start for start, end in zip(self.starts, ends, strict=True)]
-        return torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts, dtype=torch.int64))
-
-    def to(self, device: str | torch.device) -> GraphBatch:
-        """Return the batch on a device."""
-        return GraphBatch(GraphTensors(*(tensor.to(device) for tensor in self.tensors)), self.starts)
+def context_arrays(graph: CellGraph, looks: npt.NDArray[np.float32]) -> GraphArrays:
+    """Return the graph for a graph network; ``looks`` as in ``context_features``."""
+    edges, edge_features = graph.both_directions()
+    return GraphArrays(context_features(graph, looks), edges, edge_features)
 
 
-def context_tensors(graph: CellGraph, looks: npt.NDArray[np.float32]) -> GraphTensors:
-    """Return the graph for a graph network, on the CPU; ``looks`` as in ``context_features``."""
-    edges, figures = graph.both_directions()
-    features = context_features(graph, looks)
-    return GraphTensors(torch.from_numpy(features), torch.from_numpy(edges), torch.from_numpy(figures))
-
-
-def side_by_side(graphs: Sequence[GraphTensors]) -> GraphBatch:
-    """Return several graphs as one."""
+def join_graphs(graphs: Sequence[GraphArrays]) -> tuple[GraphArrays, list[int]]:
+    """Return several graphs as one whose parts are not linked, and the number of each one's first node."""
     features, links, figures = zip(*graphs, strict=True)
     starts = list(itertools.accumulate((len(nodes) for nodes in features[:-1]), initial=0))
     moved = [edges + start for edges, start in zip(links, starts, strict=True)]
-    return GraphBatch(GraphTensors(torch.cat(features), torch.cat(moved, dim=1), torch.cat(figures)), starts)
+    joined = (np.concatenate(features), np.concatenate(moved, axis=1), np.concatenate(figures))
+    return GraphArrays(*joined), starts
 
 
 def descriptors(graph: CellGraph, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

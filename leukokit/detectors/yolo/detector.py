@@ -108,6 +108,11 @@ class YoloDetector(Detector[Y_co]):
         return load_yolo(path, self.device, self.params.trust_pickle, self.engine, self.threads)
 
     @property
+    def engine_used(self) -> str:
+        """Name and version of the engine that runs the network."""
+        return self.model.engine
+
+    @property
     def default_confidence(self) -> float:
         """The weights' own confidence threshold."""
         return self.model.confidence

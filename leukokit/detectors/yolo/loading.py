@@ -51,7 +51,7 @@ def load_yolo(
         from leukokit.detectors.yolo.onnx import OnnxNetwork
 
         onnx = OnnxNetwork(path, start)
-        return _without_card(path, onnx, onnx.class_names)
+        return _without_card(path, onnx, onnx.class_names, onnx.run.engine)
     if suffix == ".pt":
         if not trust_pickle:
             raise WeightsError(
@@ -63,25 +63,28 @@ def load_yolo(
 
 def model_of(path: Path, card: weights.DetectorCard) -> Model:
     """Return what an engine needs to know of a weight file with a card."""
-
-    def module() -> Any:
-        from leukokit.detectors.yolo import torch_network
-
-        return torch_network.from_safetensors(path, card.architecture, len(card.kinds)).for_speed()
-
+    module = partial(_yolo_module, path, card.architecture, len(card.kinds))
     return Model(path, INPUTS, OUTPUTS, weights.graph_of(path, card), card.onnx_sha256, module)
+
+
+def _yolo_module(path: Path, architecture: str, kinds: int) -> Any:
+    from leukokit.detectors.yolo import torch_network
+
+    return torch_network.from_safetensors(path, architecture, kinds).for_speed()
 
 
 def _load_safetensors(path: Path, start: Callable[[Model], EngineCall]) -> YoloModel:
     card = weights.read_card(path, weights.DetectorCard)
+    call = start(model_of(path, card))
     return YoloModel(
-        network=EngineNetwork(start(model_of(path, card))),
+        network=EngineNetwork(call),
         kinds=_kinds_of(path, card.kinds),
         cell_diameter_px=card.cell_diameter_px,
         diameter_range_px=card.diameter_range_px,
         confidence=card.confidence,
         name=card.name,
         sha256=card.sha256,
+        engine=call.engine,
     )
 
 
@@ -90,10 +93,11 @@ def _load_pickle(path: Path, start: Callable[[Model], EngineCall]) -> YoloModel:
 
     module, names = torch_network.from_pickle(path)
     model = Model(path, INPUTS, OUTPUTS, module=module.for_speed)
-    return _without_card(path, EngineNetwork(start(model)), names)
+    call = start(model)
+    return _without_card(path, EngineNetwork(call), names, call.engine)
 
 
-def _without_card(path: Path, network: Network, class_names: list[str]) -> YoloModel:
+def _without_card(path: Path, network: Network, class_names: list[str], engine: str) -> YoloModel:
     # The sizes that such a network was trained on are not known: the range is what YOLO's strides allow.
     return YoloModel(
         network=network,
@@ -103,6 +107,7 @@ def _without_card(path: Path, network: Network, class_names: list[str]) -> YoloM
         confidence=0.25,
         name=path.stem,
         sha256=weights.sha256_of(path),
+        engine=engine,
     )
 
 

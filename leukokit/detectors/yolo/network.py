@@ -44,6 +44,7 @@ class YoloModel:
         confidence: its own confidence threshold.
         name: name of the weights.
         sha256: hexadecimal SHA-256 of the weight file.
+        engine: name and version of what runs it.
     """
 
     network: Network
@@ -53,6 +54,7 @@ class YoloModel:
     confidence: float
     name: str
     sha256: str
+    engine: str = "torch"
 
     def run(self, pictures: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Run the network and check its output; see ``Network``.

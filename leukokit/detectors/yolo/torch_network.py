@@ -92,7 +92,7 @@ def from_pickle(path: Path) -> tuple[PictureModule, list[str]]:
     return PictureModule(module), ordered
 
 
-def write_graph(path: Path) -> None:
+def write_detector_graph(path: Path) -> None:
     """Write the ONNX graph of a weight file beside it, and its hash into the card.
 
     Raises:
