@@ -1,6 +1,6 @@
 """Time of linking the cells of a crowded field, beside squidpy's ``spatial_neighbors`` where it is installed.
 
-Cells are scattered at random, so densely that each has about 18 others within three red-cell diameters.
+Cells are scattered at random, so densely that each has about 18 others within three erythrocyte diameters.
 Every builder runs as ``build(cells)``, checks included, with its default parameters; squidpy (Palla et al.
 2022, doi:10.1038/s41592-021-01358-2) is asked for the same links of the same points in the same process.
 Medians of ``--runs`` calls, the two in turn, after one that is not counted.
@@ -24,7 +24,7 @@ import numpy as np
 from harness import print_table, write_figures
 
 DIAMETER = 50.0
-"""Of a red cell, in pixels."""
+"""Erythrocyte diameter, in pixels."""
 NEIGHBOURS = 18
 """Others within three diameters, on average."""
 

@@ -1,4 +1,4 @@
-"""What limits the figures on txl-pbc val: labels that a look at the picture contradicts.
+"""What limits the figures on txl-pbc val: annotations that the image contradicts.
 
     python benchmarks/label_errors.py --fields fields.jsonl [--cells cells]
 

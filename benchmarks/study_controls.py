@@ -50,7 +50,7 @@ class _Unlinked(GraphBuilder):
 
 
 def no_links(cells: Sequence[AnnotatedCell], _builder: GraphBuilder) -> FieldGraphs:
-    """Every cell by itself: what a leukocyte's own figures tell, its size in red-cell diameters included."""
+    """Every cell by itself, with its own numbers and its size in erythrocyte diameters."""
     return FieldGraphs(cells, _Unlinked())
 
 

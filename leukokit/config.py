@@ -57,7 +57,7 @@ class PipelineConfig(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid")
-    standardize: bool = Field(True, description="even out light and stain before detection")
+    standardize: bool = Field(True, description="correct light and stain before detection")
     engine: str = Field("auto", description="what runs the networks: auto, or the name of an engine")
     time_limit: float = Field(
         600,

@@ -1,4 +1,4 @@
-"""Cell graphs are checked when made, measured in red-cell diameters, and go to other tools and back whole."""
+"""Cell graphs are checked when made, measured in erythrocyte diameters, and survive conversion."""
 
 from __future__ import annotations
 

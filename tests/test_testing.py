@@ -303,7 +303,7 @@ class Unclosed(GoodWriter):
     [
         ({"write": elsewhere}, "a result with cells", "outside its folder: 'stray.txt'"),
         ({"write": in_place}, "files are replaced as a whole", "written in place"),
-        ({"write": in_place}, "a file that cannot be written gives an error of one line", "IsADirectoryError"),
+        ({"write": in_place}, "a file that cannot be written gives one line", "IsADirectoryError"),
         ({"write": flat}, "equal names in two folders stay apart", "twice"),
         ({"write": Unclosed.write}, "closes after a failure", "does not name: 'field.half'"),
         ({"write": lambda self, result: None, "close": late},
@@ -320,7 +320,8 @@ class Unclosed(GoodWriter):
         ({"write": saves(lambda result: f"<p>{result.output_stem}", ".html")},
          "a file name with a tag", "became a script"),
         ({"write": saves(lambda result: "<p>", ".svg")}, "a result with cells", "as svg"),
-        ({"write": saves(lambda result: str(next(COUNTER)), ".txt")}, "the same files from two runs", "differs"),
+        ({"write": saves(lambda result: str(next(COUNTER)), ".txt")},
+         "the same files from two runs", "differs"),
         ({"__exit__": lambda self, *error: True}, "closes after a failure", "did not come through"),
         ({"__init__": lambda self, out, params=None: Writer.__init__(self, out.parent, params)},
          "takes a folder and its parameters", "'out'"),
@@ -407,7 +408,9 @@ def test_a_plugin_that_hangs_is_named_and_the_kit_ends() -> None:
     assert time.perf_counter() - started < 5
     first, *others = found.values()
     assert first == "detector 'slow': a smear of one pixel: did not finish within 0.5 s"
-    assert others and all("not run, because 'a smear of one pixel' did not finish" in other for other in others)
+    assert others and all(
+        "not run, because 'a smear of one pixel' did not finish" in other for other in others
+    )
     assert len(Slow.asked) == 1
 
 

@@ -187,7 +187,7 @@ class WorkerProcess:
             self._process = context.Process(target=run_worker, args=(other, self.settings))
             with _without_interrupts(), _threads(self.settings.threads):
                 self._process.start()
-            # The process's end is its own: when it dies, this one is told.
+            # Only the worker process holds this end: when it dies, this process notices.
             other.close()
 
     def _death(self) -> str:

@@ -29,7 +29,7 @@ class AltarawnehClassifier(CropClassifier[AltarawnehParams]):
 
     name = "altarawneh"
     version = "1.0"
-    summary = "the seed paper's small CNN beside a 64-vector, which here is the cell's graph context"
+    summary = "network of Altarawneh (2023): a small CNN and 64 numbers about the cell's context"
 
     architecture = "altarawneh"
     required_crop_px = 64

@@ -28,7 +28,7 @@ class CnnClassifier(CropClassifier[CnnParams]):
 
     name = "cnn"
     version = "1.0"
-    summary = "convolutional network on each leukocyte's crop (EfficientNet-Lite0); the baseline"
+    summary = "convolutional network (EfficientNet-Lite0) on the crop of each leukocyte"
 
     architecture = "efficientnet-lite0"
     has_embeddings = True

@@ -43,7 +43,7 @@ class HybridClassifier(NeuralClassifier[HybridParams]):
 
     name = "hybrid"
     version = "1.0"
-    summary = "the CNN's embedding and the cells around, through a graph network (GATv2)"
+    summary = "the CNN and a graph network (GATv2) over the cells around each leukocyte"
 
     def __init__(self, params: HybridParams | None = None, device: str = "cpu") -> None:
         super().__init__(params, device)

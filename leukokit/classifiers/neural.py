@@ -39,10 +39,13 @@ class NeuralParams(TrainedParams):
     """Parameters of the built-in classifiers."""
 
     views: int = Field(
-        DEFAULT_VIEWS, ge=1, le=8, description="turned and mirrored views of a crop that are averaged"
+        DEFAULT_VIEWS,
+        ge=1,
+        le=8,
+        description="rotated and mirrored views of a crop, whose probabilities are averaged",
     )
     batch: int | None = Field(
-        None, ge=1, description="pictures shown to the network at once; by default 256 on a GPU, 16 on a CPU"
+        None, ge=1, description="crops per call of the network; by default 256 on a GPU, 16 on a CPU"
     )
 
 

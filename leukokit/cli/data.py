@@ -52,7 +52,7 @@ def fetch(
     out: Annotated[Path, typer.Option(help="Folder of all sets; this one goes to OUT/NAME.")] = Path("data"),
     catalogue: OwnCatalogue = None,
 ) -> None:
-    """Fetch a set from its public home, going on where an earlier try broke off."""
+    """Download a set from its public home; resumes a download that broke off."""
     from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
     from leukokit.datasets.catalogue import find_set, load_catalogue

@@ -198,7 +198,7 @@ def _print_row(console: Console, result: SmearResult, first: bool) -> None:
     table.add_column("image", width=width, no_wrap=True)
     for kind in counts:
         table.add_column(f"{kind}s", width=12, justify="right", no_wrap=True)
-    table.add_column("red cell", width=8, justify="right")
+    table.add_column("diameter", width=8, justify="right")
     table.add_column("s", width=5, justify="right")
     name = str(result.smear.path or result.output_stem)
     # The end of a path tells images apart.
@@ -236,15 +236,15 @@ def _print_differential(console: Console, count: Differential, images: int) -> N
     if count.n:
         table = Table(box=None, header_style="bold", pad_edge=False)
         table.add_column(f"differential of {images} image{'s' if images > 1 else ''}", no_wrap=True)
-        for title in ("n", "%", "95% limits"):
+        for title in ("n", "%", "95% interval"):
             table.add_column(title, justify="right", no_wrap=True)
         for name, share in count.shares.items():
-            limits = f"{share.low:.1f} - {share.high:.1f}"
-            table.add_row(Text(name), str(share.count), f"{share.percent:.1f}", limits)
+            interval = f"{share.low:.1f} - {share.high:.1f}"
+            table.add_row(Text(name), str(share.count), f"{share.percent:.1f}", interval)
         table.add_row("classified leukocytes", str(count.n), style="bold")
         console.print(table)
     if count.below_minimum:
-        said = f"n = {count.n}: a differential count wants 100 classified leukocytes or more."
+        said = f"n = {count.n}: a differential count needs 100 classified leukocytes or more."
         console.print(said, style="yellow")
     if count.unknown:
         console.print(f"unknown {count.unknown}, for review first; left out of the percentages")

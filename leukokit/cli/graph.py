@@ -91,9 +91,9 @@ def _report(graph: CellGraph, notes: tuple[str, ...], out: Path) -> None:
     counts = ", ".join(f"{count} {kind}s" for kind, count in graph.cells.counts.items())
     links = f"{graph.edges.shape[1]} links ({graph.builder})"
     if graph.edges.shape[1]:
-        links += f", median length {np.median(graph.lengths):.2f} red-cell diameters"
+        links += f", median length {np.median(graph.lengths):.2f} erythrocyte diameters"
     alone = int((graph.degrees == 0).sum())
-    console.print(Text(f"{counts}; {links}; {alone} cells without a link"), soft_wrap=True)
+    console.print(Text(f"{counts}; {links}; {alone} cells without links"), soft_wrap=True)
     for note in notes:
         console.print(f"  note: {note}", style="yellow", markup=False)
     console.print(Text(f"wrote {out}"), soft_wrap=True)

@@ -194,7 +194,7 @@ def _show_card(console: Console, plugin: Any) -> None:
 
 
 def _told(card: Card, size: int) -> Iterator[tuple[str, str]]:
-    """What a user wants to know of weights: the card without its recipe and details."""
+    """The parts of a card that users need: all but its recipe and details."""
     yield "weights", f"{card.name} ({card.architecture}), {size / 1e6:.1f} MB"
     yield "sha256", card.sha256
     names = getattr(card, "classes", None) or getattr(card, "kinds", None)

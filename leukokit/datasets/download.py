@@ -64,7 +64,7 @@ def fetch(
         entry: the set.
         out: folder of all sets.
         progress: called as bytes arrive.
-        attempts: downloads of one file tried in a row; each goes on where the last one broke off.
+        attempts: downloads of one file tried in a row; each resumes where the last one broke off.
 
     Raises:
         DataError: no direct download, no answer, a wrong hash, or an archive that is damaged or unsafe.
@@ -141,11 +141,11 @@ class _ResumingDownloader:
                 requests.Timeout,
                 requests.exceptions.ChunkedEncodingError,
             ) as error:
-                # What has arrived stays: the next attempt, or the next run, goes on from there.
+                # What has arrived stays: the next attempt, or the next run, resumes there.
                 if attempt == self.attempts:
                     raise DataError(
                         f"{url}: the download broke off {attempt} times ({type(error).__name__}); "
-                        "check the connection and run the same command again, it goes on where it stopped"
+                        "check the connection and run the same command again, it resumes where it stopped"
                     ) from error
                 time.sleep(0.5 * attempt)
             except requests.RequestException as error:
@@ -163,7 +163,7 @@ class _ResumingDownloader:
                 answer.status_code == 206 and _first_byte(answer.headers) != start
             ):
                 self.part.unlink(missing_ok=True)
-                raise requests.ConnectionError("the server cannot go on from there")
+                raise requests.ConnectionError("the server cannot resume a download")
             if answer.status_code in PASSING:
                 raise requests.ConnectionError(f"HTTP {answer.status_code}")
             if answer.status_code not in (200, 206):

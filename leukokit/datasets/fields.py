@@ -1,6 +1,6 @@
 """Annotated fields of view: what ``leukokit data prepare`` writes and training and evaluation read.
 
-One JSON object a line, so that a set of a hundred thousand fields streams and diffs well::
+One JSON object per line, so that a set of a hundred thousand fields streams and diffs well::
 
     {"image": "txl-pbc/images/train/a.jpg", "dataset": "txl-pbc", "lab": "pbc", "photo": "a", "slide": "",
      "split": "train", "annotated_kinds": ["leukocyte", "erythrocyte", "platelet"],
@@ -126,7 +126,7 @@ def select_fields(
     """Read the prepared fields of some data sets, laboratories, splits and slides; all where none is named.
 
     Raises:
-        DataError: the file cannot be read, or no field is selected; names what there is.
+        DataError: the file cannot be read, or no field is selected; the message names the choices.
     """
     known = list(read_fields(path))
     chosen = [field for field in known if is_selected(field, datasets, labs, splits, slides)]

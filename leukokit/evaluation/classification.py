@@ -1,4 +1,4 @@
-"""How well leukocytes are annotated: a classifier's answers on cells whose class is known, measured.
+"""How well leukocytes are named: a classifier's predictions for annotated cells, measured.
 
 Everything is resampled by photograph, not by cell (``statistics.bootstrap_photos``). Cells of none of the
 model's classes count as one class more, which no answer meets: recall and F1 are 0.
@@ -60,7 +60,7 @@ class ClassScores(_Document):
 
 
 class Scores(_Document):
-    """Figures over some cells, each with 95% limits; None where there is no cell.
+    """Figures over some cells, each with a 95% interval; None if there is no cell.
 
     Attributes:
         accuracy_interval: Wilson's where every photograph gives one cell, else a bootstrap over photographs,
@@ -70,8 +70,8 @@ class Scores(_Document):
         accuracy_exact: Clopper and Pearson's, every cell a trial: too narrow where photographs give several.
         balanced_accuracy: mean recall over the classes that occur among the true ones.
         balanced_accuracy_interval: a bootstrap over photographs, within strata of class; where no draw
-            differs, put together from the limits of the recalls.
-        macro_f1: mean F1 over the same classes; its limits are None where no draw differs.
+            differs, combined from the intervals of the recalls.
+        macro_f1: mean F1 over the same classes; its interval is None if no draw differs.
     """
 
     cells: int
@@ -105,7 +105,7 @@ class ClassificationReport(_Document):
         mean_balanced_accuracy: mean over groups of their balanced accuracies; None without groups.
         confusion: answers as they are given: with a review threshold, a column of the unclassified.
         calibration: None where there is no cell.
-        rare_classes: classes of fewer than ten cells, which make limits of means over classes too narrow
+        rare_classes: classes of fewer than ten cells, which make intervals of means over classes too narrow
             (``statistics.rare_classes``).
     """
 
@@ -127,7 +127,7 @@ class ClassificationReport(_Document):
 
 
 def evaluate(predictions: Predictions, resamples: int = 1000, seed: int = 0) -> ClassificationReport:
-    """Measure a classifier by its answers. N may be 0; the same seed gives the same limits."""
+    """Measure a classifier by its predictions. N may be 0; the same seed gives the same intervals."""
     every = np.ones(len(predictions), dtype=bool)
     kept = predictions.classified
     coverage, coverage_interval = _coverage(predictions, resamples, seed)
@@ -236,7 +236,7 @@ def confusion_of(predictions: Predictions) -> ConfusionMatrix:
 
 
 def card_figures(report: ClassificationReport) -> dict[str, Any]:
-    """What the card of the weights keeps of it: accuracies with their limits, and recalls by class."""
+    """The figures for the weights' card: accuracies with their intervals, and recalls by class."""
     forced, sure = report.forced, report.classified
     figures = {
         "cells": report.cells,

@@ -1,7 +1,7 @@
 """How well a detector finds cells: average precision, precision and recall, and errors of the counts.
 
 A kind is measured only on the fields where it is annotated completely. Average precision is COCO's
-(101 recall points; faster-coco-eval), without its limit on the number of detections. 95% limits are a
+(101 recall points; faster-coco-eval), without its limit on the number of detections. 95% intervals are a
 percentile bootstrap over photographs (Efron 1979, doi:10.1214/aos/1176344552): cells of one photograph
 are not independent. Where no draw differs, as when all is right, they are exact ones with a photograph a
 trial.

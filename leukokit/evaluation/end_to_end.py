@@ -2,7 +2,7 @@
 
 A leukocyte counts as found where a detection overlaps its box by ``detection.IOU``, and as told where that
 detection is given its class: what the detector misses is lost to the classifier, and what it finds where no
-leukocyte is still gets a class. 95% limits are those of a bootstrap over photographs (Efron 1979,
+leukocyte is still gets a class. 95% intervals are those of a bootstrap over photographs (Efron 1979,
 doi:10.1214/aos/1176344552); those of the classes are made as ``classification`` makes them.
 """
 
@@ -78,9 +78,9 @@ def evaluate_pipeline(
         progress: called with the fields done and the fields in all.
 
     Returns:
-        A JSON document; shares and their limits are None where there is nothing to share.
+        A JSON document; shares and their intervals are None if there is nothing to count.
         ``fields_left_out`` are those with leukocytes that nobody annotated, ``rare_classes`` the classes of
-        fewer than ten cells, which make the limits of ``balanced_recall`` too narrow.
+        fewer than ten cells, which make the interval of ``balanced_recall`` too narrow.
 
         - ``detection``: leukocytes ``annotated``, ``found``, ``missed``, and ``false`` detections.
         - ``forced``, every detection taking its most probable class, and ``with_threshold``, where an
@@ -98,7 +98,7 @@ def evaluate_pipeline(
 
     Raises:
         ConfigError: the pipeline has no classifier.
-        DataError: a field's box is its whole picture, or no leukocyte with a class could be looked at.
+        DataError: a field's box is its whole picture, or no leukocyte with a class could be processed.
     """
     if pipeline.classifier is None:
         raise ConfigError("the configuration names no classifier; 'leukokit evaluate detector' needs none")

@@ -27,7 +27,7 @@ class GraphBuilderParams(PluginParams):
         "all", description="which cells are linked; the others stay in the graph without edges"
     )
     unit: Literal["diameters", "px"] = Field(
-        "diameters", description="of distances: red-cell diameters of this smear, or pixels"
+        "diameters", description="unit of distances: erythrocyte diameters of this field, or pixels"
     )
 
 

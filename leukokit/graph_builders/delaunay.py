@@ -16,7 +16,7 @@ class DelaunayParams(GraphBuilderParams):
         4.0,
         gt=0,
         allow_inf_nan=False,
-        description="longest link, in 'unit'; null for any, as leukocytes by themselves want it",
+        description="longest link, in 'unit'; null for any length",
     )
 
 

@@ -20,7 +20,7 @@ class KnnParams(GraphBuilderParams):
     # As many as fit around one in a monolayer of equal cells.
     k: int = Field(6, ge=1, description="number of nearest cells that each cell is linked to")
     max_distance: float | None = Field(
-        None, gt=0, allow_inf_nan=False, description="longest link, in 'unit'; null for any"
+        None, gt=0, allow_inf_nan=False, description="longest link, in 'unit'; null for any length"
     )
 
 

@@ -1,4 +1,4 @@
-"""Bring the light and the stain of a field of view to one reference before anything looks at it.
+"""Bring the light and the stain of a field of view to one reference before detection.
 
 Laboratories differ in lamp, stain and camera far more than cells do. Three measured steps, all on a
 reduced copy of the field, undo most of it:
@@ -11,7 +11,7 @@ reduced copy of the field, undo most of it:
 2. *White.* Dividing by that surface sets the empty background to white (Beer-Lambert: what is left is
    transmittance, and ``-log`` of it optical density).
 3. *Stain.* The optical density of the palest half of everything that is not background, which is
-   mostly erythrocytes, is scaled to a fixed anchor, one gain a channel, within limits.
+   mostly erythrocytes, is scaled to a fixed anchor, one gain per channel, within limits.
 
 What shows no smear at all, the black around a round field of view or around a turned picture, is left out
 of the measurements and made white, so that nothing is found there.

@@ -40,7 +40,7 @@ class McNemar(NamedTuple):
 
 
 class Difference(NamedTuple):
-    """A difference, first minus second, with its 95% limits and two-sided p."""
+    """A difference, first minus second, with its 95% interval and two-sided p."""
 
     value: float
     low: float
@@ -117,7 +117,7 @@ def bootstrap_photos(
         strata: (N,) whole numbers from 0, such as the class of each cell. A photograph stands with the
             rarest (in photographs) that it holds, and strata keep their size, so that a rare class does not
             vanish from a draw. It still may where its cells come with a rarer one's: ``statistic`` must bear
-            a total of 0. A stratum of one photograph does not vary: limits are then too narrow.
+            a total of 0. A stratum of one photograph does not vary: intervals are then too narrow.
         resamples: number of draws.
         seed: of the draws.
 
@@ -275,7 +275,7 @@ def paired_bootstrap(
         seed: of the draws.
 
     Returns:
-        Percentile limits, and p as twice the smaller share of draws on one side of 0, the sample itself
+        The percentile interval, and p as twice the smaller share of draws on one side of 0, the sample itself
         counted as a draw: never below 2 / (resamples + 1).
 
     Raises:

@@ -21,13 +21,13 @@ Floats = npt.NDArray[np.float64]
 ALPHA: Final = 0.05
 """One minus the level of every interval here."""
 SHOWN: Final = 5e-4
-"""Draws that lie no further apart do not differ in any digit that people are shown."""
+"""Draws closer than this do not differ in any digit that tables show."""
 FEWEST: Final = 10
 """Cells of a class from which on the photographs drawn in its place say how far its recall may vary."""
 
 
 def wilson(k: float, n: float) -> ConfidenceInterval:
-    """Score limits of the share k/n (Wilson 1927, doi:10.1080/01621459.1927.10502953).
+    """Score interval of the share k/n (Wilson 1927, doi:10.1080/01621459.1927.10502953).
 
     ``k`` need not be whole, for a mean over ``n`` independent photographs. Of n = 0 nothing is known: 0 to 1.
 
@@ -48,7 +48,7 @@ def wilson(k: float, n: float) -> ConfidenceInterval:
 
 
 def clopper_pearson(k: float, n: int) -> ConfidenceInterval:
-    """Exact limits of the share k/n (Clopper & Pearson 1934, doi:10.1093/biomet/26.4.404).
+    """Exact interval of the share k/n (Clopper & Pearson 1934, doi:10.1093/biomet/26.4.404).
 
     They are those of Rümke's table for differential counts. ``k`` need not be whole, as in ``wilson``. Of
     n = 0 nothing is known: 0 to 1.
@@ -71,7 +71,7 @@ def mean_interval(values: Sequence[float], limits: Sequence[ConfidenceInterval])
     Zou & Donner 2008 (doi:10.1002/sim.3095). Unlike a bootstrap it stays honest where every estimate is 1.
 
     Raises:
-        ValueError: no estimate, or another number of limits.
+        ValueError: no estimate, or another number of intervals.
     """
     if not values:
         raise ValueError("no estimate to average")
@@ -83,12 +83,12 @@ def mean_interval(values: Sequence[float], limits: Sequence[ConfidenceInterval])
 
 
 def percentile_interval(samples: npt.ArrayLike) -> Floats:
-    """(2, ...) lower and upper percentile limits of draws (R, ...); draws without the figure are NaN."""
+    """(2, ...) lower and upper end of the percentile interval of draws (R, ...), whose NaN are skipped."""
     return np.asarray(np.nanquantile(np.asarray(samples), [ALPHA / 2, 1 - ALPHA / 2], axis=0))
 
 
 def spread(samples: npt.ArrayLike) -> ConfidenceInterval | None:
-    """Percentile limits of draws (R,), or None where no draw differs from the others, by what is shown."""
+    """Percentile interval of draws (R,), or None if they do not differ by a digit that is shown."""
     known = np.asarray(samples)[np.isfinite(samples)]
     if not len(known) or np.ptp(known) < SHOWN:
         return None
@@ -99,7 +99,7 @@ def spread(samples: npt.ArrayLike) -> ConfidenceInterval | None:
 def share_interval(share: float, photos: int, samples: npt.ArrayLike) -> ConfidenceInterval:
     """Interval of a share from its draws (R,), which ``photos`` photographs have a part in.
 
-    Where no draw differs, as when all is right, that is not certainty: Clopper and Pearson's limits then,
+    If no draw differs, as when all are right, that is not certainty: Clopper and Pearson's interval then,
     a photograph a trial.
     """
     return spread(samples) or clopper_pearson(share * photos, photos)
@@ -130,7 +130,7 @@ def rare_classes(names: Sequence[str], groups: Sequence[str] | None = None) -> t
 
 def rare_classes_note(few: Sequence[str]) -> str:
     """The line under a table for people; empty where no class has too few cells."""
-    return f"fewer than ten cells of {', '.join(few)}: limits are too narrow" if few else ""
+    return f"fewer than ten cells of {', '.join(few)}: intervals are too narrow" if few else ""
 
 
 def _check_share(k: float, n: float) -> None:

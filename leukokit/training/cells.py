@@ -32,17 +32,17 @@ class AnnotatedCellsRecipe(BaseModel):
     name: WeightsName
     cells: list[Path] = Field(description="folders of 'leukokit data cells'")
     train: list[Selection] = Field(description="cells to train on")
-    leave_out: list[str] = Field([], description="laboratories of which nothing is trained on")
+    leave_out: list[str] = Field([], description="laboratories left out of the training")
     classes: list[str] = Field(list(LEUKOCYTE_CLASSES), description="classes, in the order of the outputs")
     held_back: float = Field(0.08, ge=0, lt=1, description="share of the photographs kept for calibration")
     target_accuracy: float = Field(
         0.98,
         gt=0,
         le=1,
-        description="accuracy on them that the review threshold of 'unclassified' is to give",
+        description="accuracy of the classified held-back cells that the review threshold is chosen for",
     )
     steps: int = Field(1000, ge=1, description="optimiser steps")
-    batch: int = Field(32, ge=1, description="annotated cells a step")
+    batch: int = Field(32, ge=1, description="annotated cells per step")
     learning_rate: float = Field(
         1e-3, gt=0, description="peak, after a warm-up of 40 steps; cosine to 2% of it"
     )
@@ -50,7 +50,9 @@ class AnnotatedCellsRecipe(BaseModel):
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     balance: float = Field(0.5, description="power of the rarity of class and laboratory in the sampling")
     average: float = Field(0.99, ge=0, lt=1, description="decay of the running average of the weights")
-    low_resolution: float = Field(0.3, ge=0, le=1, description="share of the crops that lose resolution")
+    low_resolution: float = Field(
+        0.3, ge=0, le=1, description="share of the crops that are reduced in resolution"
+    )
     check_every: int = Field(200, ge=1, description="steps between checkpoints")
     seed: int = Field(0, ge=0)
 

@@ -48,7 +48,7 @@ WARM_UP: Final = 40
 class NamedClassifier(BaseModel):
     """The one key of a recipe that decides what the others may be."""
 
-    classifier: str = Field(description="a classifier plugin that looks at crops, or 'hybrid'")
+    classifier: str = Field(description="a classifier plugin that uses crops, or 'hybrid'")
 
     @field_validator("classifier")
     @classmethod
@@ -61,7 +61,7 @@ class NamedClassifier(BaseModel):
 class ClassifierRecipe(AnnotatedCellsRecipe):
     """What ``leukokit train classifier --config`` reads for every classifier but ``hybrid``."""
 
-    classifier: str = Field(description="a classifier plugin that looks at crops")
+    classifier: str = Field(description="a classifier plugin that uses crops")
     graph: PluginChoice = Field(default_factory=lambda: PluginChoice(name="knn"))
     crop_px: int = Field(80, ge=32, le=512, description="side of a crop; 64 for altarawneh")
     cover: float = Field(1.3, ge=0.5, le=REACH, description="side of a crop in units")
@@ -72,8 +72,10 @@ class ClassifierRecipe(AnnotatedCellsRecipe):
     frozen_blocks: int = Field(
         3, ge=0, description="first blocks of the backbone that keep their ImageNet weights"
     )
-    hue: float = Field(0.0, ge=0, description="spread of the turn of the stain about grey, radians")
-    edge: float = Field(0.0, ge=0, le=1, description="share of the crops cut off as by a picture's edge")
+    hue: float = Field(0.0, ge=0, description="spread of the rotation of the stain's hue, radians")
+    edge: float = Field(
+        0.0, ge=0, le=1, description="share of the crops that are cut off as at a field's edge"
+    )
     workers: int = Field(2, ge=0, description="processes that cut views")
 
     @property

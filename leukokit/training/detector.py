@@ -73,7 +73,7 @@ class DetectorRecipe(BaseModel):
         0.25, description="smallest share of a cell, by area, that keeps its box at an edge"
     )
     steps: int = Field(4500, ge=1, description="optimiser steps")
-    batch: int = Field(16, ge=1, description="windows a step")
+    batch: int = Field(16, ge=1, description="windows per step")
     learning_rate: float = Field(
         1.5e-3, gt=0, description="peak, after a warm-up of 200 steps; cosine to 1% of it"
     )
@@ -82,7 +82,9 @@ class DetectorRecipe(BaseModel):
         0.06, ge=0, lt=1, description="share of the photographs kept for choosing the checkpoint"
     )
     check_every: int = Field(500, ge=1, description="steps between checkpoints")
-    confidence: float = Field(0.25, ge=0, le=1, description="default threshold that the card carries")
+    confidence: float = Field(
+        0.25, ge=0, le=1, description="default confidence threshold, stored in the card"
+    )
     seed: int = Field(0, ge=0)
     workers: int = Field(2, ge=0, description="processes that cut windows")
 

@@ -33,7 +33,7 @@ class Card(BaseModel):
     architecture: str = Field(description="of the network, e.g. yolo11n or efficientnet-lite0")
     sha256: str = Field(description="of the weight file")
     onnx_sha256: str = Field("", description="of the ONNX graph beside the weight file; empty without one")
-    command: str = Field("", description="what makes these weights again")
+    command: str = Field("", description="command that makes these weights again")
     recipe: dict[str, Any] = Field(default_factory=dict, description="the configuration it was trained with")
     data: list[dict[str, Any]] = Field(default_factory=list, description="sets, how much of each, licences")
     metrics: list[dict[str, Any]] = Field(default_factory=list, description="results by title, with n")
@@ -64,7 +64,7 @@ class ClassifierCard(Card):
     """The card of a classifier's weights."""
 
     classes: list[str] = Field(description="class names in the order of the network's outputs")
-    crop_px: int = Field(description="side of the crops it looks at, in pixels")
+    crop_px: int = Field(description="side of the crops that the network gets, in pixels")
     cover: float = Field(description="side of a crop in units")
     unit: Literal["box", "erythrocyte"] = Field("box", description="unit of 'cover', see crops.crop_sides")
     nucleus: bool = Field(description="whether nuclei are brought to one stain first")
@@ -76,7 +76,7 @@ class ClassifierCard(Card):
         0.0, ge=0, le=1, description="probability below which a cell is unclassified"
     )
     cnn: dict[str, str] = Field(
-        default_factory=dict, description="of a hybrid: name and sha256 of the CNN's weights it stands on"
+        default_factory=dict, description="of a hybrid: name and SHA-256 of the CNN's weights"
     )
 
 

@@ -25,7 +25,7 @@ class CocoWriter(Writer):
 
     name = "coco"
     version = "1.0"
-    summary = "coco.json over all images, boxes as [x, y, width, height]"
+    summary = "one coco.json for all images, boxes as [x, y, width, height]"
     file_an_image = False
 
     def __init__(self, out: Path, params: PluginParams | None = None) -> None:

@@ -23,7 +23,7 @@ class CsvWriter(Writer):
 
     name = "csv"
     version = "1.2"
-    summary = "cells.csv with a row a cell, counts.csv with a row an image"
+    summary = "cells.csv with one row per cell, counts.csv with one row per image"
     file_an_image = False
 
     def __init__(self, out: Path, params: PluginParams | None = None) -> None:

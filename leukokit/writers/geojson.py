@@ -12,14 +12,14 @@ from leukokit.writers.labels import CellLabel, cell_labels
 
 
 class GeoJsonWriter(Writer):
-    """``STEM.geojson`` for every image: a detection object a cell, in pixels of the image.
+    """``STEM.geojson`` for every image: one detection object per cell, in pixels of the image.
 
     A cell's classification is its class or ``unclassified``, or else its kind.
     """
 
     name = "geojson"
     version = "1.0"
-    summary = "one GeoJSON file an image, opens in QuPath as classified detections"
+    summary = "one GeoJSON file per image, for QuPath"
 
     def write(self, result: SmearResult) -> None:
         """Save one result."""

@@ -18,7 +18,7 @@ class GraphmlWriter(Writer):
 
     name = "graphml"
     version = "1.0"
-    summary = "one GraphML file an image: cells, links and labels, for Gephi, Cytoscape, igraph, networkx"
+    summary = "one GraphML file per image: cells, links and labels, for Gephi, Cytoscape, igraph, networkx"
 
     def write(self, result: SmearResult) -> None:
         """Save one result."""

@@ -1,4 +1,4 @@
-"""Writer ``json``: one document an image, schema 1."""
+"""Writer ``json``: one document per image, schema 1."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class JsonWriter(Writer):
 
     name = "json"
     version = "1.0"
-    summary = "one JSON document an image: cells, graph, counts, differential, provenance"
+    summary = "one JSON document per image: cells, graph, counts, differential, provenance"
 
     def write(self, result: SmearResult) -> None:
         """Save one result."""

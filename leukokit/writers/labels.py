@@ -24,7 +24,7 @@ class CellLabel(NamedTuple):
 
 
 def cell_labels(cells: Cells) -> list[CellLabel | None]:
-    """A label for each cell; None for one that no classifier has looked at."""
+    """One label per cell; None for a cell that no classifier has labelled."""
     labelling = cells.labelling
     if labelling is None:
         return [None] * len(cells)

@@ -42,7 +42,7 @@ class PngWriter(Writer[PngParams]):
 
     name = "png"
     version = "1.2"
-    summary = "the smear with its cells boxed, leukocytes labelled, and a legend with the counts"
+    summary = "one picture per image: boxes, labels of the leukocytes, and a legend with the counts"
 
     def write(self, result: SmearResult) -> None:
         """Save one result."""

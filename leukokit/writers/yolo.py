@@ -8,15 +8,15 @@ from leukokit.writers.base import Writer
 
 
 class YoloWriter(Writer):
-    """``STEM.txt`` for every image, a cell a line, and ``classes.txt``.
+    """``STEM.txt`` for every image, one line per cell, and ``classes.txt``.
 
     A line is the kind's number and the box's centre, width and height as fractions of the image. An
-    image without a cell gets an empty file: it was looked at.
+    image without a cell gets an empty file: it was processed.
     """
 
     name = "yolo"
     version = "1.0"
-    summary = "one label file an image: kind, centre, size, as fractions of the image"
+    summary = "one text file per image: kind, centre and size of each box, as fractions of the image"
 
     def write(self, result: SmearResult) -> None:
         """Save one result."""

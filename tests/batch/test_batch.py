@@ -242,7 +242,7 @@ def test_an_image_of_another_magnification_is_said(tmp_path: Path, monkeypatch: 
     assert run(monkeypatch, arguments(root, out, "--group-by", "folder")) == 0
     attention = json.loads((out / "run.json").read_text())["attention"]
     (said,) = [line for line in attention if "magnification" in line]
-    assert said.startswith("1 image is") and "red cells of 18 px in b/odd.png, 9 px usually" in said
+    assert said.startswith("1 image is") and "erythrocytes of 18 px in b/odd.png, usually 9 px" in said
 
 
 def test_a_target_wants_classes(

@@ -92,7 +92,7 @@ def test_the_differential_has_n_percent_and_limits() -> None:
     counts = {"neutrophil": 50, "lymphocyte": 49, "basophil": 1, ERYTHROBLAST: 3, UNCLASSIFIED: 2}
     _print_differential(to, differential(counts), 4)
     rows = [re.split(r"\s{2,}", line.strip()) for line in printed(to).splitlines() if line]
-    assert rows[0] == ["differential of 4 images", "n", "%", "95% limits"]
+    assert rows[0] == ["differential of 4 images", "n", "%", "95% interval"]
     assert rows[1] == ["neutrophil", "50", "50.0", "39.8 - 60.2"]
     assert rows[3] == ["basophil", "1", "1.0", "0.0 - 5.4"]
     assert rows[4] == ["classified leukocytes", "100"]
@@ -106,7 +106,7 @@ def test_few_leukocytes_are_said() -> None:
     _print_differential(to, differential({"neutrophil": 99}), 1)
     text = printed(to)
     assert "differential of 1 image " in text
-    assert "n = 99: a differential count wants 100" in text
+    assert "n = 99: a differential count needs 100" in text
     assert "unclassified" not in text and "erythroblasts" not in text
 
 

@@ -126,7 +126,7 @@ def test_tables_and_choice_of_slides(capfd: pytest.CaptureFixture[str], folder: 
     rows = [line.split() for line in out.splitlines()]
     assert ["lymphocyte", "1", "0.000", "-", "0.000", "100.0", "0.0"] in rows
     assert ["no", "cell", "there", "0", "0", "0", "0", "0"] in rows
-    assert "fewer than ten cells of lymphocyte: limits are too narrow" in out
+    assert "fewer than ten cells of lymphocyte: intervals are too narrow" in out
     # A pipe is as wide as its tables.
     assert "…" not in out and " 0.000 (0.000-0.975)" in out
 

@@ -151,7 +151,7 @@ def test_few_cells_of_a_class_are_said_and_do_not_narrow_the_accuracy() -> None:
     )
     assert report.forced.accuracy_interval == pytest.approx(tuple(percentile_interval(draws)))
     assert note_of(report) == (
-        "fewer than ten cells of lymphocyte, monocyte, neutrophil: limits are too narrow"
+        "fewer than ten cells of lymphocyte, monocyte, neutrophil: intervals are too narrow"
     )
     many = [(number % 3, number % 3) for number in range(30)]
     plenty = evaluate(answered(many, groups=["x"] * 27 + ["y"] * 3))

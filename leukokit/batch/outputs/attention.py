@@ -82,7 +82,7 @@ def _odd(totals: Totals, grouping: Grouping) -> str:
     group = "group" if grouping.rule else "batch"
     return (
         f"{count_images(len(odd))} of another magnification than others of the {group}, or out of focus: "
-        f"red cells of {diameter:.0f} px in {printable(name)}, {usual:.0f} px usually; see counts.csv"
+        f"erythrocytes of {diameter:.0f} px in {printable(name)}, usually {usual:.0f} px; see counts.csv"
     )
 
 

@@ -16,7 +16,8 @@ from leukokit.taxonomy import UNCLASSIFIED
 from leukokit.writers.tables import class_counts
 
 ODD_SIZE: Final = 1.4
-"""Ratio of red-cell diameters from which an image is unlike its group: fields of one slide hardly do."""
+"""Ratio of erythrocyte diameters from which an image differs from its group; fields of one slide rarely
+do."""
 MIN_SIZES: Final = 5
 """Fewest images of a group that show what is usual in it."""
 MANY_UNCLASSIFIED: Final = 0.2
@@ -65,7 +66,7 @@ class Totals:
         seconds: time spent on the images.
         with_notes: how many images have notes.
         empty: images without any cell.
-        diameters: red-cell diameters in pixels of each group's images, by name.
+        diameters: erythrocyte diameters in pixels of each group's images, by name.
     """
 
     whole: GroupCounts = field(default_factory=GroupCounts)
@@ -100,7 +101,7 @@ class Totals:
 
     @property
     def odd(self) -> list[tuple[str, float, float]]:
-        """Images with red cells of another size than their group's: name, diameter, the median, in pixels."""
+        """Images whose erythrocytes differ in size from their group's: name, diameter and median in px."""
         found = []
         for diameters in self.diameters.values():
             usual = median_low(diameters.values())

@@ -25,6 +25,6 @@ class CropNetwork(nn.Module):
         self.head = nn.Sequential(nn.Dropout(dropout), nn.Linear(self.backbone.width, classes))
 
     def forward(self, crops: torch.Tensor, descriptors: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits (B, classes) of float32 RGB crops (B, 3, S, S) in 0..1; descriptors are not looked at."""
+        """Logits (B, classes) of float32 RGB crops (B, 3, S, S) in 0..1; descriptors are ignored."""
         logits: torch.Tensor = self.head(self.backbone(crops))
         return logits

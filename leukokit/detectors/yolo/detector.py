@@ -65,10 +65,13 @@ class YoloParams(DetectorParams):
         0.6, gt=0, le=1, description="largest intersection over union of two cells of one kind"
     )
     tile_px: int = Field(
-        1024, ge=256, multiple_of=STRIDE, description="longest side of a picture for the network, in pixels"
+        1024,
+        ge=256,
+        multiple_of=STRIDE,
+        description="longest side of an image that the network gets, in pixels",
     )
     batch: int | None = Field(
-        None, ge=1, description="pictures given to the network at once; by default 8 on a GPU, 1 on a CPU"
+        None, ge=1, description="images per call of the network; by default 8 on a GPU, 1 on a CPU"
     )
     trust_pickle: bool = Field(False, description="read .pt weights, which may run any code")
 

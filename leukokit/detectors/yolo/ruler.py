@@ -1,6 +1,6 @@
 """The ruler of a field: its erythrocyte diameter in pixels, measured before detection.
 
-An erythrocyte is 7-8 um across on every smear. The network is shown parts of the field at a few sizes until
+An erythrocyte is 7-8 um across on every smear. The network processes parts of the field at a few sizes until
 it finds enough erythrocytes; their median diameter then decides the size at which the field is processed.
 """
 
@@ -19,7 +19,7 @@ from leukokit.smear import Smear
 from leukokit.taxonomy import ERYTHROCYTE, LEUKOCYTE
 
 PROBE_SIDE = 640
-"""Longest side, in pixels, of what the network is shown to measure the ruler."""
+"""Longest side, in pixels, of what the network processes to measure the ruler."""
 ENOUGH_ERYTHROCYTES = 8
 """Number of erythrocytes whose median diameter ends the search."""
 

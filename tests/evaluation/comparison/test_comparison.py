@@ -85,7 +85,7 @@ def test_figures_are_those_of_a_hand_count(
     printed = capsys.readouterr().out
     assert "test held: 12 fields, 12 of val" in printed
     rare_classes = [LEUKOCYTE_CLASSES[1], LEUKOCYTE_CLASSES[2]]
-    assert f"fewer than ten cells of {', '.join(sorted(rare_classes))}: limits are too narrow" in printed
+    assert f"fewer than ten cells of {', '.join(sorted(rare_classes))}: intervals are too narrow" in printed
     document = json.loads((out / "compare.json").read_text())
     told = {row["name"]: row for row in document["methods"]}
     held = told["told + knn + turns"]["tests"]["held"]

@@ -32,7 +32,7 @@ class SmallAlexNet(nn.Module):
         )
 
     def forward(self, crops: torch.Tensor, descriptors: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits (B, classes) of float32 RGB crops (B, 3, S, S) in 0..1; descriptors are not looked at."""
+        """Logits (B, classes) of float32 RGB crops (B, 3, S, S) in 0..1; descriptors are ignored."""
         logits: torch.Tensor = self.head(self.features(crops * 2 - 1).mean(dim=(2, 3)))
         return logits
 

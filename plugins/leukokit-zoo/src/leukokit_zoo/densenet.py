@@ -31,7 +31,7 @@ class SmallDenseNet(nn.Module):
         self.network = DenseNet(GROWTH, BLOCKS, num_init_features=2 * GROWTH, num_classes=classes)
 
     def forward(self, crops: torch.Tensor, descriptors: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits (B, classes) of float32 RGB crops (B, 3, S, S) in 0..1; descriptors are not looked at."""
+        """Logits (B, classes) of float32 RGB crops (B, 3, S, S) in 0..1; descriptors are ignored."""
         logits: torch.Tensor = self.network(crops * 2 - 1)
         return logits
 

@@ -43,7 +43,7 @@ class WbcsNet(nn.Module):
         )
 
     def forward(self, crops: torch.Tensor, descriptors: torch.Tensor | None = None) -> torch.Tensor:
-        """Logits (B, classes) of float32 RGB crops (B, 3, S, S) in 0..1; descriptors are not looked at."""
+        """Logits (B, classes) of float32 RGB crops (B, 3, S, S) in 0..1; descriptors are ignored."""
         logits: torch.Tensor = self.head(self.stages(crops * 2 - 1))
         return logits
 
