@@ -92,7 +92,7 @@ def compare(folder: Path, runs: int, device: str, more: list[str], work: Path) -
     save_checkpoint(checkpoint)
     environment = {**ENVIRONMENT, "YOLO_OFFLINE": "true", "YOLO_CONFIG_DIR": str(work)}
     images = len(list(folder.glob("*.png")))
-    yolo = [
+    yolo: list[str | Path] = [
         *(console_script("yolo"), "detect", "predict", f"model={checkpoint}", f"source={folder}"),
         *("imgsz=640", f"device={device}", f"project={work}", "name=predictions", "exist_ok=True"),
         *("save=False", "save_txt=True", "verbose=False"),
@@ -115,8 +115,8 @@ def once(folder: Path, images: int, device: str, more: list[str], work: Path) ->
     out, log = work / "results", work / "batch.log"
     shutil.rmtree(out, ignore_errors=True)
     log.unlink(missing_ok=True)
-    command = [console_script("leukokit"), "batch", folder, "--out", out, "--device", device, "--quiet"]
-    measured = measure([*command, "--log", log, *more])
+    command: list[str | Path] = [console_script("leukokit"), "batch", folder, "--out", out]
+    measured = measure([*command, "--device", device, "--quiet", "--log", log, *more])
     lines = [line for line in log.read_text().splitlines() if line.endswith(": done")]
     through = [datetime.fromisoformat(line[:23]).timestamp() for line in lines]
     return row_of("leukokit batch", measured, images, through)

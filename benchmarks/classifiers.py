@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -52,7 +53,7 @@ def main() -> None:
     }
     for name in ("altarawneh", "cnn", "hybrid"):
         classifier = classifiers.get(name)(device=pipeline.device)
-        calls[name] = lambda chosen=classifier: chosen.classify([smear], [graph])
+        calls[name] = partial(classifier.classify, [smear], [graph])
     seconds = {name: median(times) for name, times in in_turn(calls, args.runs).items()}
     print(f"{args.image.name}: {len(cells)} cells, {leukocytes} leukocytes, {pipeline.device}")
     print_table(

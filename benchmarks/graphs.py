@@ -72,7 +72,8 @@ def crowded_field(count: int, seed: int) -> Any:
     middle = rng.random((count, 2)) * side
     half = rng.uniform(0.45, 0.55, (count, 2)) * DIAMETER
     kinds = rng.choice(3, count, p=[0.01, 0.95, 0.04])
-    return Cells(np.hstack([middle - half, middle + half]), kinds, rng.random(count))
+    boxes = np.hstack([middle - half, middle + half]).astype(np.float32)
+    return Cells(boxes, kinds, rng.random(count, np.float32))
 
 
 def squidpy_calls(cells: Any) -> dict[str, Callable[[], Any]] | None:

@@ -234,7 +234,7 @@ def keep(fold: Fold, name: str, make: Callable[[], Answers]) -> None:
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         partial_path = path.with_suffix(".part.npz")
-        np.savez(partial_path, **make())
+        np.savez(partial_path, **make())  # type: ignore[arg-type]  # no array is named as a parameter
         partial_path.replace(path)
 
 

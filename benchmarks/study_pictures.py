@@ -57,11 +57,12 @@ def stain_figures(crop: RGBImage) -> Figures:
     on_plane = stained @ plane
     angles = np.arctan2(on_plane[:, 0], on_plane[:, 1])
     ends = [
-        plane @ np.array([np.sin(a), np.cos(a)])
+        np.asarray(plane @ np.array([np.sin(a), np.cos(a)]), np.float64)
         for a in np.percentile(angles, [PERCENTILE, 100 - PERCENTILE])
     ]
     # The dye of nuclei takes more of the red light than the eosin of erythrocytes does.
-    vectors = np.stack(sorted(ends, key=lambda vector: -vector[0]))
+    by_red = sorted(range(len(ends)), key=lambda number: -float(ends[number][0]))
+    vectors = np.stack([ends[number] for number in by_red])
     strong = np.percentile(_concentrations(density, vectors), 99, axis=0)
     return np.vstack([vectors, [*strong, 0]]).astype(np.float32)
 
@@ -72,10 +73,10 @@ def macenko(crop: RGBImage, reference: Figures) -> RGBImage:
     amounts = _concentrations(optical_density(crop).reshape(-1, 3), own[:2])
     factor = reference[2, :2] / np.maximum(own[2, :2], 0.05)
     density = (amounts * np.clip(factor, 0.2, 5)) @ reference[:2]
-    return np.clip(WHITE * np.exp(-density), 0, 255).astype(np.uint8).reshape(crop.shape)
+    return np.asarray(np.clip(WHITE * np.exp(-density), 0, 255).reshape(crop.shape), np.uint8)
 
 
-def _concentrations(density: Figures, vectors: Figures) -> Figures:
+def _concentrations(density: Figures, vectors: npt.NDArray[np.floating]) -> Figures:
     found, *_ = np.linalg.lstsq(vectors.T, density.T, rcond=None)
     return np.asarray(found.T, np.float32)
 

@@ -225,7 +225,7 @@ def test_classes_stay_with_their_cells() -> None:
 
 
 def test_a_labelled_field_without_a_cell() -> None:
-    nothing = Cells.empty().with_labelling(Labelling(np.zeros((0, 3)), CLASSES, 0.5))
+    nothing = Cells.empty().with_labelling(Labelling(np.zeros((0, 3), np.float32), CLASSES, 0.5))
     assert nothing.class_counts == {**dict.fromkeys(CLASSES, 0), UNCLASSIFIED: 0}
     some = MIXED.with_labelling(LABELLING).to_dataframe()
     assert list(nothing.to_dataframe().columns) == list(some.columns)

@@ -31,7 +31,7 @@ def builder() -> Iterator[type[Any]]:
 def graph_of(builder: type[Any], points: Any, **values: Any) -> CellGraph:
     middle = np.asarray(points, np.float64).reshape(-1, 2)
     boxes = np.hstack([middle - 5, middle + 5]).astype(np.float32)
-    cells = Cells(boxes, np.ones(len(boxes), int), np.ones(len(boxes)))
+    cells = Cells(boxes, np.ones(len(boxes), int), np.ones(len(boxes), np.float32))
     return builder(builder.parse({"max_distance": None, **values})).build(cells)
 
 

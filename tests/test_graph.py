@@ -134,7 +134,7 @@ def test_edge_features_by_hand() -> None:
 
 def test_without_any_size_nothing_is_measured_in_diameters() -> None:
     points = np.array([[0, 0, 0, 0], [3, 4, 3, 4]], np.float32)
-    graph = CellGraph(Cells(points, np.array([0, 1]), np.ones(2)), np.array([[0], [1]]))
+    graph = CellGraph(Cells(points, np.array([0, 1]), np.ones(2, np.float32)), np.array([[0], [1]]))
     assert graph.lengths_px.tolist() == [5]
     assert graph.lengths.tolist() == [0]
     assert np.isfinite(graph.node_features).all() and np.isfinite(graph.edge_features).all()

@@ -56,9 +56,13 @@ def test_a_call_is_stopped_from_another_thread() -> None:
     limit, begun, freed = TimeLimit(60), threading.Event(), threading.Event()
     ended: list[BaseException] = []
 
+    def wait() -> None:
+        begun.set()
+        freed.wait(60)
+
     def ask() -> None:
         try:
-            limit.run(lambda: (begun.set(), freed.wait(60)))
+            limit.run(wait)
         except BaseException as error:
             ended.append(error)
 

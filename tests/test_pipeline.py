@@ -15,7 +15,7 @@ import threading
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -299,7 +299,7 @@ def test_provenance_that_fails_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_a_note_that_is_no_text_breaks_the_contract(monkeypatch: pytest.MonkeyPatch, image: Path) -> None:
-    monkeypatch.setattr(Wrong, "answer", [replace(Cells.empty(), notes=(3,))])
+    monkeypatch.setattr(Wrong, "answer", [replace(Cells.empty(), notes=cast("Any", (3,)))])
     with pytest.raises(PluginError, match="must return notes that are text"):
         Pipeline(detector=Wrong(), device="cpu").run(image)
 

@@ -88,7 +88,9 @@ def test_what_was_evened_out_is_in_the_document() -> None:
 
 
 LABELLED = Cells(
-    np.array([[10 * i, 5, 10 * i + 8, 13] for i in range(5)]), np.array([0, 1, 0, 0, 0]), np.ones(5)
+    np.array([[10 * i, 5, 10 * i + 8, 13] for i in range(5)]),
+    np.array([0, 1, 0, 0, 0]),
+    np.ones(5, np.float32),
 ).with_labelling(
     Labelling(
         np.array([[0.91234567, 0.08765433], [0, 0], [0.6, 0.4], [0.125, 0.875], [0, 0]]),
@@ -122,7 +124,7 @@ def test_a_labelled_field() -> None:
 
 
 def test_a_labelled_field_without_a_cell_has_a_differential_of_nothing() -> None:
-    nothing = Cells.empty().with_labelling(Labelling(np.zeros((0, 1)), ("neutrophil",)))
+    nothing = Cells.empty().with_labelling(Labelling(np.zeros((0, 1), np.float32), ("neutrophil",)))
     count = json.loads(json.dumps(made(nothing).to_json(), allow_nan=False))["differential"]
     assert count["n"] == 0
     assert count["classes"] == {"neutrophil": {"count": 0, "percent": None, "interval": [0.0, 100.0]}}

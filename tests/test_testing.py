@@ -163,7 +163,7 @@ COUNTER = itertools.count()
 
 
 def box_to(right: float, left: float = 0) -> Cells:
-    return Cells(np.array([[left, 0, right, 1]]), np.array([LEUKOCYTE]), np.ones(1))
+    return Cells(np.array([[left, 0, right, 1]]), np.array([LEUKOCYTE]), np.ones(1, np.float32))
 
 
 def one_short(self: Any, smears: Any) -> list[Cells]:

@@ -53,9 +53,9 @@ class Browser:
         os.kill(self._pid, signal.SIGKILL)
         os.waitpid(self._pid, 0)
 
-    def ask(self, method: str, **params: Any) -> dict[str, Any]:
+    def ask(self, command: str, /, **params: Any) -> dict[str, Any]:
         self._number += 1
-        message = {"id": self._number, "method": method, "params": params}
+        message = {"id": self._number, "method": command, "params": params}
         if self._session:
             message["sessionId"] = self._session
         os.write(self._to, json.dumps(message).encode() + b"\0")

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +20,7 @@ import torch
 from batches import PLUGINS, arguments, files, folder_of, rows, run, save, with_told_plugins
 
 from leukokit.batch.manifest import Manifest
+from leukokit.batch.records import Record
 from leukokit.batch.scheduler import Scheduler
 from leukokit.cells import Cells
 from leukokit.config import PipelineConfig
@@ -111,10 +113,10 @@ def test_several_devices_share_the_images(tmp_path: Path) -> None:
     for number, pipeline in enumerate(pipelines):
         detect = pipeline.detector.detect
 
-        def seen(smears: Sequence[Smear], number: int = number, detect: object = detect) -> list[Cells]:
+        def seen(smears: Sequence[Smear], number: int = number, detect: Any = detect) -> list[Cells]:
             threads[number].add(threading.current_thread().name)
             time.sleep(0.01)
-            return detect(smears)  # type: ignore[operator]
+            return list(detect(smears))
 
         monkey = pytest.MonkeyPatch()
         monkey.setattr(pipeline.detector, "detect", seen)
@@ -132,9 +134,13 @@ def test_several_devices_share_the_images(tmp_path: Path) -> None:
 
 def test_an_error_in_one_device_stops_the_others(tmp_path: Path) -> None:
     found = find_images([folder_of(tmp_path / "in", 40)]).images
+
+    def fail(_: Record) -> None:
+        raise ZeroDivisionError
+
     with Manifest(tmp_path / "out", {}) as manifest, pytest.raises(ZeroDivisionError):  # noqa: PT012
         manifest.plan(enumerate(found))
-        Scheduler([told_pipeline(), told_pipeline()], manifest, on_record=lambda record: 1 // 0).run(found)
+        Scheduler([told_pipeline(), told_pipeline()], manifest, on_record=fail).run(found)
     with Manifest(tmp_path / "out", {}) as manifest:
         assert sum(manifest.is_done(image) for image in found) < len(found)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -124,7 +124,7 @@ def test_reads_of_a_damaged_manifest_are_told(tmp_path: Path, read: str) -> None
         manifest._base.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         damage(tmp_path / "out")
         manifest._base.execute("PRAGMA shrink_memory")
-        reads = {
+        reads: dict[str, Callable[[], object]] = {
             "is_done": lambda: manifest.is_done(image),
             "entries": lambda: list(manifest.entries()),
             "facts": manifest.facts,

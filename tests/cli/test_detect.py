@@ -39,7 +39,7 @@ def counted(counts: dict[str, int], labelled: bool = True) -> SmearResult:
         for _ in range(count)
     ]
     boxes = np.tile([1.0, 1.0, 9.0, 9.0], (len(rows), 1)).reshape(-1, 4)
-    cells = Cells(boxes, np.zeros(len(rows), int), np.ones(len(rows)))
+    cells = Cells(boxes, np.zeros(len(rows), int), np.ones(len(rows), np.float32))
     if labelled:
         cells = cells.with_labelling(
             Labelling(np.array(rows).reshape(-1, len(ALL)), ALL, review_threshold=0.5)

@@ -70,7 +70,9 @@ def test_appearance_tells_nucleus_from_cytoplasm() -> None:
     image[40:80, 40:80] = painted(np.array([0.1, 0.3, 0.2]))
     image[40:80, 40:60] = painted(np.array([1.0, 1.2, 0.5]))
     image[120:140, 120:140] = painted(ANCHOR_DENSITY)
-    cells = Cells(np.array([[40, 40, 80, 80], [120, 120, 140, 140]]), np.array([0, 1]), np.ones(2))
+    cells = Cells(
+        np.array([[40, 40, 80, 80], [120, 120, 140, 140]]), np.array([0, 1]), np.ones(2, np.float32)
+    )
     looks = dict(zip(APPEARANCE, appearance(Smear.from_array(image), cells).T, strict=True))
     assert abs(looks["nucleus_share"][0] - 0.5) < 0.06 and looks["nucleus_share"][1] == 0
     assert abs(looks["nucleus_density_r"][0] - 1.0) < 0.05
@@ -82,7 +84,9 @@ def test_appearance_of_no_cell_and_of_cells_beyond_the_border() -> None:
     smear = Smear.from_array(np.full((20, 20, 3), 128, np.uint8))
     assert appearance(smear, Cells.empty()).shape == (0, len(APPEARANCE))
     beyond = Cells(
-        np.array([[-30.0, -30, -10, -10], [15, 15, 60, 60], [3, 3, 3, 3]]), np.zeros(3, int), np.ones(3)
+        np.array([[-30.0, -30, -10, -10], [15, 15, 60, 60], [3, 3, 3, 3]]),
+        np.zeros(3, int),
+        np.ones(3, np.float32),
     )
     assert np.isfinite(appearance(smear, beyond)).all()
 

@@ -1,3 +1,6 @@
+from pathlib import Path
+from typing import Any
+
 import pytest
 from pydantic import ValidationError
 
@@ -5,7 +8,7 @@ from leukokit.datasets.catalogue import PUBLIC_SETS, PublicSet, SourceFile, find
 from leukokit.errors import ConfigError, DataError
 
 
-def test_every_public_set_says_whose_it_is_and_how_it_is_had():
+def test_every_public_set_says_whose_it_is_and_how_it_is_had() -> None:
     assert len({entry.name for entry in PUBLIC_SETS}) == len(PUBLIC_SETS) == 7
     for entry in PUBLIC_SETS:
         assert entry.licence and entry.citation and entry.home.startswith("https://") and entry.labs
@@ -13,7 +16,7 @@ def test_every_public_set_says_whose_it_is_and_how_it_is_had():
         assert all(file.url.startswith("https://") and file.name.endswith(".zip") for file in entry.files)
 
 
-def test_the_name_of_a_file_comes_from_its_address():
+def test_the_name_of_a_file_comes_from_its_address() -> None:
     assert SourceFile(url="https://example.org/a/smears%201.zip?x=1").name == "smears_1.zip"
     assert SourceFile(url="https://example.org/a.zip", name="b.zip").name == "b.zip"
 
@@ -27,17 +30,17 @@ def test_the_name_of_a_file_comes_from_its_address():
         {"url": "https://example.org/a.zip", "sha256": "abc"},
     ],
 )
-def test_a_file_that_cannot_be_fetched_safely_is_refused(wrong):
+def test_a_file_that_cannot_be_fetched_safely_is_refused(wrong: Any) -> None:
     with pytest.raises(ValidationError):
         SourceFile.model_validate(wrong)
 
 
-def test_a_name_that_leaves_the_folder_is_refused():
+def test_a_name_that_leaves_the_folder_is_refused() -> None:
     with pytest.raises(ValidationError):
         PublicSet(name="../evil", licence="x", home="x", access="x")
 
 
-def test_own_sets_go_before_the_public_ones(tmp_path):
+def test_own_sets_go_before_the_public_ones(tmp_path: Path) -> None:
     own = tmp_path / "own.yaml"
     own.write_text(
         "sets:\n"
@@ -53,7 +56,7 @@ def test_own_sets_go_before_the_public_ones(tmp_path):
 @pytest.mark.parametrize(
     "text", ["", "sets: 3", "sets: [", "sets: [{name: a}]", "sets: [{name: a, home: h}]", "\0"]
 )
-def test_a_wrong_catalogue_is_one_line(tmp_path, text):
+def test_a_wrong_catalogue_is_one_line(tmp_path: Path, text: Any) -> None:
     own = tmp_path / "own.yaml"
     own.write_text(text)
     with pytest.raises(ConfigError) as raised:
@@ -61,11 +64,11 @@ def test_a_wrong_catalogue_is_one_line(tmp_path, text):
     assert str(own) in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_a_missing_catalogue_is_named(tmp_path):
+def test_a_missing_catalogue_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none.yaml"):
         load_catalogue(tmp_path / "none.yaml")
 
 
-def test_an_unknown_set_is_answered_with_the_nearest():
+def test_an_unknown_set_is_answered_with_the_nearest() -> None:
     with pytest.raises(DataError, match="'rabin'; there are raabin,"):
         find_set("rabin", load_catalogue())

@@ -6,7 +6,10 @@ import json
 import tarfile
 import threading
 import zipfile
+from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,7 +23,7 @@ class Site(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
         self.files: dict[str, bytes] = {}
         self.cuts = 0
@@ -35,10 +38,10 @@ class Site(ThreadingHTTPServer):
 class Answer(BaseHTTPRequestHandler):
     server: Site
 
-    def log_message(self, *_):
+    def log_message(self, *_: object) -> None:
         pass
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         content = self.server.files.get(self.path[1:])
         status, start = (404 if content is None else 200), 0
         if self.server.fail_with:
@@ -76,7 +79,7 @@ class Answer(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def site():
+def site() -> Iterator[Site]:
     server = Site()
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
     thread.start()
@@ -106,7 +109,7 @@ def resumed_at(site: Site) -> int:
     return int((site.asked[-1][1] or "").removeprefix("bytes=").rstrip("-"))
 
 
-def test_a_cut_download_goes_on_where_it_stopped(site, tmp_path):
+def test_a_cut_download_goes_on_where_it_stopped(site: Site, tmp_path: Path) -> None:
     content = site.files["set.zip"] = zipped(SMEARS)
     site.cuts = 1
     told = []
@@ -126,7 +129,7 @@ def test_a_cut_download_goes_on_where_it_stopped(site, tmp_path):
     assert sorted(p.name for p in (tmp_path / "smears").iterdir()) == ["fetched.json", "set", "set.zip"]
 
 
-def test_a_later_run_goes_on_where_the_last_one_stopped(site, tmp_path):
+def test_a_later_run_goes_on_where_the_last_one_stopped(site: Site, tmp_path: Path) -> None:
     content = site.files["set.zip"] = zipped(SMEARS)
     site.cuts = 1
     with pytest.raises(DataError, match=r"broke off 1 times.*run the same command again"):
@@ -137,7 +140,7 @@ def test_a_later_run_goes_on_where_the_last_one_stopped(site, tmp_path):
     assert file.path.read_bytes() == content
 
 
-def test_a_server_without_ranges_is_asked_for_everything_again(site, tmp_path):
+def test_a_server_without_ranges_is_asked_for_everything_again(site: Site, tmp_path: Path) -> None:
     content = site.files["set.zip"] = zipped(SMEARS)
     site.cuts, site.ranges = 1, False
     (file,) = fetch(entry_for(site), tmp_path)
@@ -145,7 +148,7 @@ def test_a_server_without_ranges_is_asked_for_everything_again(site, tmp_path):
     assert file.path.read_bytes() == content
 
 
-def test_two_versions_of_a_file_are_never_joined(site, tmp_path):
+def test_two_versions_of_a_file_are_never_joined(site: Site, tmp_path: Path) -> None:
     site.files["set.zip"] = zipped(SMEARS)
     site.cuts = 1
     with pytest.raises(DataError):
@@ -155,14 +158,14 @@ def test_two_versions_of_a_file_are_never_joined(site, tmp_path):
     assert file.path.read_bytes() == newer and site.asked[-1][2] == 200
 
 
-def test_a_passing_fault_is_tried_again(site, tmp_path):
+def test_a_passing_fault_is_tried_again(site: Site, tmp_path: Path) -> None:
     site.files["set.zip"] = zipped(SMEARS)
     site.fail_with = 503
     fetch(entry_for(site), tmp_path)
     assert [status for *_, status in site.asked] == [503, 200]
 
 
-def test_a_wrong_hash_leaves_nothing(site, tmp_path):
+def test_a_wrong_hash_leaves_nothing(site: Site, tmp_path: Path) -> None:
     site.files["set.zip"] = zipped(SMEARS)
     with pytest.raises(DataError, match="SHA-256 is not the catalogue's") as raised:
         fetch(entry_for(site, sha256="0" * 64), tmp_path)
@@ -170,7 +173,7 @@ def test_a_wrong_hash_leaves_nothing(site, tmp_path):
     assert list((tmp_path / "smears").iterdir()) == []
 
 
-def test_a_first_hash_is_recorded_and_held_to(site, tmp_path):
+def test_a_first_hash_is_recorded_and_held_to(site: Site, tmp_path: Path) -> None:
     content = site.files["set.zip"] = zipped(SMEARS)
     (first,) = fetch(entry_for(site), tmp_path)
     assert not first.known_before and first.sha256 == hashlib.sha256(content).hexdigest()
@@ -187,7 +190,7 @@ def test_a_first_hash_is_recorded_and_held_to(site, tmp_path):
     assert not first.path.exists()
 
 
-def test_a_file_damaged_on_disk_is_fetched_again(site, tmp_path):
+def test_a_file_damaged_on_disk_is_fetched_again(site: Site, tmp_path: Path) -> None:
     content = site.files["set.zip"] = zipped(SMEARS)
     (file,) = fetch(entry_for(site), tmp_path)
     file.path.write_bytes(content[:100])
@@ -195,21 +198,21 @@ def test_a_file_damaged_on_disk_is_fetched_again(site, tmp_path):
     assert again.path.read_bytes() == content and len(site.asked) == 2
 
 
-def test_a_missing_file_is_said_at_once(site, tmp_path):
+def test_a_missing_file_is_said_at_once(site: Site, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="HTTP 404"):
         fetch(entry_for(site), tmp_path)
     assert len(site.asked) == 1
     assert list((tmp_path / "smears").iterdir()) == []
 
 
-def test_no_server_at_all_is_one_line(tmp_path):
+def test_no_server_at_all_is_one_line(tmp_path: Path) -> None:
     source = SourceFile(url="http://127.0.0.1:9/set.zip")
     with pytest.raises(DataError, match="check the connection"):
         fetch(PublicSet(name="smears", licence="x", home="x", files=(source,)), tmp_path, attempts=1)
 
 
 @pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "..\\evil", "C:/evil"])
-def test_an_archive_that_leaves_its_folder_is_refused(site, tmp_path, name):
+def test_an_archive_that_leaves_its_folder_is_refused(site: Site, tmp_path: Path, name: Any) -> None:
     site.files["set.zip"] = zipped({"fine.txt": b"1", name: b"evil"})
     with pytest.raises(DataError, match="unsafe archive"):
         fetch(entry_for(site), tmp_path / "out")
@@ -217,7 +220,7 @@ def test_an_archive_that_leaves_its_folder_is_refused(site, tmp_path, name):
 
 
 @pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
-def test_a_link_in_an_archive_is_refused(site, tmp_path, kind):
+def test_a_link_in_an_archive_is_refused(site: Site, tmp_path: Path, kind: Any) -> None:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:gz") as archive:
         member = tarfile.TarInfo("inside")
@@ -229,7 +232,7 @@ def test_a_link_in_an_archive_is_refused(site, tmp_path, kind):
     assert not (tmp_path / "smears/set").exists()
 
 
-def test_a_link_in_a_zip_is_refused(site, tmp_path):
+def test_a_link_in_a_zip_is_refused(site: Site, tmp_path: Path) -> None:
     stream = io.BytesIO()
     with zipfile.ZipFile(stream, "w") as archive:
         info = zipfile.ZipInfo("inside")
@@ -241,7 +244,7 @@ def test_a_link_in_a_zip_is_refused(site, tmp_path):
     assert not (tmp_path / "smears/set").exists()
 
 
-def test_a_tar_is_unpacked(site, tmp_path):
+def test_a_tar_is_unpacked(site: Site, tmp_path: Path) -> None:
     stream = io.BytesIO()
     with tarfile.open(fileobj=stream, mode="w:xz") as archive:
         member = tarfile.TarInfo("./top/a.txt")
@@ -254,7 +257,7 @@ def test_a_tar_is_unpacked(site, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["set.zip", "set.tar.gz"])
-def test_a_damaged_archive_is_removed(site, tmp_path, name):
+def test_a_damaged_archive_is_removed(site: Site, tmp_path: Path, name: Any) -> None:
     site.files[name] = b"no archive at all"
     with pytest.raises(DataError, match=r"damaged.*fetch it again") as raised:
         fetch(entry_for(site, name), tmp_path)
@@ -262,7 +265,7 @@ def test_a_damaged_archive_is_removed(site, tmp_path, name):
     assert list((tmp_path / "smears").iterdir()) == []
 
 
-def test_what_stands_in_the_way_is_not_overwritten(site, tmp_path):
+def test_what_stands_in_the_way_is_not_overwritten(site: Site, tmp_path: Path) -> None:
     site.files["set.zip"] = zipped(SMEARS)
     own = tmp_path / "smears/set/notes.txt"
     own.parent.mkdir(parents=True)
@@ -272,14 +275,14 @@ def test_what_stands_in_the_way_is_not_overwritten(site, tmp_path):
     assert own.read_text() == "mine"
 
 
-def test_a_set_without_a_download_says_where_to_go(tmp_path):
+def test_a_set_without_a_download_says_where_to_go(tmp_path: Path) -> None:
     by_hand = PublicSet(name="forms", licence="x", home="https://home", access="a form has to be filled in")
     with pytest.raises(DataError, match=r"forms has no direct download: a form.*; visit https://home"):
         fetch(by_hand, tmp_path)
     assert not list(tmp_path.iterdir())
 
 
-def test_a_damaged_record_is_said(site, tmp_path):
+def test_a_damaged_record_is_said(site: Site, tmp_path: Path) -> None:
     (tmp_path / "smears").mkdir()
     (tmp_path / "smears/fetched.json").write_text("[]")
     with pytest.raises(DataError, match="not a record"):

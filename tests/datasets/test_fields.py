@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -55,7 +56,7 @@ def test_failure_leaves_the_old_file(tmp_path: Path) -> None:
     write_fields(path, [field(tmp_path / "a.png")])
     before = path.read_bytes()
 
-    def broken():
+    def broken() -> Iterator[AnnotatedField]:
         yield field(tmp_path / "b.png")
         raise RuntimeError
 

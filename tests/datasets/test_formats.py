@@ -1,5 +1,7 @@
 import json
 import math
+from pathlib import Path
+from typing import Any
 from xml.sax.saxutils import escape
 
 import pytest
@@ -72,18 +74,18 @@ def write_coco(files: dict[str, list[NamedBox]]) -> bytes:
 
 
 @given(NAMED, SIZES)
-def test_yolo_round_trip(boxes, size):
+def test_yolo_round_trip(boxes: Any, size: Any) -> None:
     names = sorted({box.name for box in boxes})
     assert close(parse_yolo(write_yolo(boxes, names, size), dict(enumerate(names)), size, "a.txt"), boxes)
 
 
 @given(NAMED)
-def test_voc_round_trip(boxes):
+def test_voc_round_trip(boxes: Any) -> None:
     assert close(parse_voc(write_voc(boxes), "a.xml"), boxes)
 
 
 @given(st.dictionaries(NAMES, NAMED, max_size=4))
-def test_coco_round_trip(files):
+def test_coco_round_trip(files: Any) -> None:
     found = parse_coco(write_coco(files), "a.json")
     assert list(found) == list(files)
     assert all(close(found[name], boxes) for name, boxes in files.items())
@@ -114,7 +116,7 @@ JSON = st.recursive(
 
 
 @given(st.binary() | YOLO_LIKE)
-def test_no_label_file_breaks_the_yolo_parser(content):
+def test_no_label_file_breaks_the_yolo_parser(content: Any) -> None:
     try:
         boxes = parse_yolo(content, {0: "a"}, (20_000, 20_000), "a.txt")
     except DataError as error:
@@ -124,7 +126,7 @@ def test_no_label_file_breaks_the_yolo_parser(content):
 
 
 @given(st.binary() | XML_LIKE.map(lambda text: f"<annotation>{text}</annotation>".encode()))
-def test_no_label_file_breaks_the_voc_parser(content):
+def test_no_label_file_breaks_the_voc_parser(content: Any) -> None:
     try:
         boxes = parse_voc(content, "a.xml")
     except DataError as error:
@@ -134,25 +136,25 @@ def test_no_label_file_breaks_the_voc_parser(content):
 
 
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
-def test_no_file_breaks_the_coco_parser(content):
+def test_no_file_breaks_the_coco_parser(content: Any) -> None:
     try:
         parse_coco(content, "a.json")
     except DataError as error:
         assert str(error).startswith("a.json") and "\n" not in str(error)
 
 
-def test_deep_json_is_a_data_error():
+def test_deep_json_is_a_data_error() -> None:
     with pytest.raises(DataError):
         parse_coco(b"[" * 100_000, "a.json")
 
 
-def test_entities_are_refused():
+def test_entities_are_refused() -> None:
     bomb = b'<!DOCTYPE a [<!ENTITY l "lol">]><annotation><object><name>&l;</name></object></annotation>'
     with pytest.raises(DataError, match="document type"):
         parse_voc(bomb, "a.xml")
 
 
-def test_a_polygon_becomes_the_box_around_it():
+def test_a_polygon_becomes_the_box_around_it() -> None:
     (box,) = parse_yolo(b"1 0.1 0.2 0.5 0.4 0.3 0.9", {}, (100, 10), "a.txt")
     assert box.name == "1" and box.box == pytest.approx((10, 2, 50, 9))
 
@@ -160,12 +162,12 @@ def test_a_polygon_becomes_the_box_around_it():
 @pytest.mark.parametrize(
     "line", [b"0 .5 .5 .1", b"0 .5 .5 .1 .1 .9", b"0.5 .5 .5 .1 .1", b"-1 .5 .5 .1 .1", b"a b"]
 )
-def test_a_wrong_yolo_line_is_named(line):
+def test_a_wrong_yolo_line_is_named(line: Any) -> None:
     with pytest.raises(DataError, match=r"a.txt, line 2"):
         parse_yolo(b"0 .5 .5 .1 .1\n" + line, {}, (10, 10), "a.txt")
 
 
-def test_crowd_regions_are_no_cells():
+def test_crowd_regions_are_no_cells() -> None:
     content = json.loads(write_coco({"a.jpg": [NamedBox("WBC", (0, 0, 5, 5))] * 2}))
     content["annotations"][0]["iscrowd"] = 1
     assert len(parse_coco(json.dumps(content).encode(), "a.json")["a.jpg"]) == 1
@@ -180,7 +182,7 @@ def test_crowd_regions_are_no_cells():
         ("a.tif", "a.txt"),
     ],
 )
-def test_yolo_labels_are_found_in_the_usual_layouts(tmp_path, image, label):
+def test_yolo_labels_are_found_in_the_usual_layouts(tmp_path: Path, image: Any, label: Any) -> None:
     for name, content in ((image, b""), (label, b"1 .5 .5 1 1"), ("data.yaml", b"names: [WBC, RBC]")):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
@@ -193,7 +195,7 @@ def test_yolo_labels_are_found_in_the_usual_layouts(tmp_path, image, label):
     ("name", "content"),
     [("data.yaml", "names: {0: WBC, 3: RBC}"), ("labels/classes.txt", "WBC\nother\nx\nRBC\n")],
 )
-def test_yolo_class_names_are_found(tmp_path, name, content):
+def test_yolo_class_names_are_found(tmp_path: Path, name: Any, content: Any) -> None:
     (tmp_path / "labels").mkdir()
     (tmp_path / name).write_text(content)
     names = YoloReader(tmp_path, {0: "mine"}).names
@@ -201,7 +203,7 @@ def test_yolo_class_names_are_found(tmp_path, name, content):
 
 
 @pytest.mark.parametrize("content", ["names: 3", "nc: 3", "[", "names: {a: b}", "x"])
-def test_class_names_that_cannot_be_read_are_said(tmp_path, content):
+def test_class_names_that_cannot_be_read_are_said(tmp_path: Path, content: Any) -> None:
     (tmp_path / "data.yaml").write_text(content)
     with pytest.raises(DataError, match=r"data\.yaml: no class names"):
         YoloReader(tmp_path, {})
@@ -210,7 +212,7 @@ def test_class_names_that_cannot_be_read_are_said(tmp_path, content):
 @pytest.mark.parametrize(
     ("image", "label"), [("JPEGImages/a.jpg", "Annotations/a.xml"), ("x/a.jpg", "x/a.xml")]
 )
-def test_voc_labels_are_found_in_the_usual_layouts(tmp_path, image, label):
+def test_voc_labels_are_found_in_the_usual_layouts(tmp_path: Path, image: Any, label: Any) -> None:
     boxes = [NamedBox("WBC", (1, 2, 3, 4))]
     for name, content in ((image, b""), (label, write_voc(boxes))):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -229,7 +231,7 @@ def test_voc_labels_are_found_in_the_usual_layouts(tmp_path, image, label):
         ("images/a.jpg", "result.json"),
     ],
 )
-def test_coco_images_are_found_in_the_usual_layouts(tmp_path, image, label):
+def test_coco_images_are_found_in_the_usual_layouts(tmp_path: Path, image: Any, label: Any) -> None:
     boxes = [NamedBox("WBC", (1, 2, 3, 4))]
     for name, content in ((image, b""), (label, write_coco({"a.jpg": boxes})), ("other.json", b"{}")):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -239,12 +241,12 @@ def test_coco_images_are_found_in_the_usual_layouts(tmp_path, image, label):
     assert reader.boxes(tmp_path / image, (9, 9)) == boxes
 
 
-def test_a_folder_without_coco_is_said(tmp_path):
+def test_a_folder_without_coco_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no COCO file"):
         CocoReader(tmp_path)
 
 
-def test_a_class_folder_names_the_cell(tmp_path):
+def test_a_class_folder_names_the_cell(tmp_path: Path) -> None:
     image = tmp_path / "train/EOSINOPHIL/a.png"
     image.parent.mkdir(parents=True)
     image.touch()

@@ -1,6 +1,8 @@
 import csv
 from pathlib import Path
+from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +13,7 @@ from leukokit.errors import DataError
 
 @given(st.integers(0, 5), st.floats(0.05, 0.6))
 @settings(max_examples=20)
-def test_the_share_of_the_split_is_kept_and_differs_from_that_of_training(seed, val):
+def test_the_share_of_the_split_is_kept_and_differs_from_that_of_training(seed: Any, val: Any) -> None:
     photos = [f"photo {number}" for number in range(2000)]
     held = validation_of(photos, val, seed)
     assert len(held) == round(2000 * val)
@@ -22,12 +24,12 @@ def test_the_share_of_the_split_is_kept_and_differs_from_that_of_training(seed, 
     assert sum(is_held_back(photo, 0.06) for photo in photos if photo not in held) > 15
 
 
-def test_names_that_begin_as_another_are_likely_copies():
+def test_names_that_begin_as_another_are_likely_copies() -> None:
     names = ["x", "x_rot", "x_rot-2", "y.rf.1", "y", "xy", "a_1", "a_2"]
     assert likely_copies(names) == {"x_rot": "x", "x_rot-2": "x", "y.rf.1": "y"}
 
 
-def test_copies_found_by_name_and_by_content_are_chained_into_one_photograph():
+def test_copies_found_by_name_and_by_content_are_chained_into_one_photograph() -> None:
     photos = Photographs()
     for photo, content in [
         ("b", None),
@@ -46,11 +48,13 @@ def test_copies_found_by_name_and_by_content_are_chained_into_one_photograph():
     )
 
 
-CELLS = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\0"), min_size=1, max_size=5)
+CELLS = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1, max_size=5)
 
 
 @given(st.lists(st.tuples(CELLS, CELLS | st.just(""), CELLS | st.just("")), max_size=5))
-def test_an_index_of_a_set_is_read_as_it_was_written(tmp_path_factory, written):
+def test_an_index_of_a_set_is_read_as_it_was_written(
+    tmp_path_factory: pytest.TempPathFactory, written: Any
+) -> None:
     path = tmp_path_factory.mktemp("set") / "own.csv"
     with path.open("w", newline="", encoding="utf-8") as stream:
         csv.writer(stream).writerows(
@@ -64,7 +68,9 @@ def test_an_index_of_a_set_is_read_as_it_was_written(tmp_path_factory, written):
 
 
 @given(st.binary() | st.text(st.sampled_from('file,photo"split\n\r\0train'), max_size=60).map(str.encode))
-def test_no_file_breaks_the_reader_of_an_index(tmp_path_factory, content):
+def test_no_file_breaks_the_reader_of_an_index(
+    tmp_path_factory: pytest.TempPathFactory, content: Any
+) -> None:
     path = tmp_path_factory.mktemp("set") / "own.csv"
     path.write_bytes(b"file,split\n" + content)
     try:

@@ -1,6 +1,7 @@
 import itertools
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -31,13 +32,13 @@ def yolo_set(folder: Path, labels: dict[str, str | None]) -> Path:
     return folder
 
 
-def prepared(folder: Path, out: Path, **options) -> tuple[list[AnnotatedField], Report]:
+def prepared(folder: Path, out: Path, **options: Any) -> tuple[list[AnnotatedField], Report]:
     recipe = SetRecipe(name="mine", format="yolo")
     report = prepare_set(folder, recipe, out / "fields.jsonl", **options)
     return list(read_fields(out / "fields.jsonl")), report
 
 
-def test_one_set_becomes_fields_and_a_report_of_the_rest(tmp_path):
+def test_one_set_becomes_fields_and_a_report_of_the_rest(tmp_path: Path) -> None:
     folder = yolo_set(
         tmp_path / "set",
         {
@@ -90,31 +91,31 @@ def test_one_set_becomes_fields_and_a_report_of_the_rest(tmp_path):
         ("erythroblast", None),
     ],
 )
-def test_class_names_have_their_usual_meaning_or_the_given_one(name, meaning):
+def test_class_names_have_their_usual_meaning_or_the_given_one(name: Any, meaning: Any) -> None:
     recipe = SetRecipe(name="mine", format="voc", classes={"Blast": "leukocyte:blast"})
     assert recipe.meaning(name) == meaning
 
 
-def test_a_class_mapped_to_no_kind_is_refused():
+def test_a_class_mapped_to_no_kind_is_refused() -> None:
     with pytest.raises(ValueError, match="whose kind is none of"):
         SetRecipe(name="mine", format="voc", classes={"x": "cell"})
 
 
-def test_a_set_of_unknown_classes_is_an_error_and_leaves_no_file(tmp_path):
+def test_a_set_of_unknown_classes_is_an_error_and_leaves_no_file(tmp_path: Path) -> None:
     folder = yolo_set(tmp_path / "set", {"a": "7 .5 .5 .5 .5\n"})
     with pytest.raises(DataError, match=r"first: images/a.png: 7.*--class"):
         prepared(folder, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
-def test_what_is_there_already_survives_a_failure(tmp_path):
+def test_what_is_there_already_survives_a_failure(tmp_path: Path) -> None:
     (tmp_path / "fields.jsonl").write_text("before")
     with pytest.raises(DataError, match="no field is left to prepare: 2 no label file"):
         prepared(yolo_set(tmp_path / "set", {"a": None, "b": None}), tmp_path)
     assert (tmp_path / "fields.jsonl").read_text() == "before"
 
 
-def test_class_folders_give_a_cell_a_picture_and_complete_no_kind(tmp_path):
+def test_class_folders_give_a_cell_a_picture_and_complete_no_kind(tmp_path: Path) -> None:
     picture(tmp_path / "set/NEUTROPHIL/a.png", 1)
     picture(tmp_path / "set/debris/b.png", 2)
     report = prepare_set(
@@ -125,7 +126,7 @@ def test_class_folders_give_a_cell_a_picture_and_complete_no_kind(tmp_path):
     assert field.annotated_kinds == () and report.left_out == {Reason.UNKNOWN_CLASS: ["debris/b.png: debris"]}
 
 
-def test_the_size_is_that_of_the_upright_image(tmp_path):
+def test_the_size_is_that_of_the_upright_image(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=exif)
@@ -135,25 +136,25 @@ def test_the_size_is_that_of_the_upright_image(tmp_path):
 @pytest.mark.parametrize(
     "options", [{"val": 1.0}, {"val": -0.1}, {"photo_pattern": "("}, {"photo_pattern": "a"}]
 )
-def test_wrong_options_are_said(tmp_path, options):
+def test_wrong_options_are_said(tmp_path: Path, options: Any) -> None:
     with pytest.raises(ConfigError, match="--"):
         prepared(yolo_set(tmp_path / "set", {"a": ""}), tmp_path, **options)
 
 
-def test_a_folder_that_is_missing_or_empty_is_said(tmp_path):
+def test_a_folder_that_is_missing_or_empty_is_said(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="no such folder"):
         prepared(tmp_path / "none", tmp_path)
     with pytest.raises(DataError, match="no image"):
         prepared(tmp_path, tmp_path)
 
 
-def test_a_place_that_cannot_be_written_is_said(tmp_path):
+def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write"):
         prepared(yolo_set(tmp_path / "set", {"a": ""}), tmp_path / "file")
 
 
-def test_the_share_of_photographs_is_that_asked_for_of_those_with_annotations(tmp_path):
+def test_the_share_of_photographs_is_that_asked_for_of_those_with_annotations(tmp_path: Path) -> None:
     labels = {f"p{number}": "" for number in range(8)} | {f"none{number}": None for number in range(8)}
     folder = yolo_set(tmp_path / "set", labels)
     for seed in range(4):
@@ -161,7 +162,7 @@ def test_the_share_of_photographs_is_that_asked_for_of_those_with_annotations(tm
         assert sorted(field.split for field in fields) == ["train"] * 4 + ["val"] * 4
 
 
-def test_likely_copies_are_told_unless_a_pattern_names_the_photographs(tmp_path):
+def test_likely_copies_are_told_unless_a_pattern_names_the_photographs(tmp_path: Path) -> None:
     folder = yolo_set(tmp_path / "set", {"x": "", "x_rot": "", "y": ""})
     _, report = prepared(folder, tmp_path)
     assert report.left_out == {Reason.LIKELY_COPY: ["images/x_rot.png and x"]}
@@ -174,7 +175,9 @@ COPIES = st.lists(st.tuples(st.integers(0, 5), st.integers(0, 7)), min_size=1, m
 
 @given(COPIES, st.integers(0, 3))
 @settings(max_examples=25, deadline=None)
-def test_no_photograph_lies_on_two_sides_of_a_split(tmp_path_factory, copies, seed):
+def test_no_photograph_lies_on_two_sides_of_a_split(
+    tmp_path_factory: pytest.TempPathFactory, copies: Any, seed: Any
+) -> None:
     """Copies share a photo's name, a content, or are linked through other copies."""
     folder = tmp_path_factory.mktemp("set")
     for number, (photo, shade) in enumerate(copies):

@@ -3,6 +3,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -45,7 +46,7 @@ def row(dataset: str, file: str, photo: str, split: str = "train", **more: str) 
     return {"dataset": dataset, "file": f"{file}.png", "photo": photo, "split": split, **more}
 
 
-def test_an_index_decides_on_splits_and_repeats(tmp_path):
+def test_an_index_decides_on_splits_and_repeats(tmp_path: Path) -> None:
     rows = [
         row("second", "a", "p1"),
         row("second", "b", "p2", "test"),
@@ -78,7 +79,7 @@ def test_an_index_decides_on_splits_and_repeats(tmp_path):
     }
 
 
-def test_a_copy_that_the_index_does_not_know_of_is_found_by_its_content(tmp_path):
+def test_a_copy_that_the_index_does_not_know_of_is_found_by_its_content(tmp_path: Path) -> None:
     config = indexed(
         tmp_path, [row("first", "a", "p1"), row("first", "c", "p3"), row("second", "b", "p2", "test")]
     )
@@ -87,7 +88,7 @@ def test_a_copy_that_the_index_does_not_know_of_is_found_by_its_content(tmp_path
     assert report.left_out == {Reason.OTHER_SIDE: ["first/a.png"]}
 
 
-def test_labels_are_taken_only_where_it_is_clear_whose_they_are(tmp_path):
+def test_labels_are_taken_only_where_it_is_clear_whose_they_are(tmp_path: Path) -> None:
     rows = [
         row("first", "a", "p1", label="monocyte"),
         row("first", "b", "p2", label="monocyte", cells="2"),
@@ -117,7 +118,9 @@ INDEX_ROWS = st.lists(
 
 @given(INDEX_ROWS)
 @settings(max_examples=25, deadline=None)
-def test_no_photograph_of_an_index_lies_on_two_sides(tmp_path_factory, drawn):
+def test_no_photograph_of_an_index_lies_on_two_sides(
+    tmp_path_factory: pytest.TempPathFactory, drawn: Any
+) -> None:
     root = tmp_path_factory.mktemp("sets")
     rows = [row(dataset, f"f{n}", f"p{photo}", split) for n, (dataset, photo, split) in enumerate(drawn)]
     rows += [row("first", "own", "own"), row("second", "own", "own2")]
@@ -140,7 +143,7 @@ def test_no_photograph_of_an_index_lies_on_two_sides(tmp_path_factory, drawn):
         (None, "cannot read the index"),
     ],
 )
-def test_a_wrong_index_is_said(tmp_path, text, said):
+def test_a_wrong_index_is_said(tmp_path: Path, text: Any, said: Any) -> None:
     config = indexed(tmp_path, [row("first", "a", "p")])
     index = tmp_path / "index.csv"
     index.unlink() if text is None else index.write_text(text)
@@ -167,7 +170,7 @@ def with_pictures(config: FieldsConfig, **settings: object) -> FieldsConfig:
     return config.model_copy(update={"sets": [*config.sets, recipe]})
 
 
-def test_pictures_of_one_cell_take_their_class_from_the_folder_or_the_index(tmp_path):
+def test_pictures_of_one_cell_take_their_class_from_the_folder_or_the_index(tmp_path: Path) -> None:
     rows = [
         {"file": "EOSINOPHIL/a.png", "label": "", "lab": "", "split": ""},
         {"file": "images/a.png", "label": "Monocytes", "lab": "", "split": ""},
@@ -192,7 +195,7 @@ def test_pictures_of_one_cell_take_their_class_from_the_folder_or_the_index(tmp_
     assert len({boxed.photo, *(f.photo for f in fields)}) == 5 and report.left_out == {}
 
 
-def test_a_common_index_serves_pictures_without_a_box_too(tmp_path):
+def test_a_common_index_serves_pictures_without_a_box_too(tmp_path: Path) -> None:
     config = indexed(tmp_path, [row("first", "images/a", "p", label="basophil", slide="s")])
     pictures = SetRecipe(name="first", format="classes", classes={"images": "leukocyte"})
     prepare_index(config.model_copy(update={"sets": [pictures]}), tmp_path / "fields.jsonl")
@@ -200,7 +203,7 @@ def test_a_common_index_serves_pictures_without_a_box_too(tmp_path):
     assert (field.boxes, field.labels, field.slide) == ([[0, 0, 4, 4]], ["basophil"], "s")
 
 
-def test_a_test_set_of_copies_is_kept_whole_and_holds_its_photographs_back(tmp_path):
+def test_a_test_set_of_copies_is_kept_whole_and_holds_its_photographs_back(tmp_path: Path) -> None:
     """The photographs keep to one side, also where the set of copies is named last."""
     rows = [
         {"file": "NEUTROPHIL/1.png", "photo": "p1"},
@@ -230,7 +233,7 @@ def test_a_test_set_of_copies_is_kept_whole_and_holds_its_photographs_back(tmp_p
     ]
 
 
-def test_copies_of_unknown_origin_are_not_trained_on_once_one_of_them_is_a_test(tmp_path):
+def test_copies_of_unknown_origin_are_not_trained_on_once_one_of_them_is_a_test(tmp_path: Path) -> None:
     rows = [
         {"file": "NEUTROPHIL/1.png", "photo": "", "split": "train"},
         {"file": "NEUTROPHIL/2.png", "photo": "", "split": ""},
@@ -255,7 +258,9 @@ OWN_ROWS = st.lists(
 
 @given(INDEX_ROWS, OWN_ROWS, st.sampled_from(["train", "test"]))
 @settings(max_examples=25, deadline=None)
-def test_no_photograph_lies_on_two_sides_of_two_indexes(tmp_path_factory, drawn, own, usual):
+def test_no_photograph_lies_on_two_sides_of_two_indexes(
+    tmp_path_factory: pytest.TempPathFactory, drawn: Any, own: Any, usual: Any
+) -> None:
     root = tmp_path_factory.mktemp("sets")
     common = [row(dataset, f"f{n}", f"p{photo}", split) for n, (dataset, photo, split) in enumerate(drawn)]
     listed = [
@@ -288,7 +293,7 @@ def test_no_photograph_lies_on_two_sides_of_two_indexes(tmp_path_factory, drawn,
         (None, "cannot read the index"),
     ],
 )
-def test_a_wrong_index_of_a_set_is_said(tmp_path, text, said):
+def test_a_wrong_index_of_a_set_is_said(tmp_path: Path, text: Any, said: Any) -> None:
     config = with_pictures(indexed(tmp_path, [row("first", "a", "p")]))
     index = own_index(tmp_path / "cells", [{"file": "MONOCYTE/a.png"}])
     index.unlink() if text is None else index.write_text(text)
@@ -297,7 +302,7 @@ def test_a_wrong_index_of_a_set_is_said(tmp_path, text, said):
     assert str(index) in str(raised.value) and "\n" not in str(raised.value)
 
 
-def test_an_index_without_split_and_a_set_without_one_is_said(tmp_path):
+def test_an_index_without_split_and_a_set_without_one_is_said(tmp_path: Path) -> None:
     own_index(tmp_path / "cells", [{"file": "MONOCYTE/a.png"}])
     with pytest.raises(DataError, match="line 2: split '' is none of"):
         prepare_index(
@@ -305,7 +310,7 @@ def test_an_index_without_split_and_a_set_without_one_is_said(tmp_path):
         )
 
 
-def test_a_set_is_listed_by_one_index_only(tmp_path):
+def test_a_set_is_listed_by_one_index_only(tmp_path: Path) -> None:
     config = indexed(tmp_path, [row("first", "a", "p"), row("cells", "b", "p")])
     own_index(tmp_path / "cells", [{"file": "MONOCYTE/a.png"}])
     with pytest.raises(DataError, match="lists dataset 'cells', which has an index of its own"):
@@ -313,12 +318,12 @@ def test_a_set_is_listed_by_one_index_only(tmp_path):
 
 
 @pytest.mark.parametrize("setting", [{"lab": "here"}, {"split": "test"}, {"index": "a.csv", "split": "x"}])
-def test_defaults_of_an_index_need_one(setting):
+def test_defaults_of_an_index_need_one(setting: Any) -> None:
     with pytest.raises(ValueError, match=r"'index' of its own|Input should be"):
         SetRecipe.model_validate({"name": "mine", "format": "classes", **setting})
 
 
-def test_another_root_goes_before_the_configured_one(tmp_path):
+def test_another_root_goes_before_the_configured_one(tmp_path: Path) -> None:
     config = indexed(tmp_path, [row("first", "a", "p")]).model_copy(update={"root": Path("nowhere")})
     with pytest.raises(DataError, match="nowhere"):
         prepare_index(config, tmp_path / "fields.jsonl")
@@ -328,7 +333,7 @@ def test_another_root_goes_before_the_configured_one(tmp_path):
 @pytest.mark.parametrize(
     "text", ["", "sets: []", "root: a\nindex: b\nsets: [{name: c, format: bmp}]", "[", None]
 )
-def test_a_wrong_configuration_is_one_line(tmp_path, text):
+def test_a_wrong_configuration_is_one_line(tmp_path: Path, text: Any) -> None:
     path = tmp_path / "fields.yaml"
     if text is not None:
         path.write_text(text)
@@ -342,14 +347,14 @@ def resolved(fields: Iterable[AnnotatedField]) -> list[AnnotatedField]:
 
 
 @pytest.fixture(scope="module")
-def real_fields(tmp_path_factory) -> tuple[list[AnnotatedField], Report]:
+def real_fields(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[AnnotatedField], Report]:
     out = tmp_path_factory.mktemp("real") / "fields.jsonl"
     report = prepare_index(load_config(REPOSITORY / "configs" / "fields.yaml"), out, root=REAL)
     return list(read_fields(out)), report
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real smears (../shared/data) are not here")
-def test_the_real_sets_are_prepared_without_a_leak(real_fields):
+def test_the_real_sets_are_prepared_without_a_leak(real_fields: tuple[list[AnnotatedField], Report]) -> None:
     _, report = real_fields
     assert report.fields == {
         ("txl-pbc", "train"): 794,
@@ -374,7 +379,9 @@ def test_the_real_sets_are_prepared_without_a_leak(real_fields):
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real smears (../shared/data) are not here")
-def test_the_real_cells_have_their_class_and_the_published_test_is_whole(real_fields, tmp_path):
+def test_the_real_cells_have_their_class_and_the_published_test_is_whole(
+    real_fields: tuple[list[AnnotatedField], Report], tmp_path: Path
+) -> None:
     config = load_config(REPOSITORY / "configs" / "cells.yaml")
     report = prepare_index(config, tmp_path / "cells.jsonl", root=REAL)
     fields = list(read_fields(tmp_path / "cells.jsonl"))

@@ -13,14 +13,18 @@ from typer.main import get_command
 
 from leukokit.cli import app
 from leukokit.config import PipelineConfig, PluginChoice, load_config
-from leukokit.registry import classifiers, detectors, graph_builders
+from leukokit.registry import Registry, classifiers, detectors, graph_builders
 
 PAGES = [
     *ROOT.glob("*.md"),
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted(ROOT.glob("plugins/*/README.md")),
 ]
-REGISTRIES = {"detector": detectors, "graph": graph_builders, "classifier": classifiers}
+REGISTRIES: dict[str, Registry[Any]] = {
+    "detector": detectors,
+    "graph": graph_builders,
+    "classifier": classifiers,
+}
 FOREIGN = ("LEUKOKIT_", "dark", "my-", "crop-net", "blob")
 """What begins so names a plugin that the page itself makes or installs."""
 

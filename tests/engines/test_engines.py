@@ -188,7 +188,8 @@ def test_network_works_after_a_fork(model: Model) -> None:
 
 
 def test_rows_of_the_engines(monkeypatch: pytest.MonkeyPatch) -> None:
-    rows = {row.name: row for row in list_engines([*ENGINES, TensorRtEngine], ["cpu"])}
+    engines: list[type[Engine]] = [*ENGINES, TensorRtEngine]  # type: ignore[type-abstract]
+    rows = {row.name: row for row in list_engines(engines, ["cpu"])}
     assert rows["onnxruntime"].devices == ("cpu",) and rows["onnxruntime"].version
     assert rows["torch"].problem == ""
     assert rows["tensorrt"].devices == () and "it runs on cuda" in rows["tensorrt"].problem

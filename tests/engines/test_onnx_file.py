@@ -31,10 +31,7 @@ def stored(location: str, **more: int) -> Any:
 
 def a_model(weight: Any, node: Any = None, **more: Any) -> Any:
     node = node or helper.make_node("Add", ["x", "w"], ["y"])
-    x, y = (
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, sides)
-        for name, sides in (("x", ["n", 3]), ("y", ["n", 3]))
-    )
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n", 3]) for name in ("x", "y"))
     graph = helper.make_graph([node], "g", [x], [y], [weight] if weight is not None else [])
     return helper.make_model(graph, **more)
 
@@ -184,8 +181,8 @@ def test_renamed_pair_runs(model: Model, tmp_path: Path) -> None:
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     assert model.graph is not None
-    weights = shutil.copy(model.weights, folder / "b.safetensors")
-    graph = shutil.copy(model.graph, folder / "b.onnx")
+    weights = Path(shutil.copy(model.weights, folder / "b.safetensors"))
+    graph = Path(shutil.copy(model.graph, folder / "b.onnx"))
     assert read_onnx(graph, weights).data == model.read_graph().data
 
 

@@ -35,7 +35,7 @@ def answered(
     chances[np.arange(len(pairs)), [answer for _, answer in pairs]] = top
     return Predictions(
         labels=np.array([truth for truth, _ in pairs], int),
-        probabilities=chances,
+        probabilities=chances.astype(np.float32),
         classes=CLASSES,
         photos=np.array(photos or [f"photo{number}" for number in range(len(pairs))], dtype=str),
         groups=None if groups is None else np.array(groups),
@@ -99,7 +99,7 @@ def test_figures_agree_with_their_definitions(seed: int) -> None:
         else:
             assert row.f1 == (0 if (true | positive).any() else None)
     f1 = [row.f1 for row in scores.classes if row.cells] + [0.0] * bool((truth < 0).any())
-    assert scores.macro_f1 == pytest.approx(np.mean(f1))
+    assert scores.macro_f1 == pytest.approx(np.mean(np.array(f1, float)))
     assert np.sum(report.confusion.counts) == count
     json.dumps(report.to_json(), allow_nan=False)
 

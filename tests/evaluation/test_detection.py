@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -137,14 +138,16 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[AnnotatedFi
     return fields, figures | {"printed": console.file.getvalue()}  # type: ignore[attr-defined]  # StringIO
 
 
-def test_limits_hold_the_figure(measured: tuple[list[AnnotatedField], dict]) -> None:
+def test_limits_hold_the_figure(measured: tuple[list[AnnotatedField], dict[str, Any]]) -> None:
     for row in measured[1]["kinds"].values():
         for figure in ("ap50", "precision", "recall"):
             low, high = row[f"{figure}_interval"]
             assert 0 <= low <= row[figure] <= high <= 1
 
 
-def test_kind_is_measured_where_it_is_annotated(measured: tuple[list[AnnotatedField], dict]) -> None:
+def test_kind_is_measured_where_it_is_annotated(
+    measured: tuple[list[AnnotatedField], dict[str, Any]],
+) -> None:
     fields, figures = measured
     assert {kind: row["fields"] for kind, row in figures["kinds"].items()} == {
         "leukocyte": 3,
@@ -157,14 +160,14 @@ def test_kind_is_measured_where_it_is_annotated(measured: tuple[list[AnnotatedFi
     assert figures["kinds"]["erythrocyte"]["precision"] > 0.8
 
 
-def test_drawn_leukocytes_are_found(measured: tuple[list[AnnotatedField], dict]) -> None:
+def test_drawn_leukocytes_are_found(measured: tuple[list[AnnotatedField], dict[str, Any]]) -> None:
     row = measured[1]["kinds"]["leukocyte"]
     assert row["ap50"] > 0.8 and row["recall"] > 0.8
     assert row["ap50_95"] <= row["ap50"]
     assert row["count_error"] <= 1
 
 
-def test_means_and_threshold(measured: tuple[list[AnnotatedField], dict]) -> None:
+def test_means_and_threshold(measured: tuple[list[AnnotatedField], dict[str, Any]]) -> None:
     figures = measured[1]
     rows = figures["kinds"].values()
     assert figures["map50"] == pytest.approx(np.mean([row["ap50"] for row in rows]), abs=1e-3)
@@ -172,7 +175,7 @@ def test_means_and_threshold(measured: tuple[list[AnnotatedField], dict]) -> Non
 
 
 def test_image_that_cannot_be_read_is_reported_and_left_out(
-    measured: tuple[list[AnnotatedField], dict],
+    measured: tuple[list[AnnotatedField], dict[str, Any]],
 ) -> None:
     figures = measured[1]
     assert figures["fields"] == figures["photos"] == 3
@@ -218,7 +221,7 @@ def test_nothing_found_is_no_figure_that_is_not_a_number() -> None:
 
 @pytest.mark.parametrize("width", [80, 60])
 def test_no_figure_is_cut_on_a_narrow_terminal(
-    measured: tuple[list[AnnotatedField], dict], width: int
+    measured: tuple[list[AnnotatedField], dict[str, Any]], width: int
 ) -> None:
     console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
     console.print(detection_table(measured[1]))
@@ -230,7 +233,7 @@ def test_no_figure_is_cut_on_a_narrow_terminal(
                 assert f"({low:.3f}-{high:.3f})" in printed
 
 
-def test_figures_are_json_and_a_table(measured: tuple[list[AnnotatedField], dict]) -> None:
+def test_figures_are_json_and_a_table(measured: tuple[list[AnnotatedField], dict[str, Any]]) -> None:
     figures = measured[1]
     assert json.loads(json.dumps(figures, allow_nan=False))["kinds"]
     for kind in figures["kinds"]:

@@ -84,7 +84,7 @@ def test_table_gives_back_what_was_saved(
     rng = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
     saved = Predictions(
         labels=rng.integers(-1, len(classes), size=count),
-        probabilities=rng.dirichlet(np.full(len(classes), 0.2), count),
+        probabilities=rng.dirichlet(np.full(len(classes), 0.2), count).astype(np.float32),
         classes=tuple(classes),
         photos=np.array(data.draw(columns(count)), dtype=str),
         groups=data.draw(st.none() | columns(count).map(lambda column: np.array(column, dtype=str))),

@@ -37,13 +37,13 @@ def field(count: int, seed: int = 0) -> Cells:
     rng = np.random.default_rng(seed)
     corner, side = rng.random((count, 2)) * 400, rng.uniform(30, 50, (count, 2))
     kinds = rng.choice([LEUKOCYTE, ERYTHROCYTE], count, p=[0.3, 0.7])
-    return Cells(np.hstack([corner, corner + side]), kinds, rng.random(count), ("note",))
+    return Cells(np.hstack([corner, corner + side]), kinds, rng.random(count, np.float32), ("note",))
 
 
 CELLS = Cells(
     np.array([[0, 0, 10, 10], [0, 20, 20, 40], [50, 50, 60, 60], [5, 5, 25, 25], [80, 0, 90, 10]]),
     np.array([ERYTHROCYTE, LEUKOCYTE, ERYTHROCYTE, LEUKOCYTE, ERYTHROCYTE]),
-    np.ones(5),
+    np.ones(5, np.float32),
 )
 
 
@@ -73,7 +73,7 @@ def test_a_distance_of_one_is_the_smears_own_ruler_or_a_pixel() -> None:
     builder = Chain()
     builder.build(CELLS[CELLS.kinds == LEUKOCYTE])
     assert builder.seen[1] == pytest.approx(20 / 1.95)
-    builder.build(Cells(np.zeros((2, 4)), np.zeros(2, int), np.ones(2)))
+    builder.build(Cells(np.zeros((2, 4), np.float32), np.zeros(2, int), np.ones(2, np.float32)))
     assert builder.seen[1] == 1
 
 
@@ -114,9 +114,8 @@ def test_the_crowded_field_of_the_benchmark_in_reasonable_time(name: str) -> Non
     import time
 
     cells = field(20_000)
-    boxes = cells.boxes + np.repeat(np.random.default_rng(3).random((20_000, 2)) * 12_000, 2, 0).reshape(
-        -1, 4
-    )
+    places = np.random.default_rng(3).random((20_000, 2)) * 12_000
+    boxes = (cells.boxes + np.repeat(places, 2, 0).reshape(-1, 4)).astype(np.float32)
     builder = graph_builders.get(name)()
     builder.build(cells[:10])
     started = time.perf_counter()

@@ -18,7 +18,7 @@ from leukokit.graph_builders.knn import KnnBuilder
 def cells_at(points: Any, side: float = 10.0) -> Cells:
     middle = np.asarray(points, np.float64).reshape(-1, 2)
     boxes = np.hstack([middle - side / 2, middle + side / 2])
-    return Cells(boxes.astype(np.float32), np.ones(len(boxes), int), np.ones(len(boxes)))
+    return Cells(boxes.astype(np.float32), np.ones(len(boxes), int), np.ones(len(boxes), np.float32))
 
 
 def knn(**values: Any) -> KnnBuilder:

@@ -34,7 +34,8 @@ def quadratic(strength: float) -> npt.NDArray[np.float64]:
     """Relative light (H, W, 1), 1 at its brightest; log-quadratic, off its middle."""
     y, x = np.mgrid[-1 : 1 : HEIGHT * 1j, -1 : 1 : WIDTH * 1j]
     log_light = -strength * ((x - 0.3) ** 2 + 0.6 * (y + 0.2) ** 2 + 0.3 * x * y)
-    return np.exp(log_light - log_light.max())[..., None]
+    light: npt.NDArray[np.float64] = np.exp(log_light - log_light.max())[..., None]
+    return light
 
 
 def dimmed(image: RGBImage, light: npt.NDArray[np.float64]) -> RGBImage:
@@ -112,7 +113,7 @@ def test_work_in_strips_does_not_show(drawn: SyntheticSmear, monkeypatch: pytest
 def test_stain_is_brought_to_one_density(drawn: SyntheticSmear) -> None:
     def pallor(image: RGBImage) -> npt.NDArray[np.float64]:
         x1, y1, x2, y2 = (int(side) for side in drawn.boxes[drawn.kinds.index("erythrocyte")])
-        return np.median(image[y1:y2, x1:x2], axis=(0, 1))
+        return np.asarray(np.median(image[y1:y2, x1:x2], axis=(0, 1)), np.float64)
 
     lamp = np.percentile(drawn.image, 98, axis=(0, 1))
     density = -np.log(np.clip(drawn.image, 1, 255) / lamp)

@@ -33,11 +33,11 @@ needs_bash = pytest.mark.skipif(
 
 
 def project() -> dict[str, Any]:
-    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return dict(tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"])
 
 
 def recipe() -> dict[str, Any]:
-    return yaml.safe_load((ROOT / "conda" / "recipe" / "recipe.yaml").read_text(encoding="utf-8"))
+    return dict(yaml.safe_load((ROOT / "conda" / "recipe" / "recipe.yaml").read_text(encoding="utf-8")))
 
 
 def test_the_conda_recipe_requires_what_the_package_requires() -> None:

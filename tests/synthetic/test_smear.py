@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from leukokit.synthetic.leukocytes import DIAMETERS, draw_leukocyte
 from leukokit.synthetic.smear import SyntheticSmear, draw_smear, save_smear
 from leukokit.taxonomy import KINDS, LEUKOCYTE_CLASSES
 
-SMALL = {"width": 400, "height": 300, "leukocytes": 6, "erythrocyte_diameter_px": 26.0}
+SMALL: dict[str, Any] = {"width": 400, "height": 300, "leukocytes": 6, "erythrocyte_diameter_px": 26.0}
 
 
 @pytest.fixture(scope="module")
@@ -124,7 +125,7 @@ def test_boxes_are_tight_around_the_drawing(label: str, seed: int) -> None:
     elif label == "platelet":
         cell = draw_platelet(rng, centre, 70.0)
     else:
-        cell = draw_leukocyte(rng, label, centre, np.mean(DIAMETERS[label]) * 70.0, 70.0)
+        cell = draw_leukocyte(rng, label, centre, float(np.mean(DIAMETERS[label])) * 70.0, 70.0)
     box, visible = cell.box(400, 400)
     assert visible == 1.0
     assert np.abs(box - inked_box(cell)).max() <= 2.0
@@ -185,7 +186,7 @@ def test_saved_truth_reads_back(small: SyntheticSmear, tmp_path: Path) -> None:
     assert truth["erythrocyte_diameter_px"] == 26.0
     assert [cell["kind"] for cell in truth["cells"]] == list(small.kinds)
     assert [cell["label"] for cell in truth["cells"]] == list(small.labels)
-    np.testing.assert_array_equal(np.float32([cell["box"] for cell in truth["cells"]]), small.boxes)
+    np.testing.assert_array_equal(np.array([cell["box"] for cell in truth["cells"]], np.float32), small.boxes)
     assert sorted(path.name for path in tmp_path.iterdir()) == [truth_path.name, picture.name]
 
 

@@ -54,7 +54,7 @@ def test_a_folder_of_something_else_is_refused(tmp_path: Path) -> None:
 
 def test_a_picture_of_one_cell_is_the_large_one_in_the_middle() -> None:
     boxes = np.array([[30, 30, 70, 70], [0, 0, 42, 42], [20, 20, 90, 90]])
-    cells = Cells(boxes, np.array([0, 0, 1]), np.ones(3))
+    cells = Cells(boxes, np.array([0, 0, 1]), np.ones(3, np.float32))
     same, labels = match_labels(field([[0, 0, 100, 100]], ["monocyte"]), cells, (100, 100))
     assert same is cells and labels == ["monocyte", "", ""]
     alone, labels = match_labels(field([[0, 0, 100, 100]], ["monocyte"]), Cells.empty(), (100, 100))
@@ -62,7 +62,7 @@ def test_a_picture_of_one_cell_is_the_large_one_in_the_middle() -> None:
 
 
 def test_no_detected_cell_gets_two_labels() -> None:
-    cells = Cells(np.array([[10, 10, 30, 30]]), np.array([0]), np.ones(1))
+    cells = Cells(np.array([[10, 10, 30, 30]]), np.array([0]), np.ones(1, np.float32))
     both = field([[10, 10, 30, 30], [12, 12, 32, 32]], ["monocyte", "basophil"])
     merged, labels = match_labels(both, cells, (100, 100))
     assert labels == ["monocyte", "basophil"] and len(merged) == 2

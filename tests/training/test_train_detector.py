@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 
 from leukokit import weights
-from leukokit.datasets.fields import AnnotatedField, is_held_back, read_fields, write_fields
+from leukokit.datasets.fields import AnnotatedField, Selection, is_held_back, read_fields, write_fields
 from leukokit.detectors.yolo.loading import load_yolo
 from leukokit.errors import ConfigError, DataError
 from leukokit.synthetic.smear import draw_smear, save_smear
@@ -22,7 +22,6 @@ from leukokit.training.detector import (
     DetectionLoss,
     DetectorRecipe,
     LoadedField,
-    Selection,
     WindowDataset,
     collate,
     detector_plan,

@@ -7,6 +7,7 @@ import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -207,9 +208,10 @@ def test_the_cnn_learns_to_answer_too(folder: Path) -> None:
     graphs = FieldGraphs(cells, builder_of(own.graph))
     training = start_training(own, graphs)
     assert isinstance(training.network, JointNetwork)
-    before = training.network.cnn.head[1].bias.detach().clone()
+    head: Any = training.network.cnn.head[1]
+    before = head.bias.detach().clone()
     fit_hybrid(training, own, graphs, report=lambda _: None)
-    assert (training.network.cnn.head[1].bias != before).any()
+    assert (head.bias != before).any()
 
 
 def test_a_batch_holds_a_field_for_every_cell_drawn(folder: Path) -> None:

@@ -78,13 +78,13 @@ def document_of(path: Path) -> Any:
 def test_a_label_says_what_it_might_be() -> None:
     assert cell_labels(BARE) == [None] * 5
     found = cell_labels(CELLS)
-    assert found[1] == CellLabel(UNCLASSIFIED, "neutrophil", pytest.approx(0.55), True)
+    assert found[1] == CellLabel(UNCLASSIFIED, "neutrophil", float(np.float32(0.55)), True)
     assert found[2] == CellLabel("blast", "blast", 0.875, False)
     assert found[3:] == [None, None]
 
 
 def test_csv_has_a_column_a_class(tmp_path: Path) -> None:
-    blank = Cells.empty().with_labelling(Labelling(np.zeros((0, 3)), NAMES))
+    blank = Cells.empty().with_labelling(Labelling(np.zeros((0, 3), np.float32), NAMES))
     saved("csv", tmp_path, made(), made(blank, "blank"), made(BARE, "bare"))
     cells = rows_of(tmp_path / "cells.csv")
     assert [row["label"] for row in cells] == LABELS + [""] * 5

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from batches import arguments, folder_of, rows, run, save, with_told_plugins
 
+from leukokit.batch import resources
 from leukokit.batch import run as run_module
 from leukokit.registry import load_file, writers
 
@@ -129,7 +130,7 @@ def test_tables_of_something_else_are_not_written_over(
 
 def test_for_what_is_not_left_nothing_is_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, out, asked = folder_of(tmp_path / "in", 3), tmp_path / "out", list[int]()
-    share_cores = run_module.share_cores
+    share_cores = resources.share_cores
 
     def counting(images: int) -> Any:
         asked.append(images)

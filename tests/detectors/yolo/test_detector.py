@@ -277,8 +277,8 @@ def test_large_field_counts_as_its_parts_and_as_one_look(model: YoloModel) -> No
         sure = some[some.scores >= 0.5]
         met = (overlaps(sure.boxes, others.boxes) >= 0.5).any(axis=1)
         assert met.mean() >= 0.99
-    for kind in range(len(KINDS)):
-        boxes = of_kind(tiled, kind).boxes
+    for number in range(len(KINDS)):
+        boxes = of_kind(tiled, number).boxes
         assert (overlaps(boxes, boxes)[~np.eye(len(boxes), dtype=bool)] <= 0.6 + 1e-4).all()
 
 

@@ -10,9 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from leukokit.cells import Cells
+from leukokit.cells import LEUKOCYTE_TO_ERYTHROCYTE, Cells
 from leukokit.detectors.yolo.ruler import (
-    LEUKOCYTE_TO_ERYTHROCYTE,
     PROBE_SIDE,
     measure_diameter,
     predict_diameter,

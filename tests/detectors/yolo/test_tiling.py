@@ -134,7 +134,7 @@ def test_suppression_leaves_no_overlap_and_loses_no_lone_cell(seed: int, count: 
     corners = rng.uniform(0, 60, (count, 2))
     boxes = np.hstack([corners, corners + rng.uniform(5, 30, (count, 2))]).astype(np.float32)
     scores = rng.permutation(count).astype(np.float32) / max(count, 1)
-    cells = Cells(boxes, rng.integers(0, 3, count), scores)
+    cells = Cells(boxes, rng.integers(0, 3, count), scores.astype(np.float32))
     kept = suppress_overlaps(cells, same_kind=0.5, any_kind=0.7)
     assert (np.diff(kept.scores) <= 0).all()
     low = np.maximum(boxes[:, None, :2], kept.boxes[None, :, :2])
@@ -181,7 +181,7 @@ def test_boxes_around_cells_against_brute_force(seed: int, count: int, share: fl
     corners = rng.uniform(0, 60, (count, 2))
     boxes = np.hstack([corners, corners + rng.uniform(5, 40, (count, 2))]).astype(np.float32)
     scores = np.sort(rng.uniform(0, 1, count))[::-1].astype(np.float32)
-    cells = Cells(boxes, rng.integers(0, 3, count), scores)
+    cells = Cells(boxes, rng.integers(0, 3, count), scores.astype(np.float32))
     kept: list[int] = []
     for number in range(count):
         within = 0
