@@ -193,7 +193,10 @@ def select_detected(
 
     Args:
         folders: of ``leukokit data cells``.
-        datasets, labs, splits, slides: what a field is of.
+        datasets: names of data sets.
+        labs: names of laboratories.
+        splits: names of splits.
+        slides: names of slides.
         classes: the only annotated cells that are kept as such.
 
     Raises:

@@ -25,7 +25,9 @@ def partners(
     """Give every cell to the best-scored detection that overlaps it by ``IOU``, COCO's way.
 
     Args:
-        boxes: (N, 4) xyxy detections.  scores: (N,).  truth: (M, 4) xyxy cells.
+        boxes: (N, 4) xyxy detections.
+        scores: (N,) their scores.
+        truth: (M, 4) xyxy cells.
 
     Returns:
         (N,) int64, positions in ``truth``, each at most once; -1 for a detection that meets none.

@@ -29,7 +29,7 @@ class ToldParams(PluginParams):
 
 
 @detectors.register
-class Told(Detector):
+class Told(Detector[ToldParams]):
     """As many leukocytes as the first pixel is red, erythrocytes as it is green.
 
     It fails where that is blue, or hangs, or takes its process with it.

@@ -83,10 +83,10 @@ def _drawn(seed: int) -> SyntheticSmear:
 def _run_block(block: re.Match[str], known: dict[str, object]) -> str:
     language, text = block.groups()
     if language == "python":
-        printed = io.StringIO()
-        with contextlib.redirect_stdout(printed):
+        stdout = io.StringIO()
+        with contextlib.redirect_stdout(stdout):
             exec(text, known)
-        return _with_values(block[0], printed.getvalue().splitlines())
+        return _with_values(block[0], stdout.getvalue().splitlines())
     if language == "yaml":
         if name := re.match(r"# (\S+\.yaml)", text):
             Path(name[1]).write_text(text, encoding="utf-8")
@@ -104,7 +104,8 @@ def _with_values(block: str, printed: list[str]) -> str:
     lines = []
     for line in block.split("\n"):
         value = next(values, "") if line.startswith("print(") else ""
-        lines.append(re.sub(r"  # \{.*", lambda _, value=value: f"  # {value}", line))
+        # Not as a pattern: a value may hold backslashes.
+        lines.append(re.sub(r"  # \{.*", "  # " + value.replace("\\", r"\\"), line))
     return "\n".join(lines)
 
 
