@@ -111,7 +111,6 @@ def load_config(
             same = isinstance(previous, dict) and previous.get("name", DEFAULT_PLUGINS[key]) == chosen
             values[key] = previous if same else {"name": chosen}
     for assignment in assignments:
-        _refuse_bare_writer(assignment)
         _assign(values, assignment)
     return validate(PipelineConfig, values, str(path or ""))
 
@@ -160,14 +159,3 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
         if not isinstance(target, dict):
             raise ConfigError(one_line(f"--set {assignment}: '{section}' has no settings of its own"))
     target[last] = value
-
-
-def _refuse_bare_writer(assignment: str) -> None:
-    """Refuse ``png.longest_side=800``, which is an obvious guess, and say what to write instead."""
-    name, dot, _ = assignment.partition("=")[0].partition(".")
-    if not dot or name in PipelineConfig.model_fields:
-        return
-    from leukokit.registry import writers
-
-    if name in writers.names():
-        raise ConfigError(one_line(f"--set {assignment}: to set up a writer, write writers.{assignment}"))

@@ -174,9 +174,22 @@ def pipeline_config(
     from leukokit.config import load_config
 
     load_plugins(plugins)
+    _refuse_bare_writers(settings or ())
     chosen = [f"engine={engine}"] if engine else []
     trusted = ["detector.trust_pickle=true"] if trust_pickle else []
     return load_config(config, [*chosen, *(settings or []), *trusted], detector, graph, classifier)
+
+
+def _refuse_bare_writers(settings: Sequence[str]) -> None:
+    """Refuse ``png.longest_side=800``, which is an obvious guess, and say what to write instead."""
+    from leukokit.config import PipelineConfig
+    from leukokit.errors import ConfigError
+    from leukokit.registry import writers
+
+    for setting in settings:
+        name, dot, _ = setting.partition("=")[0].partition(".")
+        if dot and name not in PipelineConfig.model_fields and name in writers.names():
+            raise ConfigError(f"--set {setting}: to set up a writer, write writers.{setting}")
 
 
 def load_plugins(plugins: Sequence[Path] | None) -> None:

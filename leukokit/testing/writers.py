@@ -50,9 +50,7 @@ def writer_checks(subject: Subject, seconds: float) -> Iterator[Check]:
     yield subject.bare("files are replaced as a whole", seconds, lambda: _whole(subject))
     yield subject.bare("the same files from two runs", seconds, lambda: _deterministic(subject))
     yield subject.bare("closes after a failure", seconds, lambda: _after_failure(subject))
-    yield subject.bare(
-        "a file that cannot be written gives one line", seconds, lambda: _blocked(subject)
-    )
+    yield subject.bare("a file that cannot be written gives one line", seconds, lambda: _blocked(subject))
     yield subject.bare("results stay unchanged", seconds, lambda: _unchanged(subject))
 
 

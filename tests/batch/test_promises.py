@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ def plugins() -> Iterator[None]:
 
 
 def test_a_batch_from_python(tmp_path: Path) -> None:
-    root, out, progress = folder_of(tmp_path / "in", 7), tmp_path / "out", []
+    root, out, progress = folder_of(tmp_path / "in", 7), tmp_path / "out", list[Any]()
     save(root / "blue.png", 1, blue=255)
     summary = run_batch(root, out, CONFIG, HERE, group_by="folder", target=10, on_progress=progress.append)
     assert (summary.whole.images, summary.whole.done, summary.whole.failed) == (8, 7, 1)
@@ -102,7 +102,7 @@ def test_saved_files_that_are_gone_are_saved_again(tmp_path: Path, how: str) -> 
     whole, lost = files(out), out / "slide-1" / "f001.json"
     # As after a power cut on a disk that wrote the manifest first.
     lost.unlink() if how == "removed" else lost.write_bytes(b"")
-    done = []
+    done = list[Any]()
     assert run_batch(root, out, CONFIG, HERE, on_progress=done.append).is_complete
     assert [each.image.name for each in done[1:]] == ["f001.png"] and files(out) == whole
 
@@ -187,7 +187,8 @@ def test_another_programs_database_is_not_touched(tmp_path: Path) -> None:
 
 def test_a_manifest_that_is_no_file_is_said(tmp_path: Path) -> None:
     root = folder_of(tmp_path / "in", 1)
-    for number, make in enumerate((Path.mkdir, os.mkfifo)):
+    makers: tuple[Callable[[Path], None], ...] = (Path.mkdir, os.mkfifo)
+    for number, make in enumerate(makers):
         for name in ("manifest.sqlite", "manifest.lock"):
             out = tmp_path / f"out-{number}-{name}"
             out.mkdir()

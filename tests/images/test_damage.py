@@ -116,7 +116,7 @@ def test_tiff_strip_with_too_few_bytes_is_refused(compression: str | None, tmp_p
     tifffile.imwrite(tmp_path / "a.tif", FIELD, photometric="rgb", compression=compression, rowsperstrip=60)
     data = bytearray((tmp_path / "a.tif").read_bytes())
     with tifffile.TiffFile(tmp_path / "a.tif") as tiff:
-        tag = tiff.pages[0].tags["StripByteCounts"]
+        tag = tiff.pages.first.tags["StripByteCounts"]
         at, size, counts = tag.valueoffset, {3: 2, 4: 4}[int(tag.dtype)], list(tag.value)
     counts[2] //= 3
     data[at : at + size * len(counts)] = struct.pack(f"<{len(counts)}{'H' if size == 2 else 'I'}", *counts)
@@ -147,13 +147,14 @@ def test_small_jpeg_that_promises_gigabytes_is_refused_before_decoding(tmp_path:
 def test_plain_images_of_their_formats_fit_what_their_files_can_hold(tmp_path: Path) -> None:
     """A uniform image is the smallest file of its size that an encoder writes: none of them is refused."""
     plain = Image.new("RGB", (6000, 5000), (210, 180, 190))
-    for name, options in {
+    formats: dict[str, dict[str, Any]] = {
         "a.jpg": {},
         "b.jpg": {"progressive": True, "optimize": True, "quality": 5},
         "a.png": {"optimize": True},
         "a.webp": {"lossless": True},
         "a.bmp": {},
-    }.items():
+    }
+    for name, options in formats.items():
         plain.save(tmp_path / name, **options)
         header = read_header(tmp_path / name)
         assert (header.width, header.height) == plain.size

@@ -20,9 +20,9 @@ from leukokit.synthetic.smear import draw_smear
 FIELD = draw_smear(5, 480, 360, 2, 40.0).image
 WIDE = FIELD.astype(np.uint16)
 DEPTHS: dict[int, npt.NDArray[np.uint16]] = {
-    10: (WIDE << 2) | (WIDE >> 6),
-    12: (WIDE << 4) | (WIDE >> 4),
-    14: (WIDE << 6) | (WIDE >> 2),
+    10: ((WIDE << 2) | (WIDE >> 6)).astype(np.uint16),
+    12: ((WIDE << 4) | (WIDE >> 4)).astype(np.uint16),
+    14: ((WIDE << 6) | (WIDE >> 2)).astype(np.uint16),
 }
 
 
@@ -149,7 +149,8 @@ def test_an_empty_alpha_channel_is_ignored(value: int, kind: str, tmp_path: Path
     elif kind == "deep.png":
         path.write_bytes(imagecodecs.png_encode(pixels.astype(np.uint16) * 257))
     else:
-        Image.fromarray(pixels).save(path, **({"lossless": True, "exact": True} if kind == "webp" else {}))
+        options: dict[str, Any] = {"lossless": True, "exact": True} if kind == "webp" else {}
+        Image.fromarray(pixels).save(path, **options)
     smear = read(path)
     assert np.array_equal(smear.image, FIELD)
     assert "the alpha channel is empty: ignored" in smear.notes
