@@ -127,7 +127,7 @@ def read_onnx(path: Path, weights: Path | None = None, sha256: str = "") -> Onnx
         embedded = _embedded(data, dict(zip(stored, blobs, strict=True))) if stored else data
     except _FaultError as error:
         raise WeightsError(f"{path}: {error}") from error
-    except (ValueError, IndexError, RecursionError) as error:
+    except (ValueError, LookupError, RecursionError) as error:
         raise WeightsError(f"{path}: not an ONNX file, or a damaged one ({error})") from error
     if not scan.outputs:
         raise WeightsError(f"{path}: not an ONNX file: it holds no graph with outputs")
@@ -295,6 +295,7 @@ def _read_outside(path: Path, weights: Path | None, location: str) -> bytes:
 
 def _embedded(data: bytes, blobs: dict[StoredTensor, bytes]) -> bytes:
     """A ModelProto whose initializers hold their values themselves."""
+    left = dict(blobs)
 
     def graph(message: memoryview) -> bytes:
         return _rewritten(message, {_GRAPH_INITIALIZER: tensor})
@@ -302,15 +303,12 @@ def _embedded(data: bytes, blobs: dict[StoredTensor, bytes]) -> bytes:
     def tensor(message: memoryview) -> bytes:
         if not any(number == _TENSOR_EXTERNAL for number, _ in _fields(message)):
             return bytes(message)
-        blob = blobs[_stored(message)]
         kept = _rewritten(message, {}, without=(_TENSOR_EXTERNAL, _TENSOR_LOCATION, _TENSOR_RAW))
-        return kept + _tagged(_TENSOR_RAW, blob)
+        return kept + _tagged(_TENSOR_RAW, left.pop(_stored(message)))
 
     whole = _rewritten(memoryview(data), {_MODEL_GRAPH: graph})
-    again = _Scan()
-    again.model(whole)
-    if again.external:
-        raise _FaultError("has weights in another file that are no initializers of its graph; export it anew")
+    if left:
+        raise _Fault("has weights in another file that are no initializers of its graph; export it anew")
     return whole
 
 
@@ -395,11 +393,11 @@ def _spans(message: memoryview) -> Iterator[tuple[int, int, int, int, int]]:
         if not number:
             raise ValueError("a part without a number")
         value = place
-        if wire == _VARINT:
-            _, place = _varint(message, place)
-        elif wire == _LENGTH:
+        if wire == _LENGTH:
             length, value = _varint(message, place)
             place = value + length
+        elif wire == _VARINT:
+            _, place = _varint(message, place)
         elif wire in (_FIXED64, _FIXED32):
             place += 8 if wire == _FIXED64 else 4
         else:
@@ -410,6 +408,9 @@ def _spans(message: memoryview) -> Iterator[tuple[int, int, int, int, int]]:
 
 
 def _varint(message: memoryview, place: int) -> tuple[int, int]:
+    # Nearly all are a single byte.
+    if place < len(message) and (byte := message[place]) < 0x80:
+        return byte, place + 1
     value = shift = 0
     while shift < 70:
         if place >= len(message):

@@ -11,7 +11,9 @@ from leukokit.graph_builders.base import GraphBuilder, GraphBuilderParams, withi
 _MARGIN = 1 + 1e-12
 """Distances that differ by less than this factor may have been rounded apart."""
 _WORTH_THREADS = 5_000
-"""Points from which a thread a core is faster than one, the starting of them included."""
+"""Points from which a thread per core is faster than one, the starting of them included."""
+_FEW = 256
+"""Points up to which all distances are computed."""
 
 
 class KnnParams(GraphBuilderParams):
@@ -52,6 +54,10 @@ def nearest(points: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.int64]:
 
     Of points equally far the lower positions are taken, whatever order a tree would have found them in.
     """
+    if len(points) <= _FEW:
+        # A tree is no faster then, and its import takes longer than all else that a single field needs.
+        everything = np.broadcast_to(np.arange(len(points)), (len(points), len(points)))
+        return _first(points, np.arange(len(points)), everything, k)
     from scipy.spatial import cKDTree
 
     tree = cKDTree(points)

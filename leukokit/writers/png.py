@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import Final
 
 import cv2
 import numpy as np
@@ -20,11 +19,13 @@ from leukokit.taxonomy import KINDS, LEUKOCYTE, colour_of
 from leukokit.writers.base import Writer
 from leukokit.writers.labels import CellLabel, cell_labels
 
-if TYPE_CHECKING:
-    import supervision as sv
-
-LIGHT = 0.4
+LIGHT: Final = 0.4
 """Luminance of a colour, 0..1, above which text on it is black."""
+PADDING: Final = 3
+"""Pixels around the text of a label."""
+_FONT: Final = cv2.FONT_HERSHEY_SIMPLEX
+_Box = tuple[int, int, int, int]
+"""x1, y1, x2, y2 in pixels."""
 
 
 class PngParams(PluginParams):
@@ -56,52 +57,63 @@ class PngWriter(Writer[PngParams]):
 
 def draw(image: RGBImage, cells: Cells, longest_side: int = 4096) -> RGBImage:
     """A copy of an RGB uint8 (H, W, 3) image with its cells boxed and a legend below, RGB uint8."""
-    import supervision as sv
-
+    # Drawn by OpenCV itself: the libraries for it take half a second to import.
     height, width = image.shape[:2]
     scale = min(1.0, longest_side / max(height, width))
-    # supervision takes colours in the order of the picture's channels as BGR: it is given BGR.
-    scene = np.ascontiguousarray(scale_image(image, scale)[..., ::-1])
-    size = scene.shape[1], scene.shape[0]
-    thickness = max(1, round(max(size) / 700))
-    shown = replace(cells, boxes=cells.boxes * np.float32(scale))
-    names = list(dict.fromkeys([*KINDS, *cells.class_counts]))
-    palette = sv.ColorPalette.from_hex([colour_of(name) for name in names])
+    scene = np.array(scale_image(image, scale))
+    thickness = max(1, round(max(scene.shape) / 700))
+    boxes = np.round(cells.boxes * np.float32(scale)).astype(int)
+    labels = cell_labels(cells)
     # The rare kind last, so that nothing is drawn over it.
     for kind in reversed(range(len(KINDS))):
-        line = thickness + (kind == LEUKOCYTE)
-        boxes = sv.BoxAnnotator(color=palette, thickness=line, color_lookup=sv.ColorLookup.CLASS)
-        scene = boxes.annotate(scene, _detections(shown[shown.kinds == kind], names))
-    leukocytes = shown[shown.kinds == LEUKOCYTE]
-    labels = sv.LabelAnnotator(
-        color=palette,
-        text_color=sv.ColorPalette.from_hex([_text_colour(colour_of(name)) for name in names]),
-        text_scale=0.35 + 0.1 * thickness,
-        text_padding=3,
-        smart_position=True,
-        color_lookup=sv.ColorLookup.CLASS,
-    )
-    numbers = np.flatnonzero(cells.kinds == LEUKOCYTE).tolist()
-    texts = [
-        f"{number} {_text(label, score)}"
-        for number, label, score in zip(
-            numbers, cell_labels(leukocytes), leukocytes.scores.tolist(), strict=True
+        for number in np.flatnonzero(cells.kinds == kind).tolist():
+            label, (left, top, right, bottom) = labels[number], boxes[number].tolist()
+            colour = _rgb(KINDS[kind] if label is None else label.name)
+            cv2.rectangle(scene, (left, top), (right, bottom), colour, thickness + (kind == LEUKOCYTE))
+    taken: list[_Box] = []
+    for number in np.flatnonzero(cells.kinds == LEUKOCYTE).tolist():
+        label = labels[number]
+        text = f"{number} {_text(label, float(cells.scores[number]))}"
+        name = KINDS[LEUKOCYTE] if label is None else label.name
+        taken.append(_draw_label(scene, boxes[number].tolist(), text, name, thickness, taken))
+    size = scene.shape[1]
+    legends = [_legend(counts, size, thickness) for counts in (cells.counts, cells.class_counts) if counts]
+    return np.concatenate([scene, *legends])
+
+
+def _draw_label(
+    scene: RGBImage, box: list[int], text: str, name: str, thickness: int, taken: list[_Box]
+) -> _Box:
+    """Write a text at a box, where it covers least of the labels that are there; returns its place."""
+    scale, (height, width) = 0.35 + 0.1 * thickness, scene.shape[:2]
+    (text_width, text_height), _ = cv2.getTextSize(text, _FONT, scale, 1)
+    wide, high = text_width + 2 * PADDING, text_height + 2 * PADDING
+    left, top, right, bottom = box
+    corners = [
+        (left, top - high),
+        (left, bottom),
+        (right - wide, top - high),
+        (right - wide, bottom),
+        (left, top),
+    ]
+    places = [
+        (x, y, x + wide, y + high)
+        for x, y in (
+            (min(max(x, 0), max(width - wide, 0)), min(max(y, 0), max(height - high, 0))) for x, y in corners
         )
     ]
-    scene = labels.annotate(scene, _detections(leukocytes, names), labels=texts)
-    legends = [_legend(counts, size[0], thickness) for counts in (cells.counts, cells.class_counts) if counts]
-    return np.ascontiguousarray(np.concatenate([scene, *legends])[..., ::-1])
+    chosen = min(places, key=lambda place: sum(_shared(place, other) for other in taken))
+    cv2.rectangle(scene, chosen[:2], chosen[2:], _rgb(name), -1)
+    origin = (chosen[0] + PADDING, chosen[1] + PADDING + text_height)
+    cv2.putText(scene, text, origin, _FONT, scale, _text_colour(name), 1, cv2.LINE_AA)
+    return chosen
 
 
-def _detections(cells: Cells, names: list[str]) -> sv.Detections:
-    """As supervision draws them: ``class_id`` is the position in ``names`` of the class, or of the kind."""
-    detections = cells.to_supervision()
-    shown = [
-        KINDS[kind] if label is None else label.name
-        for kind, label in zip(cells.kinds, cell_labels(cells), strict=True)
-    ]
-    detections.class_id = np.array([names.index(name) for name in shown], dtype=int)
-    return detections
+def _shared(first: _Box, second: _Box) -> int:
+    """Pixels that two boxes share."""
+    wide = min(first[2], second[2]) - max(first[0], second[0])
+    high = min(first[3], second[3]) - max(first[1], second[1])
+    return max(wide, 0) * max(high, 0)
 
 
 def _text(label: CellLabel | None, score: float) -> str:
@@ -110,26 +122,31 @@ def _text(label: CellLabel | None, score: float) -> str:
     return f"{label.likeliest}{'?' if label.review else ''} {label.probability:.2f}"
 
 
-def _text_colour(colour: str) -> str:
-    red, green, blue = ((byte / 255) ** 2.2 for byte in bytes.fromhex(colour[1:]))
-    return "#000000" if 0.2126 * red + 0.7152 * green + 0.0722 * blue > LIGHT else "#FFFFFF"
+def _rgb(name: str) -> tuple[int, int, int]:
+    red, green, blue = bytes.fromhex(colour_of(name)[1:])
+    return red, green, blue
+
+
+def _text_colour(name: str) -> tuple[int, int, int]:
+    """Black or white, whichever is read on a class's or kind's colour."""
+    red, green, blue = ((byte / 255) ** 2.2 for byte in _rgb(name))
+    return (0, 0, 0) if 0.2126 * red + 0.7152 * green + 0.0722 * blue > LIGHT else (255, 255, 255)
 
 
 def _legend(counts: dict[str, int], width: int, thickness: int) -> RGBImage:
-    """White rows as wide as the picture, with as many entries each as there is room for; BGR."""
+    """White rows as wide as the picture, with as many entries each as there is room for; RGB."""
     scale = min(0.4 + 0.12 * thickness, width / 900 + 0.1)
     row = round(46 * scale) + 4
     bands: list[RGBImage] = []
     x = width
     for name, count in counts.items():
         text = f"{name} {count}"
-        step = round(0.7 * row) + cv2.getTextSize(text, cv2.FONT_HERSHEY_SIMPLEX, scale, 1)[0][0]
+        step = round(0.7 * row) + cv2.getTextSize(text, _FONT, scale, 1)[0][0]
         if x + step > width:
             bands.append(np.full((row, width, 3), 255, dtype=np.uint8))
             x = row // 3
-        colour = tuple(bytes.fromhex(colour_of(name)[1:]))[::-1]
-        cv2.rectangle(bands[-1], (x, row // 4), (x + row // 2, 3 * row // 4), colour, -1)
+        cv2.rectangle(bands[-1], (x, row // 4), (x + row // 2, 3 * row // 4), _rgb(name), -1)
         origin = (x + round(0.7 * row), round(0.68 * row))
-        cv2.putText(bands[-1], text, origin, cv2.FONT_HERSHEY_SIMPLEX, scale, (40, 40, 40), 1, cv2.LINE_AA)
+        cv2.putText(bands[-1], text, origin, _FONT, scale, (40, 40, 40), 1, cv2.LINE_AA)
         x += step + row // 2
     return np.concatenate(bands)

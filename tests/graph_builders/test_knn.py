@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from leukokit.cells import Cells
 from leukokit.errors import ConfigError
+from leukokit.graph_builders import knn as knn_module
 from leukokit.graph_builders.knn import KnnBuilder
 
 
@@ -40,6 +42,15 @@ def by_brute_force(points: npt.NDArray[np.float64], k: int, longest: float | Non
 
 
 # Whole numbers, so that ties and cells on one spot are common.
+@pytest.fixture(scope="module", params=[0, 256], autouse=True)
+def all_distances_up_to(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Every test once by the tree, and once by all distances."""
+    before = knn_module._FEW
+    knn_module._FEW = request.param
+    yield
+    knn_module._FEW = before
+
+
 GRID = st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), max_size=40)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import betaincinv
 
 from leukokit.metrics.bootstrap import (
     BLOCK,
@@ -19,7 +20,13 @@ from leukokit.metrics.bootstrap import (
     photo_codes,
     photo_draws,
 )
-from leukokit.metrics.intervals import clopper_pearson, mean_interval, percentile_interval, wilson
+from leukokit.metrics.intervals import (
+    beta_quantile,
+    clopper_pearson,
+    mean_interval,
+    percentile_interval,
+    wilson,
+)
 
 shares = st.integers(0, 500).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n)))
 
@@ -271,3 +278,9 @@ def test_draws_of_mixed_photographs_stay_shares(seed: int) -> None:
     )
     assert ((values >= 0) & (values <= 1)).all()
     assert np.isfinite(samples).all() and ((samples >= 0) & (samples <= 1 + 1e-12)).all()
+
+
+@settings(deadline=None)
+@given(st.floats(0.5, 1e6), st.floats(0.5, 1e6), st.sampled_from([0.025, 0.5, 0.975]))
+def test_quantiles_are_those_of_scipy(a: float, b: float, share: float) -> None:
+    assert beta_quantile(a, b, share) == pytest.approx(float(betaincinv(a, b, share)), rel=1e-8)
