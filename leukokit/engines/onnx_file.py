@@ -125,7 +125,7 @@ def read_onnx(path: Path, weights: Path | None = None, sha256: str = "") -> Onnx
         stored = tuple(_stored(part) for part in scan.external)
         blobs = _outside(path, weights, stored)
         embedded = _embedded(data, dict(zip(stored, blobs, strict=True))) if stored else data
-    except _FaultErrorError as error:
+    except _FaultError as error:
         raise WeightsError(f"{path}: {error}") from error
     except (ValueError, LookupError, RecursionError) as error:
         raise WeightsError(f"{path}: not an ONNX file, or a damaged one ({error})") from error
@@ -163,12 +163,12 @@ class _Scan:
             elif number == _MODEL_FUNCTIONS:
                 self._function(value)
             elif number == _MODEL_TRAINING:
-                raise _FaultErrorError("holds a graph for training; export the network for inference")
+                raise _FaultError("holds a graph for training; export the network for inference")
 
     def graph(self, data: memoryview, depth: int) -> None:
         """Walk over a GraphProto; ports are noted of the outermost one."""
         if depth > MAX_DEPTH:
-            raise _FaultErrorError(f"has graphs within graphs, more than {MAX_DEPTH} deep")
+            raise _FaultError(f"has graphs within graphs, more than {MAX_DEPTH} deep")
         for number, value in _messages(data):
             if number == _GRAPH_NODE:
                 self._node(value, depth)
@@ -227,7 +227,7 @@ def _require_known_operators(scan: _Scan) -> None:
         if domain not in STANDARD_DOMAINS
     )
     if foreign:
-        raise _FaultErrorError(
+        raise _FaultError(
             f"uses operators that ONNX does not define ({', '.join(foreign[:3])}); export it without them"
         )
 
@@ -248,11 +248,11 @@ def _stored(tensor: memoryview) -> StoredTensor:
             parts = {key: bytes(text).decode() for key, text in _messages(value)}
             entries[parts.get(1, "")] = parts.get(2, "")
     if kind not in _ITEM_BITS:
-        raise _FaultErrorError(f"tensor '{name}' has a type whose values cannot lie in another file")
+        raise _FaultError(f"tensor '{name}' has a type whose values cannot lie in another file")
     size = (math.prod(shape) * _ITEM_BITS[kind] + 7) // 8
     offset, length = int(entries.get("offset", 0)), int(entries.get("length", size))
     if offset < 0 or length != size:
-        raise _FaultErrorError(f"tensor '{name}' of shape {tuple(shape)} wants {size} bytes, and names {length}")
+        raise _FaultError(f"tensor '{name}' of shape {tuple(shape)} wants {size} bytes, and names {length}")
     return StoredTensor(name, tuple(shape), entries.get("location", ""), offset, length)
 
 
@@ -265,13 +265,13 @@ def _outside(path: Path, weights: Path | None, stored: tuple[StoredTensor, ...])
             files[tensor.location] = _read_outside(path, weights, tensor.location)
         blob = files[tensor.location][tensor.offset : tensor.offset + tensor.length]
         if len(blob) != tensor.length:
-            raise _FaultErrorError(
+            raise _FaultError(
                 f"tensor '{tensor.name}' lies beyond the end of '{tensor.location}'; "
                 "keep together the files that were made together"
             )
         found.append(blob)
     if sum(map(len, found)) + path.stat().st_size > MAX_BYTES:
-        raise _FaultErrorError("is larger than 2 GiB with its weights")
+        raise _FaultError("is larger than 2 GiB with its weights")
     return found
 
 
@@ -280,16 +280,16 @@ def _read_outside(path: Path, weights: Path | None, location: str) -> bytes:
     if weights is not None:
         # The name within is the one under which the pair was made; they may have been renamed together.
         if Path(location).name != location or Path(location).suffix != weights.suffix:
-            raise _FaultErrorError(f"has weights in '{location}'; only '{weights.name}' beside it is read")
+            raise _FaultError(f"has weights in '{location}'; only '{weights.name}' beside it is read")
         target = weights
     else:
         target = (folder / location).resolve()
         if not location or not target.is_relative_to(folder):
-            raise _FaultErrorError(f"has weights in '{location}', outside its own folder; that is not read")
+            raise _FaultError(f"has weights in '{location}', outside its own folder; that is not read")
     if not target.is_file():
-        raise _FaultErrorError(f"has its weights in '{location}', which is not there; keep the two together")
+        raise _FaultError(f"has its weights in '{location}', which is not there; keep the two together")
     if target.stat().st_size > MAX_BYTES:
-        raise _FaultErrorError(f"has its weights in '{location}', which is larger than 2 GiB")
+        raise _FaultError(f"has its weights in '{location}', which is larger than 2 GiB")
     return target.read_bytes()
 
 
