@@ -10,8 +10,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
-from leukokit.errors import DataError
+from leukokit.errors import DataError, ImageError
+from leukokit.smear import read_image
 
+_PLAIN_HEADS: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM")
+"""First bytes of the formats whose headers tell the size: JPEG, PNG and BMP."""
 SIDES: Final = {"train": 0, "val": 1, "test": 2}
 """Splits, the more protected the higher: the highest of a photograph's copies is that of all."""
 NOT_PREPARED: Final = ("exclude", "unlabelled")
@@ -128,23 +131,41 @@ def likely_copies(photos: Iterable[str]) -> dict[str, str]:
 
 
 def image_size(image: Path) -> tuple[int, int]:
-    """(width, height) of an image from its header, EXIF orientation applied.
+    """Return (width, height) of an image as ``leukokit detect`` reads it, its EXIF orientation applied.
+
+    Headers tell for JPEG, PNG, BMP and WebP. What the pages and planes of a TIFF amount to is known only once
+    it is read.
 
     Raises:
-        DataError: it has no header that can be read.
+        DataError: it cannot be read.
     """
     from PIL import Image
 
     try:
+        with image.open("rb") as stream:
+            head = stream.read(12)
+        if not head.startswith(_PLAIN_HEADS) and head[8:12] != b"WEBP":
+            height, width = read_image(image).shape[:2]
+            return width, height
         with warnings.catch_warnings():
             # No pixel is decoded here, so no image is too large.
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)
             with Image.open(image) as opened:
                 width, height = opened.size
                 turned = opened.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except Exception as error:  # Pillow's readers of damaged files raise almost anything
-        raise DataError(f"{image}: not an image ({type(error).__name__})") from error
+    except Exception as error:  # readers of damaged files raise almost anything
+        cause = str(error) if isinstance(error, ImageError) else type(error).__name__
+        raise DataError(f"{image}: not an image ({cause})") from error
     return (height, width) if turned else (width, height)
+
+
+def photo_name(image: Path) -> str:
+    """Return the name of the photograph that a file shows, from the file's name.
+
+    Roboflow adds ``_jpg.rf.HASH`` to the names of a photograph's augmented copies.
+    """
+    found = re.fullmatch(r"(.+)[._](?:jpe?g|png|bmp|tiff?|webp)\.rf\.[0-9A-Za-z]{8,}", image.stem, re.I)
+    return found[1] if found else image.stem
 
 
 def fingerprints(images: Iterable[Path]) -> dict[Path, str]:

@@ -4,24 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
-from leukokit.datasets.catalogue import first_fault
-from leukokit.errors import ConfigError
-from leukokit.taxonomy import KINDS, LEUKOCYTE_CLASSES
+from leukokit.taxonomy import KINDS, class_of, kind_of
 
 Format = Literal["yolo", "voc", "coco", "classes"]
 Kind = Literal["leukocyte", "erythrocyte", "platelet"]
-
-CLASS_NAMES: Final[dict[str, str]] = {
-    **dict.fromkeys(("wbc", "white blood cell", "leukocyte", "leucocyte"), "leukocyte"),
-    **dict.fromkeys(("rbc", "red blood cell", "erythrocyte"), "erythrocyte"),
-    **dict.fromkeys(("platelet", "thrombocyte", "plt"), "platelet"),
-    **{name: f"leukocyte:{name}" for name in LEUKOCYTE_CLASSES},
-}
-"""What the usual class names mean, as ``kind`` or ``kind:label``; in lower case, singular."""
 
 
 class SetRecipe(BaseModel):
@@ -32,7 +22,7 @@ class SetRecipe(BaseModel):
     format: Format = Field(description="form of its annotations")
     folder: Path | None = Field(default=None, description="its folder, if not its name")
     classes: dict[str, str] = Field(
-        default={}, description="class name or number -> KIND or KIND:LABEL, before the usual ones"
+        default={}, description="class name or number -> KIND or KIND:LABEL, over the usual meaning"
     )
     annotated: tuple[Kind, ...] | None = Field(
         default=None, description="kinds annotated completely; all that occur, if left out"
@@ -69,14 +59,12 @@ class SetRecipe(BaseModel):
     def meaning(self, name: str) -> tuple[str, str] | None:
         """Kind and label of a class name; ``None`` if it is not known."""
         plain = _plain(name)
-        candidates = (plain, plain.removesuffix("s"))
-        found = next(
-            (table[c] for table in (self.classes, CLASS_NAMES) for c in candidates if c in table), None
-        )
-        if found is None:
-            return None
-        kind, _, label = found.partition(":")
-        return kind, label
+        found = self.classes.get(plain) or self.classes.get(plain.removesuffix("s"))
+        if found is not None:
+            kind, _, label = found.partition(":")
+            return kind, label
+        known = kind_of(name)
+        return None if known is None else (known, class_of(name) or "")
 
     def label_of(self, listed: str) -> str:
         """An index's label of a leukocyte as the taxonomy writes it; one it does not know as it stands."""
@@ -93,24 +81,6 @@ class FieldsConfig(BaseModel):
     sets: list[SetRecipe] = Field(
         min_length=1, description="the sets, the one that keeps a shared photo first"
     )
-
-
-def load_config(path: Path) -> FieldsConfig:
-    """Read a configuration of several sets.
-
-    Raises:
-        ConfigError: the file is missing, is not YAML, or has a wrong setting; names it.
-    """
-    import yaml
-
-    try:
-        return FieldsConfig.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the configuration ({error.strerror})") from error
-    except ValidationError as error:
-        raise ConfigError(f"{path}: {first_fault(error)}") from error
-    except (yaml.YAMLError, ValueError) as error:
-        raise ConfigError(f"{path}: not a YAML file ({' '.join(str(error).split())})") from error
 
 
 def _plain(name: str) -> str:

@@ -8,16 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from leukokit.datasets.formats import (
-    ClassFolderReader,
-    CocoReader,
-    NamedBox,
-    VocReader,
-    YoloReader,
-    parse_coco,
-    parse_voc,
-    parse_yolo,
-)
+from leukokit.datasets.annotations import NamedBox, parse_coco, parse_voc, parse_yolo
+from leukokit.datasets.formats import ClassFolderReader, CocoReader, VocReader, YoloReader
 from leukokit.errors import DataError
 
 SIZES = st.tuples(st.integers(1, 20_000), st.integers(1, 20_000))
@@ -76,19 +68,21 @@ def write_coco(files: dict[str, list[NamedBox]]) -> bytes:
 @given(NAMED, SIZES)
 def test_yolo_round_trip(boxes: Any, size: Any) -> None:
     names = sorted({box.name for box in boxes})
-    assert close(parse_yolo(write_yolo(boxes, names, size), dict(enumerate(names)), size, "a.txt"), boxes)
+    assert close(
+        parse_yolo(write_yolo(boxes, names, size), dict(enumerate(names)), size, "a.txt").boxes, boxes
+    )
 
 
 @given(NAMED)
 def test_voc_round_trip(boxes: Any) -> None:
-    assert close(parse_voc(write_voc(boxes), "a.xml"), boxes)
+    assert close(parse_voc(write_voc(boxes), "a.xml").boxes, boxes)
 
 
 @given(st.dictionaries(NAMES, NAMED, max_size=4))
 def test_coco_round_trip(files: Any) -> None:
-    found = parse_coco(write_coco(files), "a.json")
-    assert list(found) == list(files)
-    assert all(close(found[name], boxes) for name, boxes in files.items())
+    found, faults = parse_coco(write_coco(files), "a.json")
+    assert list(found) == list(files) and faults == []
+    assert all(close(found[name].boxes, boxes) for name, boxes in files.items())
 
 
 WORDS = st.sampled_from(["0", "1", "0.5", "nan", "-inf", "1e999", "x", "1_0", "٣", "", "\t", "9" * 400])
@@ -118,7 +112,7 @@ JSON = st.recursive(
 @given(st.binary() | YOLO_LIKE)
 def test_no_label_file_breaks_the_yolo_parser(content: Any) -> None:
     try:
-        boxes = parse_yolo(content, {0: "a"}, (20_000, 20_000), "a.txt")
+        boxes = parse_yolo(content, {0: "a"}, (20_000, 20_000), "a.txt").boxes
     except DataError as error:
         assert str(error).startswith("a.txt") and "\n" not in str(error)
     else:
@@ -128,7 +122,7 @@ def test_no_label_file_breaks_the_yolo_parser(content: Any) -> None:
 @given(st.binary() | XML_LIKE.map(lambda text: f"<annotation>{text}</annotation>".encode()))
 def test_no_label_file_breaks_the_voc_parser(content: Any) -> None:
     try:
-        boxes = parse_voc(content, "a.xml")
+        boxes = parse_voc(content, "a.xml").boxes
     except DataError as error:
         assert str(error).startswith("a.xml") and "\n" not in str(error)
     else:
@@ -138,9 +132,12 @@ def test_no_label_file_breaks_the_voc_parser(content: Any) -> None:
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))
 def test_no_file_breaks_the_coco_parser(content: Any) -> None:
     try:
-        parse_coco(content, "a.json")
+        annotations, faults = parse_coco(content, "a.json")
     except DataError as error:
         assert str(error).startswith("a.json") and "\n" not in str(error)
+    else:
+        assert all(math.isfinite(v) for one in annotations.values() for box in one.boxes for v in box.box)
+        assert not any("\n" in fault for fault in faults)
 
 
 def test_deep_json_is_a_data_error() -> None:
@@ -155,7 +152,7 @@ def test_entities_are_refused() -> None:
 
 
 def test_a_polygon_becomes_the_box_around_it() -> None:
-    (box,) = parse_yolo(b"1 0.1 0.2 0.5 0.4 0.3 0.9", {}, (100, 10), "a.txt")
+    (box,) = parse_yolo(b"1 0.1 0.2 0.5 0.4 0.3 0.9", {}, (100, 10), "a.txt").boxes
     assert box.name == "1" and box.box == pytest.approx((10, 2, 50, 9))
 
 
@@ -170,7 +167,7 @@ def test_a_wrong_yolo_line_is_named(line: Any) -> None:
 def test_crowd_regions_are_no_cells() -> None:
     content = json.loads(write_coco({"a.jpg": [NamedBox("WBC", (0, 0, 5, 5))] * 2}))
     content["annotations"][0]["iscrowd"] = 1
-    assert len(parse_coco(json.dumps(content).encode(), "a.json")["a.jpg"]) == 1
+    assert len(parse_coco(json.dumps(content).encode(), "a.json")[0]["a.jpg"].boxes) == 1
 
 
 @pytest.mark.parametrize(
@@ -188,7 +185,8 @@ def test_yolo_labels_are_found_in_the_usual_layouts(tmp_path: Path, image: Any, 
         (tmp_path / name).write_bytes(content)
     reader = YoloReader(tmp_path, {})
     assert list(reader.images()) == [tmp_path / image]
-    assert reader.boxes(tmp_path / image, (4, 2)) == [NamedBox("RBC", (0, 0, 4, 2))]
+    annotation = reader.read(tmp_path / image, (4, 2))
+    assert annotation is not None and annotation.boxes == [NamedBox("RBC", (0, 0, 4, 2))]
 
 
 @pytest.mark.parametrize(
@@ -217,9 +215,10 @@ def test_voc_labels_are_found_in_the_usual_layouts(tmp_path: Path, image: Any, l
     for name, content in ((image, b""), (label, write_voc(boxes))):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(content)
-    assert VocReader(tmp_path).boxes(tmp_path / image, (9, 9)) == boxes
+    annotation = VocReader(tmp_path).read(tmp_path / image, (9, 9))
+    assert annotation is not None and annotation.boxes == boxes
     (tmp_path / label).unlink()
-    assert VocReader(tmp_path).boxes(tmp_path / image, (9, 9)) is None
+    assert VocReader(tmp_path).read(tmp_path / image, (9, 9)) is None
 
 
 @pytest.mark.parametrize(
@@ -238,7 +237,8 @@ def test_coco_images_are_found_in_the_usual_layouts(tmp_path: Path, image: Any, 
         (tmp_path / name).write_bytes(content)
     reader = CocoReader(tmp_path)
     assert list(reader.images()) == [tmp_path / image]
-    assert reader.boxes(tmp_path / image, (9, 9)) == boxes
+    annotation = reader.read(tmp_path / image, (9, 9))
+    assert annotation is not None and annotation.boxes == boxes
 
 
 def test_a_folder_without_coco_is_said(tmp_path: Path) -> None:
@@ -252,4 +252,5 @@ def test_a_class_folder_names_the_cell(tmp_path: Path) -> None:
     image.touch()
     reader = ClassFolderReader(tmp_path)
     assert list(reader.images()) == [image]
-    assert reader.boxes(image, (30, 20)) == [NamedBox("EOSINOPHIL", (0, 0, 30, 20))]
+    annotation = reader.read(image, (30, 20))
+    assert annotation is not None and annotation.boxes == [NamedBox("EOSINOPHIL", (0, 0, 30, 20))]

@@ -10,8 +10,9 @@ from PIL import Image
 
 from leukokit.datasets.fields import AnnotatedField, read_fields
 from leukokit.datasets.photographs import image_size
-from leukokit.datasets.preparation import Reason, Report, prepare_set, report_path
+from leukokit.datasets.preparation import prepare_set
 from leukokit.datasets.recipe import SetRecipe
+from leukokit.datasets.report import Reason, Report, report_path
 from leukokit.errors import ConfigError, DataError, OutputError
 
 
@@ -88,7 +89,9 @@ def test_one_set_becomes_fields_and_a_report_of_the_rest(tmp_path: Path) -> None
         ("NEUTROPHIL", ("leukocyte", "neutrophil")),
         ("eosinophils", ("leukocyte", "eosinophil")),
         ("blast", ("leukocyte", "blast")),
-        ("erythroblast", None),
+        ("nRBC", ("leukocyte", "erythroblast")),
+        ("IG", ("leukocyte", "immature granulocyte")),
+        ("smudge", None),
     ],
 )
 def test_class_names_have_their_usual_meaning_or_the_given_one(name: Any, meaning: Any) -> None:
@@ -150,7 +153,7 @@ def test_a_folder_that_is_missing_or_empty_is_said(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot write"):
+    with pytest.raises(OutputError, match="cannot make the folder"):
         prepared(yolo_set(tmp_path / "set", {"a": ""}), tmp_path / "file")
 
 

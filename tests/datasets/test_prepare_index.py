@@ -1,4 +1,5 @@
 import csv
+import sys
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import replace
@@ -10,9 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from leukokit._yaml import load_model
+from leukokit.cli import main
 from leukokit.datasets.fields import AnnotatedField, read_fields
-from leukokit.datasets.preparation import Reason, Report, prepare_index
-from leukokit.datasets.recipe import FieldsConfig, SetRecipe, load_config
+from leukokit.datasets.preparation import prepare_index
+from leukokit.datasets.recipe import FieldsConfig, SetRecipe
+from leukokit.datasets.report import Reason, Report
 from leukokit.errors import ConfigError, DataError
 from leukokit.taxonomy import LEUKOCYTE_CLASSES
 
@@ -31,7 +35,8 @@ def indexed(root: Path, rows: list[dict[str, str]]) -> FieldsConfig:
     """Sets ``first`` and ``second``, YOLO, and ``third``, which the configuration does not use."""
     for number, row in enumerate(rows):
         stem = picture(root / row["dataset"] / row["file"], number + 1, (4, 4)).with_suffix("")
-        stem.with_suffix(".txt").write_text("0 .5 .5 .5 .5\n" * int(row.pop("cells", "1")))
+        lines = [f"0 .5 .5 .{5 - cell} .5\n" for cell in range(int(row.pop("cells", "1")))]
+        stem.with_suffix(".txt").write_text("".join(lines))
     columns = ["dataset", "file", "lab", "photo", "slide", "label", "split"]
     with (root / "index.csv").open("w", newline="") as stream:
         writer = csv.DictWriter(stream, columns, restval="")
@@ -323,11 +328,16 @@ def test_defaults_of_an_index_need_one(setting: Any) -> None:
         SetRecipe.model_validate({"name": "mine", "format": "classes", **setting})
 
 
-def test_another_root_goes_before_the_configured_one(tmp_path: Path) -> None:
+def test_another_root_goes_before_the_configured_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = indexed(tmp_path, [row("first", "a", "p")]).model_copy(update={"root": Path("nowhere")})
     with pytest.raises(DataError, match="nowhere"):
         prepare_index(config, tmp_path / "fields.jsonl")
-    assert prepare_index(config, tmp_path / "fields.jsonl", root=tmp_path).fields == {("first", "train"): 1}
+    (tmp_path / "config.yaml").write_text(config.model_dump_json())
+    command = ["data", "prepare", "--config", tmp_path / "config.yaml", "--root", tmp_path]
+    monkeypatch.setattr(sys, "argv", ["leukokit", *map(str, command), "--out", str(tmp_path / "f.jsonl")])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert not stop.value.code and [f.image.stem for f in read_fields(tmp_path / "f.jsonl")] == ["a"]
 
 
 @pytest.mark.parametrize(
@@ -338,7 +348,7 @@ def test_a_wrong_configuration_is_one_line(tmp_path: Path, text: Any) -> None:
     if text is not None:
         path.write_text(text)
     with pytest.raises(ConfigError) as raised:
-        load_config(path)
+        load_model(FieldsConfig, path)
     assert str(path) in str(raised.value) and "\n" not in str(raised.value)
 
 
@@ -346,10 +356,15 @@ def resolved(fields: Iterable[AnnotatedField]) -> list[AnnotatedField]:
     return [replace(field, image=field.image.resolve()) for field in fields]
 
 
+def configured(name: str) -> FieldsConfig:
+    """A configuration of the project, on the sets beside this checkout."""
+    return load_model(FieldsConfig, REPOSITORY / "configs" / name).model_copy(update={"root": REAL})
+
+
 @pytest.fixture(scope="module")
 def real_fields(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[AnnotatedField], Report]:
     out = tmp_path_factory.mktemp("real") / "fields.jsonl"
-    report = prepare_index(load_config(REPOSITORY / "configs" / "fields.yaml"), out, root=REAL)
+    report = prepare_index(configured("fields.yaml"), out)
     return list(read_fields(out)), report
 
 
@@ -363,11 +378,12 @@ def test_the_real_sets_are_prepared_without_a_leak(real_fields: tuple[list[Annot
         ("bccd", "train"): 100,
         ("bccd", "test"): 131,
         ("chula", "train"): 313,
-        ("pbc", "train"): 1680,
+        ("pbc", "train"): 2900,
     }
     assert {reason: len(files) for reason, files in report.left_out.items()} == {
         Reason.EXCLUDED: 202,
         Reason.DUPLICATE_PHOTO: 133,
+        Reason.REPEATED: 2,
     }
     with (REAL / "fields.csv").open(newline="") as stream:
         held = {r["photo"] for r in csv.DictReader(stream) if r["split"] in ("val", "test")}
@@ -382,17 +398,16 @@ def test_the_real_sets_are_prepared_without_a_leak(real_fields: tuple[list[Annot
 def test_the_real_cells_have_their_class_and_the_published_test_is_whole(
     real_fields: tuple[list[AnnotatedField], Report], tmp_path: Path
 ) -> None:
-    config = load_config(REPOSITORY / "configs" / "cells.yaml")
-    report = prepare_index(config, tmp_path / "cells.jsonl", root=REAL)
+    report = prepare_index(configured("cells.yaml"), tmp_path / "cells.jsonl")
     fields = list(read_fields(tmp_path / "cells.jsonl"))
     annotated = Counter(f.dataset for f in fields if any(f.labels))
-    assert (annotated["kaggle-wbc"], annotated["raabin"], annotated["tecom-wbc"]) == (2558, 1032, 300)
-    assert (annotated["pbc"], annotated["chula"]) == (1680, 313)
+    assert (annotated["kaggle-wbc"], annotated["raabin"], annotated["tecom-wbc"]) == (2558, 1752, 300)
+    assert (annotated["pbc"], annotated["chula"]) == (2900, 313)
     assert {label for f in fields for label in f.labels} - {"", *LEUKOCYTE_CLASSES} == {
         "erythroblast",
         "immature granulocyte",
     }
-    assert set(report.left_out) == {Reason.EXCLUDED, Reason.DUPLICATE_PHOTO}
+    assert set(report.left_out) == {Reason.EXCLUDED, Reason.DUPLICATE_PHOTO, Reason.REPEATED}
     copies = [f for f in fields if f.dataset == "kaggle-wbc"]
     assert {(f.lab, f.split) for f in copies} == {("bccd", "test")}
     # 70 photographs are known, and one name a class stands for the rest.
