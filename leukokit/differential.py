@@ -15,6 +15,10 @@ MIN_LEUKOCYTES: Final = 100
 MAX_UNKNOWN: Final = 0.05
 """Largest share of ``unknown`` leukocytes in a normal smear, as far as the classifier can tell."""
 
+MAX_WITHOUT_CLASS: Final = 0.2
+"""Largest share of leukocytes without a class for which percentages are given. In sharp photographs of known
+laboratories ``hybrid`` leaves 2% to 5% unclassified, in those of an unseen one 41%."""
+
 
 @dataclass(frozen=True, slots=True)
 class Share:
@@ -61,6 +65,41 @@ class Differential:
         return self.n < MIN_LEUKOCYTES
 
     @property
+    def without_class(self) -> int:
+        """Leukocytes that may belong to any class: the unclassified and the unknown."""
+        return self.unclassified + (self.unknown or 0)
+
+    @property
+    def is_withheld(self) -> bool:
+        """Whether so many leukocytes have no class that the percentages of the others would mislead."""
+        return self.without_class > MAX_WITHOUT_CLASS * (self.n + self.without_class)
+
+    def bounds(self, name: str) -> tuple[float, float]:
+        """Return the smallest and the largest percentage of a class that the cells allow.
+
+        All leukocytes without a class are taken to be of other classes, and then all of this one.
+
+        Raises:
+            KeyError: no such class.
+        """
+        count, total = self.shares[name].count, self.n + self.without_class
+        if not total:
+            return 0.0, 100.0
+        return 100 * count / total, 100 * (count + self.without_class) / total
+
+    @property
+    def withheld_reason(self) -> str | None:
+        """One sentence where percentages are withheld, else None."""
+        if not self.is_withheld:
+            return None
+        total = self.n + self.without_class
+        have = "has" if self.without_class == 1 else "have"
+        return (
+            f"{self.without_class:,} of {total:,} leukocytes {have} no class: percentages are withheld; "
+            "stain, camera or focus may be new to the classifier; name these cells by eye before use"
+        )
+
+    @property
     def unknown_share(self) -> float:
         """Share of ``unknown`` among all cells that the detector found as leukocytes; 0 of none."""
         unknown = self.unknown or 0
@@ -83,24 +122,28 @@ class Differential:
         return None if self.erythroblasts is None or not self.n else 100 * self.erythroblasts / self.n
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values: counts, and percentages with two decimals; what is not known is None."""
+        """Return JSON values: counts, and percentages with two decimals; None where unknown or withheld."""
         per_100 = self.erythroblasts_per_100
         return {
             "n": self.n,
             "below_minimum": self.below_minimum,
-            "classes": {
-                name: {
-                    "count": share.count,
-                    "percent": None if share.percent is None else round(share.percent, 2),
-                    "interval": [round(share.low, 2), round(share.high, 2)],
-                }
-                for name, share in self.shares.items()
-            },
+            "withheld": self.is_withheld,
+            "classes": {name: self._class_json(name) for name in self.shares},
             "unclassified": self.unclassified,
             "unknown": self.unknown,
             "warning": self.warning,
             "erythroblasts": self.erythroblasts,
             "erythroblasts_per_100": None if per_100 is None else round(per_100, 2),
+        }
+
+    def _class_json(self, name: str) -> dict[str, Any]:
+        share, bounds = self.shares[name], self.bounds(name)
+        percent = None if self.is_withheld else share.percent
+        return {
+            "count": share.count,
+            "percent": None if percent is None else round(percent, 2),
+            "interval": None if self.is_withheld else [round(share.low, 2), round(share.high, 2)],
+            "bounds": [round(bound, 2) for bound in bounds],
         }
 
 

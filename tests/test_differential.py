@@ -24,7 +24,7 @@ COUNTS = st.dictionaries(
 )
 def test_limits_are_those_of_ruemke(count: int, low: float, high: float) -> None:
     share = differential({"neutrophil": 100 - count, "basophil": count}).to_json()["classes"]["basophil"]
-    assert share == {"count": count, "percent": float(count), "interval": [low, high]}
+    assert share == {"count": count, "percent": float(count), "interval": [low, high], "bounds": [count] * 2}
     mirrored = differential({"basophil": 100 - count, "neutrophil": count}).shares["basophil"]
     assert mirrored.low == pytest.approx(100 - high, abs=0.006)
     assert mirrored.high == pytest.approx(100 - low, abs=0.006)
@@ -91,6 +91,7 @@ def test_of_nothing_nothing_is_known() -> None:
     assert differential({}).to_json() == {
         "n": 0,
         "below_minimum": True,
+        "withheld": False,
         "classes": {},
         "unclassified": 0,
         "unknown": None,
@@ -118,3 +119,28 @@ def test_every_cell_is_counted_once(counts: dict[str, int]) -> None:
     assert not count.n or sum(s.percent or 0 for s in count.shares.values()) == pytest.approx(100)
     document = count.to_json()
     assert json.loads(json.dumps(document, allow_nan=False)) == document
+
+
+def test_percentages_are_withheld_where_many_cells_have_no_class() -> None:
+    count = differential({"neutrophil": 0, "basophil": 2, UNCLASSIFIED: 11})
+    assert count.is_withheld and count.shares["basophil"].percent == 100
+    document = count.to_json()
+    assert document["withheld"] and document["classes"]["basophil"] == {
+        **{"count": 2, "percent": None, "interval": None, "bounds": [15.38, 100.0]},
+    }
+    assert document["classes"]["neutrophil"]["bounds"] == [0.0, 84.62]
+    assert count.withheld_reason is not None and count.withheld_reason.startswith(
+        "11 of 13 leukocytes have no"
+    )
+    assert differential({"neutrophil": 2, UNKNOWN: 1}).is_withheld
+    few = differential({"neutrophil": 4, UNCLASSIFIED: 1})
+    assert not few.is_withheld and few.withheld_reason is None and not differential({}).is_withheld
+
+
+@given(COUNTS)
+def test_bounds_hold_whatever_class_the_others_have(counts: dict[str, int]) -> None:
+    count = differential(counts)
+    for name, share in count.shares.items():
+        low, high = count.bounds(name)
+        assert 0 <= low <= high <= 100
+        assert share.percent is None or low - 1e-9 <= share.percent <= high + 1e-9

@@ -114,7 +114,8 @@ def test_a_labelled_field() -> None:
     assert document["differential"] == {
         "n": 1,
         "below_minimum": True,
-        "classes": {"neutrophil": {"count": 1, "percent": 100.0, "interval": [2.5, 100.0]}},
+        "withheld": True,
+        "classes": {"neutrophil": {"count": 1, "percent": None, "interval": None, "bounds": [50.0, 100.0]}},
         "unclassified": 1,
         "unknown": None,
         "warning": None,
@@ -127,7 +128,8 @@ def test_a_labelled_field_without_a_cell_has_a_differential_of_nothing() -> None
     nothing = Cells.empty().with_labelling(Labelling(np.zeros((0, 1), np.float32), ("neutrophil",)))
     count = json.loads(json.dumps(made(nothing).to_json(), allow_nan=False))["differential"]
     assert count["n"] == 0
-    assert count["classes"] == {"neutrophil": {"count": 0, "percent": None, "interval": [0.0, 100.0]}}
+    nothing_known = {"percent": None, "interval": [0.0, 100.0], "bounds": [0.0, 100.0]}
+    assert count["classes"] == {"neutrophil": {"count": 0, **nothing_known}}
     assert (count["erythroblasts"], count["erythroblasts_per_100"]) == (None, None)
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from leukokit.config import PipelineConfig
-from leukokit.registry import ALL, classifiers, detectors, graph_builders, writers
+from leukokit.registry import ALL, FILE_MODULE, classifiers, detectors, graph_builders, writers
 
 
 def has_foreign_plugins(config: PipelineConfig, writer_names: Sequence[str]) -> bool:
@@ -47,5 +47,5 @@ def _is_importable(plugin: type[Any]) -> bool:
 def _files(plugins: Iterable[type[Any]]) -> Iterator[Path]:
     for plugin in plugins:
         source = getattr(sys.modules.get(plugin.__module__), "__file__", None)
-        if source and plugin.__module__.startswith("leukokit_plugin_"):
+        if source and plugin.__module__.startswith(FILE_MODULE):
             yield Path(source)

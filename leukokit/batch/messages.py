@@ -37,11 +37,19 @@ class WorkerSettings:
 
 @dataclass(frozen=True, slots=True)
 class PipelineDescription:
-    """What decides a pipeline's results, and its classes and review threshold; empty without a classifier."""
+    """What decides a pipeline's results, and what a report says of its classifier.
+
+    Attributes:
+        provenance: of the pipeline.
+        classes: the classifier's; empty without one.
+        review_threshold: the classifier's; None without one.
+        tests: how its weights did where the right classes were known, from their card.
+    """
 
     provenance: dict[str, Any]
     classes: list[str]
     review_threshold: float | None
+    tests: list[dict[str, Any]] = field(default_factory=list)
 
     @classmethod
     def of(cls, pipeline: Pipeline) -> PipelineDescription:
@@ -53,7 +61,13 @@ class PipelineDescription:
         classifier = pipeline.classifier
         if classifier is None:
             return cls(pipeline.provenance, [], None)
-        return cls(pipeline.provenance, list(classifier.classes), classifier.review_threshold)
+        tests = getattr(getattr(classifier, "card", None), "metrics", None)
+        return cls(
+            pipeline.provenance,
+            list(classifier.classes),
+            classifier.review_threshold,
+            [test for test in tests if isinstance(test, dict)] if isinstance(tests, list) else [],
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -239,6 +239,7 @@ def _remember(
         {
             "classes": description.classes,
             "review_threshold": description.review_threshold,
+            "classifier_tests": description.tests,
             "provenance": description.provenance | {"device": ",".join(devices)},
             "command": options.command,
             "not_found": list(found.problems),

@@ -43,7 +43,7 @@ def open_writers(
     opened = []
     for name in names:
         plugin = writers.get(name)
-        writer = plugin(out, plugin.parse(getattr(config, "writers", {}).get(name, {})))
+        writer = plugin(out, plugin.parse(config.writers.get(name, {})))
         writer.protected = protected
         opened.append(writer)
     return opened
@@ -58,7 +58,7 @@ def writer_settings(names: Sequence[str], config: PipelineConfig) -> dict[str, A
     settings: dict[str, Any] = {"save": sorted(names)}
     for name in names:
         plugin = writers.get(name)
-        params = plugin.parse(getattr(config, "writers", {}).get(name, {}))
+        params = plugin.parse(config.writers.get(name, {}))
         settings[f"writer {name}"] = {"version": plugin.version, "params": params.model_dump(mode="json")}
         if source := plugin.source_sha256():
             settings[f"writer {name}"]["source_sha256"] = source

@@ -236,13 +236,16 @@ def _print_differential(console: Console, count: Differential, images: int) -> N
     if count.n:
         table = Table(box=None, header_style="bold", pad_edge=False)
         table.add_column(f"differential of {images} image{'s' if images > 1 else ''}", no_wrap=True)
-        for title in ("n", "%", "95% interval"):
+        for title in ("n", "%", "bounds" if count.is_withheld else "95% interval"):
             table.add_column(title, justify="right", no_wrap=True)
         for name, share in count.shares.items():
-            interval = f"{share.low:.1f} - {share.high:.1f}"
-            table.add_row(Text(name), str(share.count), f"{share.percent:.1f}", interval)
+            low, high = count.bounds(name) if count.is_withheld else (share.low, share.high)
+            percent = "" if count.is_withheld else f"{share.percent:.1f}"
+            table.add_row(Text(name), str(share.count), percent, f"{low:.1f} - {high:.1f}")
         table.add_row("classified leukocytes", str(count.n), style="bold")
         console.print(table)
+    if count.withheld_reason:
+        console.print(count.withheld_reason, style="yellow", markup=False)
     if count.below_minimum:
         said = f"n = {count.n}: a differential count needs 100 classified leukocytes or more."
         console.print(said, style="yellow")

@@ -211,6 +211,7 @@ def test_what_one_should_know_of_the_counts_is_with_them(
     expected = [
         "gone.png: link that leads to nothing",
         "typo.png: no such file",
+        "1 of 3 leukocytes has no class",
         "2 images are in no group of --group-by slide-.",
         "1 image has a note",
         "1 image is the same file as another, under another name, and counted again",

@@ -22,13 +22,13 @@ def attention_lines(totals: Totals, grouping: Grouping, hashes: Mapping[str, str
         hashes: SHA-256 of each image, by name.
     """
     lines = [
+        *_withheld(totals),
         *_warnings(totals),
         _waiting(totals),
         _ungrouped(totals, grouping),
         _with_notes(totals),
         _empty(totals),
         _odd(totals, grouping),
-        _doubtful(totals),
         _repeated(hashes),
     ]
     return [line for line in lines if line]
@@ -86,15 +86,17 @@ def _odd(totals: Totals, grouping: Grouping) -> str:
     )
 
 
-def _doubtful(totals: Totals) -> str:
-    if not (doubtful := totals.doubtful):
-        return ""
-    name, share, leukocytes = doubtful[0]
-    many = f"{share:.0%} of {leukocytes:,} leukocytes"
-    if totals.groups:
-        groups = f"{len(doubtful):,} of {len(totals.groups):,} groups"
-        many = f"many leukocytes of {groups}, e.g. {many} in {printable(name)},"
-    return f"{many} are unclassified: stain, camera or focus may be new to the classifier; look at the cells"
+def _withheld(totals: Totals) -> list[str]:
+    """A line for each group whose percentages are withheld, and of the rest how many there are."""
+    withheld = totals.withheld
+    lines = [
+        f"{printable(name)}: {count.withheld_reason}" if totals.groups else count.withheld_reason or ""
+        for name, count in withheld[:MAX_NAMES]
+    ]
+    if len(withheld) > MAX_NAMES:
+        rest = len(withheld) - MAX_NAMES
+        lines.append(f"percentages of {rest:,} more of {len(totals.groups):,} groups are withheld, too")
+    return lines
 
 
 def _repeated(hashes: Mapping[str, str]) -> str:

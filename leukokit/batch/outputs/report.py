@@ -18,9 +18,10 @@ from typing import Any, Final
 from leukokit._files import write_atomically
 from leukokit._text import escape_formula, printable
 from leukokit.batch.outputs.totals import GroupCounts, Totals, images_needed, still_needed
+from leukokit.batch.outputs.trust import trust_of
 from leukokit.batch.processing import GALLERY
 from leukokit.batch.records import Entry, Thumbnail
-from leukokit.differential import MIN_LEUKOCYTES, Differential, Share
+from leukokit.differential import MIN_LEUKOCYTES, Differential
 from leukokit.taxonomy import KINDS, UNCLASSIFIED, UNKNOWN, colour_of
 
 NAME: Final = "report.html"
@@ -168,10 +169,14 @@ def _view(
         "classifier": run["provenance"].get("classifier"),
         "count": count,
         "fewest": MIN_LEUKOCYTES,
+        "trust": trust_of(count, run),
         "target": target,
+        "groups_in_need": sum(
+            still_needed(group.differential, target or 0) > 0 for group in totals.groups.values()
+        ),
         "needed": 0 if target is None else still_needed(count, target),
         "more_images": None if target is None else images_needed(whole, target),
-        "bars": [_bar(label, share, top) for label, share in count.shares.items()],
+        "bars": [_bar(label, count, top) for label in labels],
         "ticks": [(f"{100 * tick / _TICKS:g}%", f"{top * tick / _TICKS:g}") for tick in range(_TICKS + 1)],
         "columns": _columns(labels, bool(whole.classes), target),
         "groups": [
@@ -192,23 +197,30 @@ def _view(
     }
 
 
-def _bar(label: str, share: Share, top: int) -> Bar:
-    percent = share.percent
+def _bar(label: str, count: Differential, top: int) -> Bar:
+    share, (low, high) = count.shares[label], _range(count, label)
+    percent = None if count.is_withheld else share.percent
     return Bar(
         label=printable(label),
         colour=colour_of(label),
         count=Figure(f"{share.count:,}", share.count),
         percent=Figure(_NOTHING) if percent is None else Figure(f"{percent:.1f}", percent),
-        interval=Figure(f"{share.low:.1f} to {share.high:.1f}", share.low),
+        interval=Figure(f"{low:.1f} to {high:.1f}", low),
         length=f"{100 * (percent or 0.0) / top:.2f}%",
-        start=f"{100 * share.low / top:.2f}%",
-        end=f"{100 * share.high / top:.2f}%",
+        start=f"{100 * low / top:.2f}%",
+        end=f"{100 * high / top:.2f}%",
     )
+
+
+def _range(count: Differential, label: str) -> tuple[float, float]:
+    """The interval of a percentage, or its bounds where it is withheld."""
+    share = count.shares[label]
+    return count.bounds(label) if count.is_withheld else (share.low, share.high)
 
 
 def _top(count: Differential) -> int:
     """Where the axis ends: the bars of a count without large classes would be too short to compare."""
-    largest = max((share.high for share in count.shares.values()), default=100.0)
+    largest = max((_range(count, label)[1] for label in count.shares), default=100.0)
     return next((top for top in _TOPS if largest <= top), _TOPS[-1])
 
 
@@ -229,15 +241,18 @@ def _row(name: str, group: GroupCounts, labels: Sequence[str], target: int | Non
         figures.append(Figure(f"{count.n:,}", count.n, "few" if count.below_minimum else ""))
         if target is not None:
             figures.append(_whole(still_needed(count, target)))
-        figures += [_share(count.shares.get(label)) for label in labels]
+        figures += [_share(count, label) for label in labels]
         figures.append(_whole(count.unclassified))
     return Row(name, figures)
 
 
-def _share(share: Share | None) -> Figure:
-    if share is None or share.percent is None:
+def _share(count: Differential, label: str) -> Figure:
+    if label not in count.shares or (share := count.shares[label]).percent is None:
         return Figure(_NOTHING)
-    return Figure(f"{share.percent:.1f}", share.percent, f"{share.low:.1f} to {share.high:.1f}")
+    low, high = _range(count, label)
+    if count.is_withheld:
+        return Figure(_NOTHING, None, f"between {low:.1f} and {high:.1f}")
+    return Figure(f"{share.percent:.1f}", share.percent, f"{low:.1f} to {high:.1f}")
 
 
 def _whole(number: int) -> Figure:

@@ -70,7 +70,8 @@ class _Tables:
         self._shares = Table(
             out / "differential.csv",
             [
-                *("scope", "name", "class", "count", "percent", "low_95", "high_95", "n", "below_minimum"),
+                *("scope", "name", "class", "count", "percent", "low_95", "high_95"),
+                *("withheld", "least_percent", "most_percent", "n", "below_minimum"),
                 *("unclassified", "unknown", "erythroblasts_per_100", "still_needed"),
             ],
         )
@@ -106,12 +107,14 @@ class _Tables:
         per_100 = count.erythroblasts_per_100
         needed = "" if target is None else still_needed(count, target)
         for label, share in count.shares.items():
+            percent = None if count.is_withheld else share.percent
+            interval = ("", "") if count.is_withheld else (f"{share.low:.2f}", f"{share.high:.2f}")
             self._shares.row(
                 [
                     *(scope, name, label, share.count),
-                    "" if share.percent is None else f"{share.percent:.2f}",
-                    *(f"{share.low:.2f}", f"{share.high:.2f}", count.n, str(count.below_minimum).lower()),
-                    count.unclassified,
+                    *("" if percent is None else f"{percent:.2f}", *interval, count.is_withheld),
+                    *(f"{bound:.2f}" for bound in count.bounds(label)),
+                    *(count.n, count.below_minimum, count.unclassified),
                     "" if count.unknown is None else count.unknown,
                     "" if per_100 is None else f"{per_100:.2f}",
                     needed,

@@ -12,7 +12,6 @@ from typing import Final
 from leukokit.batch.outputs.grouping import NO_GROUP
 from leukokit.batch.records import Entry
 from leukokit.differential import Differential, differential
-from leukokit.taxonomy import UNCLASSIFIED
 from leukokit.writers.tables import class_counts
 
 ODD_SIZE: Final = 1.4
@@ -20,11 +19,6 @@ ODD_SIZE: Final = 1.4
 do."""
 MIN_SIZES: Final = 5
 """Fewest images of a group that show what is usual in it."""
-MANY_UNCLASSIFIED: Final = 0.2
-"""Share of unclassified leukocytes that is too much: by ``hybrid`` it is 0.02 to 0.05 in sharp photographs of
-known laboratories, 0.41 in an unseen one."""
-MIN_LEUKOCYTES_FOR_SHARE: Final = 50
-"""Fewest leukocytes of a group of which a share shows that."""
 
 
 @dataclass(slots=True)
@@ -114,15 +108,12 @@ class Totals:
         return found
 
     @property
-    def doubtful(self) -> list[tuple[str, float, int]]:
-        """Groups, or all, with many unclassified cells: name, their share, number of leukocytes."""
-        found = []
-        for name, group in (self.groups or {NO_GROUP: self.whole}).items():
-            leukocytes = group.classes.total()
-            share = group.classes[UNCLASSIFIED] / max(leukocytes, 1)
-            if leukocytes >= MIN_LEUKOCYTES_FOR_SHARE and share > MANY_UNCLASSIFIED:
-                found.append((name, share, leukocytes))
-        return sorted(found, key=lambda group: (-group[1], group[0]))
+    def withheld(self) -> list[tuple[str, Differential]]:
+        """Groups, or all, whose percentages are withheld, the largest share without a class first."""
+        groups = self.groups or {NO_GROUP: self.whole}
+        counts = [(name, group.differential) for name, group in groups.items() if group.classes]
+        found = [(name, count) for name, count in counts if count.is_withheld]
+        return sorted(found, key=lambda named: (named[1].n / named[1].without_class, named[0]))
 
     @property
     def ungrouped(self) -> int:

@@ -147,12 +147,14 @@ def test_the_numbers_are_those_of_the_batch(tmp_path: Path) -> None:
         "11 images done",
         "1,234 erythrocytes",
         "235 leukocytes classified",
-        "165 classified leukocytes are still needed for the target of 400, about 8 more images",
+        "4 of 4 groups need more classified leukocytes for the target of 400",
+        "How far to trust the classes",
+        "Here 1% of the leukocytes have no class",
         "c0ffee",
         "below 90.95% a cell is unclassified",
     ):
         assert said in page.text
-    assert "Its limits are wide" not in page.text
+    assert "Its intervals are wide" not in page.text
     differential = page.rows["differential"]
     assert [row[:4] for row in differential[1:3]] == [
         ["neutrophil", "119", "50.6", "44.1 to 57.2"],
@@ -344,3 +346,33 @@ def test_the_policy_stops_a_script_in_a_browser(tmp_path: Path, chromium: Browse
     assert chromium.evaluate("document.querySelectorAll('th button').length > 0")
     said = [event["entry"]["text"] for event in chromium.named("Log.entryAdded")]
     assert any("script" in text for text in said) and any("image" in text for text in said)
+
+
+def test_what_is_needed_of_one_slide_is_said_of_it(tmp_path: Path) -> None:
+    page = Page(write_report(tmp_path, Totals(group(50, 40, 0, 0, 0)), [], [], run_of(), 200))
+    assert (
+        "110 classified leukocytes are still needed for the target of 200, about 5 more images" in page.text
+    )
+
+
+def test_a_failed_slide_has_bounds_and_no_percentages(tmp_path: Path) -> None:
+    failed, good = group(0, 0, 0, 0, 2, unclassified=11), group(60, 30, 0, 0, 0, unclassified=2)
+    totals = Totals(group(60, 30, 0, 0, 2, unclassified=13), {"failed": failed, "good": good})
+    tests = [
+        {"title": "known <lab>", "cells": 95, "coverage": 0.95, "accuracy_of_classified": 1.0},
+        {"title": "an unseen laboratory", "cells": 323, "coverage": 0.594, "accuracy_of_classified": 0.927},
+        {"title": "without figures"},
+    ]
+    page = Page(write_report(tmp_path, totals, [], [], run_of(classifier_tests=tests)))
+    rows = {row[0]: row for row in page.rows["groups"]}
+    assert rows["failed"][5:10][-1] == "\N{EN DASH}between 15.4 and 100.0"
+    assert rows["good"][5] == "66.755.9 to 76.3"
+    assert page.rows["trust"][1:] == [
+        ["known <lab>", "95", "5.0%", "0.0%"],
+        ["an unseen laboratory", "323", "40.6%", "7.3%"],
+    ]
+    assert "Here 12% of the leukocytes have no class" in page.text
+    page = Page(write_report(tmp_path, Totals(failed), [], [], run_of()))
+    assert "11 of 13 leukocytes have no class: percentages are withheld" in page.text
+    assert "Here 85% of the leukocytes have no class, as is usual in laboratories" in page.text
+    assert page.rows["differential"][5][1:4] == ["2", "\N{EN DASH}", "15.4 to 100.0"]

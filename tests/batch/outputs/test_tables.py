@@ -58,7 +58,9 @@ class Good(Closing):
 def test_a_writer_that_fails_at_its_end_costs_neither_tables_nor_other_writers(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root, out, own = folder_of(tmp_path / "in", 2), tmp_path / "out", tmp_path / "own.py"
+    root, out, own = tmp_path / "in", tmp_path / "out", tmp_path / "own.py"
+    for number in range(2):
+        save(root / f"{number}.png", 6, blue=number)
     own.write_text(WRITERS)
     monkeypatch.setattr(writers, "_registered", dict(writers._registered))
     load_file(own)
@@ -100,7 +102,7 @@ def test_a_log_may_be_in_a_folder_that_is_not_there_yet(
 
 def test_images_without_a_cell_are_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, out = tmp_path / "in", tmp_path / "out"
-    save(root / "cells.png", 1)
+    save(root / "cells.png", 6)
     for number in range(4):
         save(root / f"empty{number}.png", 0, 0, blue=number)
     assert run(monkeypatch, arguments(root, out)) == 0
@@ -152,14 +154,19 @@ def test_many_unclassified_leukocytes_are_said(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: tuple[str, ...]
 ) -> None:
     root, out = tmp_path / "in", tmp_path / "out"
-    # One of each image is unclassified: 10 of 60, 10 of 40, too few to tell, and, new, 25 of 50.
-    for name, images, leukocytes in (("known", 10, 6), ("few", 10, 4), ("new", 25, 2)):
+    # One of each image is unclassified: 10 of 60, 1 of 4, 25 of 50.
+    for name, images, leukocytes in (("known", 10, 6), ("few", 1, 4), ("new", 25, 2)):
         for number in range(images):
             save(root / name / f"{number}.png", leukocytes, blue=number)
     assert run(monkeypatch, arguments(root, out, *more)) == 0
     attention = json.loads((out / "run.json").read_text())["attention"]
-    (said,) = [line for line in attention if "unclassified" in line]
+    said = [line.partition(" leukocytes ha")[0] for line in attention if "no class" in line]
+    assert said == (["new: 25 of 50", "few: 1 of 4"] if more else ["36 of 114"])
+    shares = [row for row in rows(out / "differential.csv") if row["class"] == "monocyte"]
+    withheld = {(row["scope"], row["name"]): row for row in shares if row["withheld"] == "true"}
+    assert ("image", "few/0.png") in withheld and ("image", "known/0.png") not in withheld
     if more:
-        assert said.startswith("many leukocytes of 1 of 3 groups, e.g. 50% of 50 leukocytes in new, are uncl")
-    else:
-        assert said.startswith("30% of 150 leukocytes are unclassified: ")
+        assert ("group", "new") in withheld and ("group", "known") not in withheld
+        row = withheld["group", "few"]
+        assert (row["percent"], row["low_95"], row["high_95"]) == ("", "", "")
+        assert (row["least_percent"], row["most_percent"]) == ("25.00", "50.00")
