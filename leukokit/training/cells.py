@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -18,10 +19,10 @@ from leukokit.crops.cut import REACH, CropUnit, crop_sides
 from leukokit.crops.stain import mix_stain, nucleus_map
 from leukokit.datasets.detected import CROP_PX, DetectedField, load_detected
 from leukokit.datasets.fields import Selection, WeightsName, is_held_back, known_values
-from leukokit.errors import DataError
+from leukokit.errors import ConfigError, DataError
 from leukokit.graph_builders.base import GraphBuilder
 from leukokit.registry import graph_builders
-from leukokit.taxonomy import LEUKOCYTE_CLASSES
+from leukokit.taxonomy import LEUKOCYTE_CLASSES, UNKNOWN
 from leukokit.training.views import plain_view
 
 
@@ -33,6 +34,9 @@ class AnnotatedCellsRecipe(BaseModel):
     cells: list[Path] = Field(description="folders of 'leukokit data cells'")
     train: list[Selection] = Field(description="cells to train on")
     leave_out: list[str] = Field([], description="laboratories left out of the training")
+    photographs: dict[str, Path] = Field(
+        {}, description="data set to a file with one photograph per line: no others of it are trained on"
+    )
     classes: list[str] = Field(list(LEUKOCYTE_CLASSES), description="classes, in the order of the outputs")
     held_back: float = Field(0.08, ge=0, lt=1, description="share of the photographs kept for calibration")
     target_accuracy: float = Field(
@@ -99,12 +103,16 @@ def training_cells(recipe: AnnotatedCellsRecipe) -> tuple[list[AnnotatedCell], l
     """The recipe's cells to train on, and those of photographs held back for calibration.
 
     Raises:
-        DataError: none is selected.
+        DataError: none is selected.  ConfigError: a list of photographs cannot be read.
     """
+
+    listed = {dataset: _listed(path) for dataset, path in recipe.photographs.items()}
 
     def accepts(field: DetectedField) -> bool:
         source = field.source
-        return source.lab not in recipe.leave_out and any(s.accepts(source) for s in recipe.train)
+        if source.lab in recipe.leave_out or source.photo not in listed.get(source.dataset, {source.photo}):
+            return False
+        return any(selection.accepts(source) for selection in recipe.train)
 
     cells = [cell for cell in annotated_cells(recipe.cells, recipe.classes, accepts) if cell.label >= 0]
     if not cells:
@@ -117,6 +125,13 @@ def training_cells(recipe: AnnotatedCellsRecipe) -> tuple[list[AnnotatedCell], l
         [cell for cell, back in zip(cells, held, strict=True) if not back],
         [cell for cell, back in zip(cells, held, strict=True) if back],
     )
+
+
+def _listed(path: Path) -> set[str]:
+    try:
+        return set(path.read_text(encoding="utf-8").split("\n")) - {""}
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the photographs ({error.strerror})") from error
 
 
 def builder_of(choice: PluginChoice) -> GraphBuilder:
@@ -136,6 +151,27 @@ def rarity(cells: Sequence[AnnotatedCell], power: float) -> npt.NDArray[np.float
     counts = Counter(groups)
     weights = np.array([counts[group] ** -power for group in groups])
     return np.asarray(weights / weights.sum())
+
+
+def absence_offsets(
+    cells: Sequence[AnnotatedCell], classes: Sequence[str], weight: float
+) -> npt.NDArray[np.float32]:
+    """Return what is added to a cell's logits in the loss, (N, C) float32, where labels are partial.
+
+    A class of which a laboratory shows no cell may not have been annotated there: its probability counts
+    with ``weight`` in the loss of that laboratory's cells. The class ``unknown`` is nowhere annotated and
+    counts in full.
+    """
+    present = {(cell.field.source.lab, cell.label) for cell in cells}
+    rows = {
+        lab: [
+            0.0 if name == UNKNOWN or (lab, label) in present else math.log(weight)
+            for label, name in enumerate(classes)
+        ]
+        for lab in {lab for lab, _ in present}
+    }
+    offsets = np.array([rows[cell.field.source.lab] for cell in cells], np.float32)
+    return offsets.reshape(-1, len(classes))
 
 
 def plain_views(

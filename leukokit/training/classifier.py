@@ -9,14 +9,15 @@ left unclassified.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, Field, field_validator
+from pydantic import BaseModel, Field, field_validator, model_validator
 from torch import nn
 from torch.utils.data import Dataset
 
@@ -27,6 +28,7 @@ from leukokit.config import PluginChoice
 from leukokit.crops.cut import REACH, CropUnit
 from leukokit.errors import ConfigError
 from leukokit.registry import classifiers
+from leukokit.taxonomy import UNKNOWN
 from leukokit.training.calibration import UNCALIBRATED, calibration_of
 from leukokit.training.cards import write_classifier_card, write_graph
 from leukokit.training.cells import (
@@ -38,6 +40,8 @@ from leukokit.training.cells import (
     training_cells,
 )
 from leukokit.training.loop import Plan, Training, fit, warm_up_and_cosine
+from leukokit.training.outliers import made_outlier
+from leukokit.training.stain_transfer import StainTransfer
 from leukokit.training.views import Variation, varied_view
 from leukokit.weights.files import save_weights
 
@@ -76,7 +80,19 @@ class ClassifierRecipe(AnnotatedCellsRecipe):
     edge: float = Field(
         0.0, ge=0, le=1, description="share of the crops that are cut off as at a field's edge"
     )
+    stain_transfer: float = Field(
+        0.0, ge=0, le=1, description="share of the crops shown in another laboratory's stain"
+    )
+    made_outliers: float = Field(
+        0.0, ge=0, le=1, description="share of the crops made into outliers, of the class 'unknown'"
+    )
     workers: int = Field(2, ge=0, description="processes that cut views")
+
+    @model_validator(mode="after")
+    def _unknown_is_learnt_from_outliers(self) -> Self:
+        if bool(self.made_outliers) != (UNKNOWN in self.classes):
+            raise ValueError(f"'made_outliers' and the class '{UNKNOWN}' go together: give both or neither")
+        return self
 
     @property
     def plugin(self) -> type[CropClassifier]:
@@ -114,6 +130,10 @@ class ViewDataset(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
     ):
         self.cells, self.vectors, self.recipe = cells, vectors, recipe
         self.cumulative = np.cumsum(rarity(cells, recipe.balance))
+        self.transfer = StainTransfer(cells) if recipe.stain_transfer else None
+        self.by_lab: dict[str, list[int]] = defaultdict(list)
+        for number, cell in enumerate(cells):
+            self.by_lab[cell.field.source.lab].append(number)
 
     def __len__(self) -> int:
         return self.recipe.steps * self.recipe.batch
@@ -127,15 +147,23 @@ class ViewDataset(Dataset[tuple[torch.Tensor, torch.Tensor, int]]):
         recipe, number = self.recipe, self.drawn(index)
         cell = self.cells[number]
         rng = np.random.default_rng([recipe.seed, index, 1])
+        crop, label, lab = np.asarray(cell.crop), cell.label, cell.field.source.lab
+        if recipe.made_outliers and rng.random() < recipe.made_outliers:
+            companions = self.by_lab[lab]
+            other = self.cells[companions[rng.integers(len(companions))]]
+            crop, label = made_outlier(crop, np.asarray(other.crop), rng), recipe.classes.index(UNKNOWN)
+        stain = cell.stain if recipe.nucleus else None
+        if self.transfer and rng.random() < recipe.stain_transfer:
+            stain = self.transfer.matrix(lab, cell.label, rng)
         view = varied_view(
-            np.asarray(cell.crop),
+            crop,
             recipe.crop_px,
             cell.cover(recipe.cover, recipe.unit),
-            cell.stain if recipe.nucleus else None,
+            stain,
             Variation(recipe.low_resolution, recipe.hue, recipe.edge),
             rng,
         )
-        return torch.from_numpy(view).permute(2, 0, 1), torch.from_numpy(self.vectors[number]), cell.label
+        return torch.from_numpy(view).permute(2, 0, 1), torch.from_numpy(self.vectors[number]), label
 
 
 def build(recipe: ClassifierRecipe, vectors: npt.NDArray[np.float32]) -> nn.Module:

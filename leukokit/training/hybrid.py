@@ -8,6 +8,7 @@ compared with the other cells of the field is then left to go by.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
@@ -19,6 +20,7 @@ from pydantic import Field
 from torch import nn
 
 from leukokit.classifiers.cnn import CnnClassifier
+from leukokit.classifiers.hybrid import find_cnn
 from leukokit.classifiers.networks.backbone import EMBEDDING
 from leukokit.classifiers.networks.context import CONTEXT_FEATURES
 from leukokit.classifiers.networks.context_network import ContextNetwork
@@ -40,7 +42,13 @@ from leukokit.datasets.fields import WeightsName
 from leukokit.graph_builders.base import GraphBuilder
 from leukokit.training.calibration import UNCALIBRATED, calibration_of
 from leukokit.training.cards import write_classifier_card, write_graph
-from leukokit.training.cells import AnnotatedCell, builder_of, plain_views, training_cells
+from leukokit.training.cells import (
+    AnnotatedCell,
+    absence_offsets,
+    builder_of,
+    plain_views,
+    training_cells,
+)
 from leukokit.training.classifier import (
     ClassifierRecipe,
     ViewDataset,
@@ -49,10 +57,11 @@ from leukokit.training.classifier import (
     crop_entries,
 )
 from leukokit.training.loop import Training, fit
-from leukokit.weights import sha256_of
-from leukokit.weights.files import save_weights
+from leukokit.weights import ClassifierCard, read_card, sha256_of
+from leukokit.weights.files import load_weights, save_weights
 
 _COLOURS = [number for number, name in enumerate(CONTEXT_FEATURES) if name[-2:] in ("_r", "_g", "_b")]
+_OWN = [n for n, name in enumerate(CONTEXT_FEATURES) if name not in ("degree", "mean_edge_length")]
 _LENGTHS = [CONTEXT_FEATURES.index(name) for name in ("diameter", "mean_edge_length")]
 
 
@@ -63,6 +72,15 @@ class HybridRecipe(ClassifierRecipe):
     cnn: WeightsName = "leukocyte-cnn"
     stain: float = Field(0.15, ge=0, description="spread of the factor on a field's optical densities")
     size: float = Field(0.04, ge=0, description="spread of the factor on a field's lengths")
+    foreign_context: float = Field(
+        0.0, ge=0, le=1, description="share of the cells put into the graph of another cell's field"
+    )
+    absent_weight: float = Field(
+        1.0, gt=0, le=1, description="weight in the loss of a class that the cell's laboratory never shows"
+    )
+    start_from: Path | None = Field(
+        None, description="trained hybrid to go on from, its CNN beside it; its classes come first in 'classes'"
+    )
 
     @property
     def plugin(self) -> type[CnnClassifier]:
@@ -149,6 +167,7 @@ class FieldGraphs:
     Attributes:
         cells: the annotated cells.
         graphs: the graph of each field, by the field's ``id``.
+        places: by label, positions of the cells in whose place a cell of that label may be shown.
     """
 
     def __init__(self, cells: Sequence[AnnotatedCell], builder: GraphBuilder) -> None:
@@ -161,6 +180,7 @@ class FieldGraphs:
                 self.graphs[key] = context_tensors(builder.build(cell.field.cells), cell.field.appearance)
                 self._members[key] = []
             self._members[key].append(number)
+        self.places = _places(cells)
 
     def batch(self, numbers: Sequence[int]) -> tuple[GraphBatch, torch.Tensor]:
         """Return the graphs of some cells, one each, side by side, and the (B,) cells' nodes.
@@ -172,6 +192,15 @@ class FieldGraphs:
         nodes = [start + self.cells[number].node for start, number in zip(batch.starts, numbers, strict=True)]
         return batch, torch.tensor(nodes)
 
+    def transplanted(self, numbers: Sequence[int], hosts: Sequence[int]) -> tuple[GraphBatch, torch.Tensor]:
+        """As ``batch`` of the hosts, whose nodes have the colours and the size of the cells ``numbers``."""
+        batch, nodes = self.batch(hosts)
+        for number, host, node in zip(numbers, hosts, nodes.tolist(), strict=True):
+            if number != host:
+                own = self.graphs[id(self.cells[number].field)].features[self.cells[number].node]
+                batch.tensors.features[node, _OWN] = own[_OWN]
+        return batch, nodes
+
     def node_embeddings(
         self, numbers: Sequence[int], batch: GraphBatch, embeddings: npt.NDArray[np.float32]
     ) -> torch.Tensor:
@@ -181,6 +210,18 @@ class FieldGraphs:
             for other in self._members[id(self.cells[number].field)]:
                 of_nodes[start + self.cells[other].node] = torch.from_numpy(embeddings[other])
         return of_nodes
+
+
+def _places(cells: Sequence[AnnotatedCell]) -> dict[int, list[int]]:
+    """By label, the cells of that label, or all cells of shared labels where one laboratory alone shows it."""
+    labs: dict[int, set[str]] = defaultdict(set)
+    for cell in cells:
+        labs[cell.label].add(cell.field.source.lab)
+    shared = [n for n, cell in enumerate(cells) if len(labs[cell.label]) > 1] or list(range(len(cells)))
+    return {
+        label: [n for n in shared if cells[n].label == label] if len(found) > 1 else shared
+        for label, found in labs.items()
+    }
 
 
 def context_network(recipe: HybridRecipe, graphs: FieldGraphs, embedding: int = EMBEDDING) -> ContextNetwork:
@@ -204,7 +245,29 @@ def start_training(recipe: HybridRecipe, graphs: FieldGraphs, device: str = "cpu
     frozen = recipe.plugin.frozen_parts(cnn, recipe.frozen_blocks)
     context = context_network(recipe, graphs, cnn.backbone.width)
     network = JointNetwork(cnn.to(memory_format=torch.channels_last), context)
+    if recipe.start_from:
+        continue_from(network, recipe.start_from)
     return Training(network.to(device), recipe, classifier_plan(recipe, recipe.workers), frozen)
+
+
+def continue_from(network: JointNetwork, path: Path) -> None:
+    """Take the weights of a trained hybrid and its CNN; outputs of further classes start from their mean.
+
+    Raises:
+        WeightsError: a file is missing, or of another architecture.
+    """
+    card = read_card(path, ClassifierCard)
+    cnn, context = CropNetwork(len(card.classes)), ContextNetwork(len(card.classes))
+    load_weights(cnn, find_cnn(path, card.cnn))
+    load_weights(context, path)
+    for part, trained in ((network.cnn, cnn), (network.context, context)):
+        own, values = part.state_dict(), trained.state_dict()
+        for name, value in values.items():
+            if own[name].shape != value.shape:
+                further = value.mean(dim=0, keepdim=True).expand(len(own[name]) - len(value), *value.shape[1:])
+                # A class that is not learnt yet is a little less likely than those that are.
+                values[name] = torch.cat([value, further - (1.0 if value.ndim == 1 else 0.0)])
+        part.load_state_dict(values)
 
 
 def fit_hybrid(
@@ -216,22 +279,45 @@ def fit_hybrid(
 ) -> None:
     """Take the steps that are left; see ``loop.fit``."""
     device = next(training.network.parameters()).device
+    offsets = torch.from_numpy(absence_offsets(graphs.cells, recipe.classes, recipe.absent_weight))
     cross_entropy = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
 
     def loss_of(examples: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> torch.Tensor:
         crops, numbers, labels = examples
         rng = np.random.default_rng([recipe.seed, training.step])
         torch.manual_seed(int(rng.integers(2**31)))
-        batch, nodes = graphs.batch(numbers[:, 0].tolist())
+        drawn = numbers[:, 0].tolist()
+        batch, nodes = graphs.transplanted(drawn, foreign_hosts(drawn, graphs, recipe, rng))
         batch = batch.to(device)
         features = varied_features(batch, recipe, rng)
         logits, alone = training.network(to_input(crops, device), features, batch, nodes.to(device))
-        loss: torch.Tensor = cross_entropy(torch.cat([logits, alone]), labels.to(device).repeat(2))
+        both = torch.cat([logits, alone]) + offsets[drawn].to(device).repeat(2, 1)
+        loss: torch.Tensor = cross_entropy(both, labels.to(device).repeat(2))
         return loss
 
     # In place of what else a network is given of a cell, its number.
     supply = ViewDataset(list(graphs.cells), np.arange(len(graphs.cells))[:, None], recipe)
     fit(training, supply, loss_of, checkpoint, report)
+
+
+def foreign_hosts(
+    drawn: Sequence[int], graphs: FieldGraphs, recipe: HybridRecipe, rng: np.random.Generator
+) -> list[int]:
+    """Draw the cells in whose places the ``drawn`` ones are shown to the graph network, most in their own.
+
+    A cell takes the place of one of its class, or of any class where a single laboratory shows its own: the
+    field around it then tells nothing of that laboratory.
+    """
+    if not recipe.foreign_context:
+        return list(drawn)
+    hosts = []
+    for number in drawn:
+        if rng.random() < recipe.foreign_context:
+            places = graphs.places[graphs.cells[number].label]
+            hosts.append(places[rng.integers(len(places))])
+        else:
+            hosts.append(number)
+    return hosts
 
 
 def varied_features(batch: GraphBatch, recipe: HybridRecipe, rng: np.random.Generator) -> torch.Tensor:
