@@ -29,14 +29,14 @@ from leukokit.metrics.intervals import wilson
 from leukokit.taxonomy import ERYTHROBLAST, IMMATURE_GRANULOCYTE, LEUKOCYTE_CLASSES, UNKNOWN
 from leukokit.training.cells import AnnotatedCell, annotated_cells, builder_of, training_cells
 from leukokit.training.hybrid import (
+    FieldGraphs,
     HybridRecipe,
     JointNetwork,
-    Scenes,
     context_logits,
     embeddings_of,
-    fit,
+    fit_hybrid,
     head_logits,
-    start,
+    start_training,
 )
 from leukokit.weights import ClassifierCard, read_card
 
@@ -93,10 +93,10 @@ def left_out(recipe: HybridRecipe, lab: str, out: Path) -> Predictions:
             changes |= {"start_from": None, "learning_rate": 1e-3}
         own = recipe.model_copy(update=changes)
         cells, _ = training_cells(own)
-        scenes = Scenes(cells, builder_of(own.graph))
-        state = start(own, scenes)
+        scenes = FieldGraphs(cells, builder_of(own.graph))
+        state = start_training(own, scenes)
         print(f"{lab} left out: {len(cells)} cells to train on", flush=True)
-        fit(state, own, scenes, report=lambda line: print(line, flush=True))
+        fit_hybrid(state, own, scenes, report=lambda line: print(line, flush=True))
         assert isinstance(state.average, JointNetwork)
         save(predict(state.average, test_cells(recipe, lab), own), path)
     stored = np.load(path, allow_pickle=False)
@@ -119,7 +119,7 @@ def predict(network: JointNetwork, cells: Sequence[AnnotatedCell], recipe: Hybri
     """Logits of both networks for some cells."""
     embeddings = embeddings_of(network.cnn, cells, recipe)
     return Predictions(
-        context_logits(network.context, Scenes(cells, builder_of(recipe.graph)), embeddings),
+        context_logits(network.context, FieldGraphs(cells, builder_of(recipe.graph)), embeddings),
         head_logits(network.cnn, embeddings),
         np.array([cell.label for cell in cells]),
         np.array([cell.field.source.photo for cell in cells]),

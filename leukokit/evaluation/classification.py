@@ -231,7 +231,8 @@ def confusion_of(predictions: Predictions) -> ConfusionMatrix:
     rows = predictions.classes + ((OTHER,) if (predictions.labels < 0).any() else ())
     columns = predictions.classes + ((UNCLASSIFIED,) if predictions.review_threshold else ())
     truth = np.where(predictions.labels < 0, count, predictions.labels)
-    predicted = np.where(predictions.classified, predictions.predicted, count)
+    answered = predictions.classified | predictions.unknown
+    predicted = np.where(answered, predictions.predicted, count)
     return count_confusion(truth, predicted, rows, columns)
 
 

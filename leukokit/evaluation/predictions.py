@@ -12,7 +12,7 @@ import numpy.typing as npt
 from leukokit._text import FORMULA_STARTS
 from leukokit.errors import DataError
 from leukokit.metrics.bootstrap import photo_codes
-from leukokit.taxonomy import UNCLASSIFIED
+from leukokit.taxonomy import UNCLASSIFIED, UNKNOWN
 from leukokit.writers.tables import Table
 
 OTHER = "none of these"
@@ -100,9 +100,17 @@ class Predictions:
 
     @property
     def classified(self) -> npt.NDArray[np.bool_]:
-        """(N,) bool, whether the top probability reaches the review threshold."""
+        """(N,) bool, whether the top probability reaches the review threshold and is not of ``unknown``."""
         # In double precision: a review threshold between two float32 must not be rounded onto one.
-        return np.asarray(self.probabilities.max(axis=1).astype(np.float64) >= self.review_threshold)
+        reached = self.probabilities.max(axis=1).astype(np.float64) >= self.review_threshold
+        return np.asarray(reached & ~self.unknown)
+
+    @property
+    def unknown(self) -> npt.NDArray[np.bool_]:
+        """(N,) bool, whether the answer is ``unknown``."""
+        if UNKNOWN not in self.classes:
+            return np.zeros(len(self), dtype=bool)
+        return np.asarray(self.predicted == self.classes.index(UNKNOWN))
 
     @property
     def photo_codes(self) -> npt.NDArray[np.int64]:

@@ -105,7 +105,6 @@ def training_cells(recipe: AnnotatedCellsRecipe) -> tuple[list[AnnotatedCell], l
     Raises:
         DataError: none is selected.  ConfigError: a list of photographs cannot be read.
     """
-
     listed = {dataset: _listed(path) for dataset, path in recipe.photographs.items()}
 
     def accepts(field: DetectedField) -> bool:

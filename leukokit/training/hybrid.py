@@ -79,7 +79,8 @@ class HybridRecipe(ClassifierRecipe):
         1.0, gt=0, le=1, description="weight in the loss of a class that the cell's laboratory never shows"
     )
     start_from: Path | None = Field(
-        None, description="trained hybrid to go on from, its CNN beside it; its classes come first in 'classes'"
+        None,
+        description="trained hybrid to go on from, its CNN beside it; its classes come first here, too",
     )
 
     @property
@@ -213,7 +214,7 @@ class FieldGraphs:
 
 
 def _places(cells: Sequence[AnnotatedCell]) -> dict[int, list[int]]:
-    """By label, the cells of that label, or all cells of shared labels where one laboratory alone shows it."""
+    """By label, the cells of that label; those of all shared labels where one laboratory alone shows it."""
     labs: dict[int, set[str]] = defaultdict(set)
     for cell in cells:
         labs[cell.label].add(cell.field.source.lab)
@@ -264,7 +265,9 @@ def continue_from(network: JointNetwork, path: Path) -> None:
         own, values = part.state_dict(), trained.state_dict()
         for name, value in values.items():
             if own[name].shape != value.shape:
-                further = value.mean(dim=0, keepdim=True).expand(len(own[name]) - len(value), *value.shape[1:])
+                further = value.mean(dim=0, keepdim=True).expand(
+                    len(own[name]) - len(value), *value.shape[1:]
+                )
                 # A class that is not learnt yet is a little less likely than those that are.
                 values[name] = torch.cat([value, further - (1.0 if value.ndim == 1 else 0.0)])
         part.load_state_dict(values)

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from leukokit.errors import DataError, OutputError
+from leukokit.evaluation.classification import confusion_of
 from leukokit.evaluation.predictions import Predictions
 
 GOOD: dict[str, Any] = {
@@ -154,3 +155,17 @@ def test_file_that_is_no_table(tmp_path: Path) -> None:
         Predictions.load(tmp_path / "missing.csv")
     with pytest.raises(OutputError, match="cannot be written"):
         Predictions(**GOOD).save(tmp_path / "missing" / "p.csv")
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.5])
+def test_an_unknown_cell_is_not_classified_at_any_threshold(threshold: float) -> None:
+    predictions = Predictions(
+        labels=np.array([0, 0, 0]),
+        probabilities=np.array([[0.9, 0.1], [0.2, 0.8], [0.6, 0.4]]),
+        classes=("neutrophil", "unknown"),
+        photos=np.array(["a", "b", "c"]),
+        review_threshold=threshold,
+    )
+    assert predictions.classified.tolist() == [True, False, True]
+    counts = confusion_of(predictions)
+    assert np.array(counts.counts)[0, :2].tolist() == [2, 1]

@@ -21,7 +21,14 @@ from leukokit.errors import ConfigError
 from leukokit.images.standardize import WHITE
 from leukokit.training.cells import AnnotatedCell, absence_offsets, builder_of, training_cells
 from leukokit.training.classifier import ViewDataset
-from leukokit.training.hybrid import HybridRecipe, JointNetwork, Scenes, foreign_hosts, start, train_hybrid
+from leukokit.training.hybrid import (
+    FieldGraphs,
+    HybridRecipe,
+    JointNetwork,
+    foreign_hosts,
+    start_training,
+    train_hybrid,
+)
 from leukokit.training.outliers import beside, made_outlier, pair, smudge
 from leukokit.training.stain_transfer import StainTransfer, optimal_map
 
@@ -148,34 +155,36 @@ def test_a_foreign_host_is_of_the_class_or_of_one_that_several_laboratories_show
     two_labs: list[AnnotatedCell], folder: Path
 ) -> None:
     own = recipe(folder, foreign_context=1.0)
-    scenes = Scenes(two_labs, builder_of(own.graph))
+    graphs = FieldGraphs(two_labs, builder_of(own.graph))
     rng = np.random.default_rng(0)
     for number in (0, 15, 25):
-        hosts = {foreign_hosts([number], scenes, own, rng)[0] for _ in range(200)}
+        hosts = {foreign_hosts([number], graphs, own, rng)[0] for _ in range(200)}
         # Monocytes are one laboratory's alone: they are shown among lymphocytes, which both have.
         assert hosts == set(range(20))
-    assert foreign_hosts([3, 25], scenes, recipe(folder), rng) == [3, 25]
+    assert foreign_hosts([3, 25], graphs, recipe(folder), rng) == [3, 25]
 
 
 def test_a_transplanted_cell_keeps_its_size_and_colours(folder: Path) -> None:
     own = recipe(folder)
     cells, _ = training_cells(own)
-    scenes = Scenes(cells, builder_of(own.graph))
-    plain, nodes = scenes.batch([0])
-    guest, host_nodes = scenes.transplanted([0], [1])
-    host, _ = scenes.batch([1])
-    changed = (guest.x != host.x).any(dim=1)
+    graphs = FieldGraphs(cells, builder_of(own.graph))
+    plain, nodes = graphs.batch([0])
+    guest, host_nodes = graphs.transplanted([0], [1])
+    host, _ = graphs.batch([1])
+    changed = (guest.tensors.features != host.tensors.features).any(dim=1)
     assert not changed[torch.arange(len(changed)) != host_nodes[0]].any()
-    same = guest.x[host_nodes[0]] == plain.x[nodes[0]]
+    same = guest.tensors.features[host_nodes[0]] == plain.tensors.features[nodes[0]]
     assert same.sum() >= len(same) - 2, "all but what the links say"
-    assert torch.equal(scenes.batch([1])[0].x, host.x), "the field itself is left as it was"
+    assert torch.equal(graphs.batch([1])[0].tensors.features, host.tensors.features), (
+        "the field itself is left as it was"
+    )
 
 
 def test_a_training_goes_on_with_more_classes(folder: Path, tmp_path: Path) -> None:
     first = train_hybrid(recipe(folder), tmp_path / "first", report=lambda _: None)
     second = recipe(folder, classes=EIGHT, made_outliers=0.1, start_from=first)
     cells, _ = training_cells(second)
-    network = start(second, Scenes(cells, builder_of(second.graph))).network
+    network = start_training(second, FieldGraphs(cells, builder_of(second.graph))).network
     assert isinstance(network, JointNetwork)
     from safetensors.torch import load_file
 
@@ -195,13 +204,3 @@ def test_photographs_are_trained_on_if_they_are_listed(folder: Path, tmp_path: P
     assert len(training_cells(recipe(folder, photographs={"txl-pbc": listed}))[0]) == len(everything)
     with pytest.raises(ConfigError, match="cannot read the photographs"):
         training_cells(recipe(folder, photographs={"txl-pbc": tmp_path / "none.txt"}))
-
-
-def test_a_recipe_may_set_temperature_and_threshold(folder: Path, tmp_path: Path) -> None:
-    from leukokit import weights
-
-    path = train_hybrid(
-        recipe(folder, temperature=1.5, review_threshold=0.6), tmp_path, report=lambda _: None
-    )
-    card = weights.read_card(path, weights.ClassifierCard)
-    assert (card.temperature, card.review_threshold) == (1.5, 0.6)
