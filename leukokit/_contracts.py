@@ -34,7 +34,7 @@ def check_classes(classifier: Classifier) -> None:
     wrong = [name for name in classes if type(name) is not str or not _is_name(name)]
     if wrong:
         raise PluginError(
-            f"{subject}: {printable(repr(wrong[0]))[:MAX_NAME]} is no class name; "
+            f"{subject}: {printable(repr(wrong[0]))[:MAX_NAME]} is not a class name; "
             f"use printable text of at most {MAX_NAME} characters"
         )
     if not classes or len({name.casefold() for name in classes}) < len(classes):

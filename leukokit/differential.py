@@ -113,7 +113,7 @@ class Differential:
             return None
         return (
             f"{self.unknown_share:.0%} of the leukocytes are unknown ({self.unknown}): "
-            "abnormal cells or an unknown stain: a person must look"
+            "abnormal cells or an unknown stain; a person must check them"
         )
 
     @property

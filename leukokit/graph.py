@@ -101,7 +101,7 @@ class CellGraph:
         return len(self.cells)
 
     def __repr__(self) -> str:
-        return f"<CellGraph of {self.cells!r}, {self.edges.shape[1]} links by {self.builder or 'nothing'}>"
+        return f"<CellGraph of {self.cells!r}, {self.edges.shape[1]} links by {self.builder or 'no builder'}>"
 
     @property
     def lengths_px(self) -> npt.NDArray[np.float32]:

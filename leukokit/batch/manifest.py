@@ -73,7 +73,9 @@ class Manifest:
         self.out = out
         make_folder(out)
         if (out / NAME).exists() and not (is_batch_folder(out) and (out / NAME).is_file()):
-            raise OutputError(f"{printable(out / NAME)}: is no batch's manifest; choose another --out")
+            raise OutputError(
+                f"{printable(out / NAME)}: is not the manifest of a batch; choose another --out"
+            )
         self._lock = lock_folder(out)
         self._forgotten: set[bytes] = set()
         try:
@@ -317,7 +319,7 @@ class Manifest:
             command = self.facts().get("command", "")
             raise ConfigError(
                 f"{printable(self.out)}: holds a batch of other settings ({'; '.join(changed[:4])}); "
-                "take them back, choose another --out, or forget it with --restart"
+                "undo the changes, choose another --out, or discard it with --restart"
                 + (f". It was made by: {command}" if command else "")
             )
 

@@ -26,7 +26,7 @@ def writer_names(save: str | Iterable[str]) -> list[str]:
     for name in names:
         if not writers.get(name).file_an_image:
             raise ConfigError(
-                f"--save {name}: one file over all images, no use to a batch that is stopped; "
+                f"--save {name}: writes one file for all images, which a batch cannot resume; "
                 "'leukokit detect' writes it"
             )
     return names

@@ -117,7 +117,7 @@ def find_cnn(path: Path, named: dict[str, str]) -> Path:
         found = beside if beside.is_file() else weights.find(name)
     except WeightsError as error:
         raise WeightsError(
-            f"{path}: stands on the CNN {name!r}, which is not shipped; put its weights beside, of that name"
+            f"{path}: needs the CNN {name!r}, which is not shipped; put its weights here, under that name"
         ) from error
     if weights.sha256_of(found) != named.get("sha256"):
         raise WeightsError(

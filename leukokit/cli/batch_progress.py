@@ -65,7 +65,7 @@ class _Progress:
             self._started = time.monotonic()
             self._bar.start()
             if progress.done_before:
-                self._console.print(f"resuming: {progress.done_before} images were done before")
+                self._console.print(f"resuming: {progress.done_before} images are done already")
         self.latest = progress
         processed = progress.done - progress.done_before + progress.failed
         rate = processed / max(time.monotonic() - self._started, 1e-6)

@@ -250,9 +250,9 @@ def _print_differential(console: Console, count: Differential, images: int) -> N
         said = f"n = {count.n}: a differential count needs 100 classified leukocytes or more."
         console.print(said, style="yellow")
     if count.unknown:
-        console.print(f"unknown {count.unknown}, for review first; left out of the percentages")
+        console.print(f"unknown {count.unknown}, to review first; not in the percentages")
     if count.unclassified:
-        console.print(f"unclassified {count.unclassified}, for review; left out of the percentages")
+        console.print(f"unclassified {count.unclassified}, to review; not in the percentages")
     if count.erythroblasts:
         per_100 = count.erythroblasts_per_100
         ratio = "" if per_100 is None else f", {per_100:.1f} per 100 leukocytes"

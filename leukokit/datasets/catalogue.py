@@ -58,7 +58,7 @@ class PublicSet(BaseModel):
     @model_validator(mode="after")
     def _can_be_had(self) -> PublicSet:
         if not self.files and not self.access:
-            raise ValueError("a set needs 'files' to fetch or 'access' to say how it is had")
+            raise ValueError("a set needs 'files' to fetch or 'access' to say how to get it")
         if len({file.name for file in self.files}) < len(self.files):
             raise ValueError("two of the set's files have the same name")
         return self

@@ -127,7 +127,7 @@ def detect_fields(
     crops = 0
     total = sum(1 for field in chosen for label in field.labels if label)
     if not total:
-        raise DataError("no leukocyte of these fields has a class; nothing to label from")
+        raise DataError("no leukocyte of these fields has a class; annotate some first")
     store = np.lib.format.open_memmap(
         out / "crops.npy.part", mode="w+", dtype=np.uint8, shape=(total, CROP_PX, CROP_PX, 3)
     )

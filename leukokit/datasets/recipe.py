@@ -46,7 +46,7 @@ class SetRecipe(BaseModel):
         for name, meaning in classes.items():
             if meaning.split(":")[0] not in KINDS:
                 raise ValueError(
-                    f"'{name}' is mapped to '{meaning}', whose kind is none of {', '.join(KINDS)}"
+                    f"'{name}' is mapped to '{meaning}', whose kind must be one of {', '.join(KINDS)}"
                 )
         return {_plain(name): meaning for name, meaning in classes.items()}
 

@@ -189,7 +189,9 @@ def _of_pattern(pattern: Path, search: _Search) -> list[FoundImage]:
         ]
         found = _images(root, matching, search)
     if not found and len(search.problems) == before:
-        search.problems.append(f"{printable(pattern)}: pattern without an image ({_suffix_list()}); check it")
+        search.problems.append(
+            f"{printable(pattern)}: no image matches this pattern ({_suffix_list()}); check it"
+        )
     return found
 
 

@@ -112,11 +112,11 @@ def _main_series(tiff: TiffFile, notes: list[str]) -> TiffPageSeries | None:
     else:
         whole = [series for series in candidates if not _is_reduced(series)] or candidates
         chosen = max(whole, key=lambda series: series.keyframe.imagewidth * series.keyframe.imagelength)
-        notes.append("a thumbnail before the image was passed over")
+        notes.append("a thumbnail before the image was skipped")
     further = [series for series in tiff.series if series is not chosen and not _is_reduced(series)]
     if further and chosen in tiff.series:
         place = tiff.series.index(chosen) + 1
-        notes.append(f"page {place} of {len(tiff.series)} read: the others are images of their own")
+        notes.append(f"page {place} of {len(tiff.series)} read; the others are separate images")
     return chosen
 
 

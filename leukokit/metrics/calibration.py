@@ -54,7 +54,7 @@ def fit_temperature(logits: Probabilities, labels: Labels) -> float:
     scores, truth = _checked(logits, labels)
     scores, truth = scores[truth >= 0], truth[truth >= 0]
     if not len(truth):
-        raise DataError("no cell of a known class to fit the temperature on; give labelled validation cells")
+        raise DataError("no cell of a known class to fit the temperature on; give annotated validation cells")
 
     def loss(log_temperature: float) -> float:
         likelihoods = log_softmax(scores / np.exp(log_temperature), axis=1)
@@ -86,7 +86,7 @@ def choose_review_threshold(
     """
     chances, truth = _checked(probabilities, labels)
     if not len(truth):
-        raise DataError("no cell to choose the review threshold on; give labelled validation cells")
+        raise DataError("no cell to choose the review threshold on; give annotated validation cells")
     tops, right = chances.max(axis=1), chances.argmax(axis=1) == truth
     order = np.argsort(-tops, kind="stable")
     steps = -tops[order]

@@ -179,7 +179,7 @@ def _parse_card(card_path: Path, model: type[AnyCard]) -> AnyCard:
         return model(**json.loads(card_path.read_text(encoding="utf-8")))
     except FileNotFoundError as error:
         raise WeightsError(
-            f"{card_path}: no such card; it lies beside its weight file, keep the two together"
+            f"{card_path}: no such card; it belongs beside its weight file; keep the two together"
         ) from error
     except (OSError, ValueError, TypeError) as error:
         kind = model.__name__.removesuffix("Card").lower()

@@ -180,7 +180,7 @@ def test_another_programs_database_is_not_touched(tmp_path: Path) -> None:
     out.mkdir()
     (out / "manifest.sqlite").write_text("of another program")
     for restart in (False, True):
-        with pytest.raises(OutputError, match="is no batch's manifest"):
+        with pytest.raises(OutputError, match="is not the manifest of a batch"):
             run_batch(root, out, CONFIG, BatchOptions(**{**vars_of(HERE), "restart": restart}))
     assert (out / "manifest.sqlite").read_text() == "of another program"
 

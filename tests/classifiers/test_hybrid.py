@@ -275,10 +275,10 @@ def test_the_cnn_is_shipped_or_lies_beside(tmp_path: Path) -> None:
         ({"sha256": "0" * 64}, "its card names no CNN"),
         ({"name": CNN}, r"not the CNN that mine\.safetensors was trained on"),
         ({"name": CNN, "sha256": "0" * 64}, r"not the CNN that mine\.safetensors was trained on"),
-        ({"name": "gone", "sha256": "0" * 64}, r"mine\.safetensors: stands on the CNN 'gone'"),
-        ({"name": "a/gone", "sha256": "0" * 64}, "stands on the CNN 'a/gone'"),
-        ({"name": "two\nlines", "sha256": "0" * 64}, r"stands on the CNN 'two\\nlines'"),
-        ({"name": "nothing\0", "sha256": "0" * 64}, "stands on the CNN"),
+        ({"name": "gone", "sha256": "0" * 64}, r"mine\.safetensors: needs the CNN 'gone'"),
+        ({"name": "a/gone", "sha256": "0" * 64}, "needs the CNN 'a/gone'"),
+        ({"name": "two\nlines", "sha256": "0" * 64}, r"needs the CNN 'two\\nlines'"),
+        ({"name": "nothing\0", "sha256": "0" * 64}, "needs the CNN"),
     ],
 )
 def test_without_its_cnn_a_hybrid_is_refused(named: dict[str, str], said: str, tmp_path: Path) -> None:

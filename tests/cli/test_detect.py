@@ -96,7 +96,7 @@ def test_the_differential_has_n_percent_and_limits() -> None:
     assert rows[1] == ["neutrophil", "50", "50.0", "39.8 - 60.2"]
     assert rows[3] == ["basophil", "1", "1.0", "0.0 - 5.4"]
     assert rows[4] == ["classified leukocytes", "100"]
-    assert rows[5] == ["unclassified 2, for review; left out of the percentages"]
+    assert rows[5] == ["unclassified 2, to review; not in the percentages"]
     assert rows[6] == ["erythroblasts 3, 3.0 per 100 leukocytes; not counted as leukocytes"]
     assert len(rows) == 7, "100 leukocytes are enough"
 

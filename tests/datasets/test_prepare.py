@@ -100,7 +100,7 @@ def test_class_names_have_their_usual_meaning_or_the_given_one(name: Any, meanin
 
 
 def test_a_class_mapped_to_no_kind_is_refused() -> None:
-    with pytest.raises(ValueError, match="whose kind is none of"):
+    with pytest.raises(ValueError, match="whose kind must be one of"):
         SetRecipe(name="mine", format="voc", classes={"x": "cell"})
 
 

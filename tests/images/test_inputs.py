@@ -124,7 +124,7 @@ def test_links_to_nothing_are_reported_where_they_may_have_been_meant(tmp_path: 
     ]
     assert find_images([tmp_path / "goo*.png"]).problems == ()
     (problem,) = find_images([tmp_path / "absent*.png"]).problems
-    assert "pattern without an image" in problem
+    assert "no image matches this pattern" in problem
 
 
 def test_nothing_is_found_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,8 +207,8 @@ def test_arguments_that_give_nothing_leave_the_others(tmp_path: Path) -> None:
     expected = [
         "none.png: no such file or folder",
         "empty: folder without images",
-        "*.tif: pattern without an image",
-        "*.png: pattern without an image",
+        "*.tif: no image matches this pattern",
+        "*.png: no image matches this pattern",
         "an empty name",
         "below.png: no such file or folder",
         "cannot be read",

@@ -60,7 +60,7 @@ def require_free_tables(out: Path, restart: bool) -> None:
     if found and not restart and not (out / NAME).exists():
         raise ConfigError(
             f"{printable(out)}: holds {', '.join(found)} and no batch that they belong to; "
-            "choose another --out, or write over them with --restart"
+            "choose another --out, or replace them with --restart"
         )
 
 
