@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from leukokit.batch.merge import merge_shards as merge_shards
+    from leukokit.batch.recounting import recount as recount
     from leukokit.batch.run import BatchOptions as BatchOptions
     from leukokit.batch.run import run_batch as run_batch
     from leukokit.batch.shard import Shard as Shard
@@ -23,6 +24,7 @@ _MODULES = {
     "Shard": "shard",
     "batch_status": "status",
     "merge_shards": "merge",
+    "recount": "recounting",
     "run_batch": "run",
 }
 __all__ = list(_MODULES)

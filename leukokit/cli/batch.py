@@ -154,3 +154,35 @@ def status(
     )
     for name, cause in found.failures:
         typer.echo(f"failed: {printable(name.as_posix())}: {cause}")
+
+
+@app.command()
+def recount(
+    results: Annotated[Path, typer.Argument(help="Folder of a batch.", show_default=False)],
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="The one setting that needs no image: classifier.review_threshold=0.5.",
+            show_default=False,
+        ),
+    ] = None,
+    group_by: options.GroupBy = None,
+    target: options.Target = None,
+    parquet: options.Parquet = False,
+    quiet: options.Quiet = False,
+) -> None:
+    """Write the tables and the report again in seconds, with other groups or another review threshold."""
+    from leukokit.batch import recount as count_again
+
+    summary = count_again(
+        results,
+        review_threshold=options.review_threshold(settings or []),
+        group_by=group_by,
+        target=target,
+        parquet=parquet,
+        command=options.command_line(),
+    )
+    print_summary(summary, results, target, quiet)
+    end(summary)

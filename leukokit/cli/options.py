@@ -210,3 +210,26 @@ def command_line() -> str:
     import sys
 
     return shlex.join(["leukokit", *(word for word in sys.argv[1:] if word != "--debug")])
+
+
+def review_threshold(settings: Sequence[str]) -> float | None:
+    """Return the review threshold that ``--set`` gives; None where there is none.
+
+    Raises:
+        ConfigError: another setting, or no number.
+    """
+    from leukokit.errors import ConfigError
+
+    threshold = None
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        try:
+            threshold = float(value)
+        except ValueError:
+            threshold = float("nan")
+        if key != "classifier.review_threshold" or threshold != threshold:
+            raise ConfigError(
+                f"--set {setting}: only classifier.review_threshold=NUMBER needs no image to be processed "
+                "again; run the batch with another --out for other settings"
+            )
+    return threshold

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from batches import arguments, files, folder_of, rows, run, save, with_told_plugins
 
-from leukokit.batch import batch_status, merge_shards, run_batch
+from leukokit.batch import batch_status, merge_shards, recount, run_batch
 from leukokit.batch.manifest import Manifest
 from leukokit.batch.records import Record
 from leukokit.batch.run import BatchOptions
 from leukokit.config import PipelineConfig
 from leukokit.errors import ConfigError, ImageError, OutputError
+from leukokit.registry import classifiers
 
 CONFIG = PipelineConfig.model_validate({"detector": "told", "classifier": "turns", "standardize": False})
 HERE = BatchOptions(save="json", device="cpu", processes=0)
@@ -255,3 +256,39 @@ def test_a_path_that_is_too_long_costs_itself(tmp_path: Path, monkeypatch: pytes
     long = "/".join(["x" * 200] * 31) + ".png"
     assert run(monkeypatch, [*arguments(root, tmp_path / "out"), long]) == 3
     assert len(rows(tmp_path / "out" / "counts.csv")) == 2
+
+
+def test_recounting_writes_what_a_run_at_that_threshold_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = folder_of(tmp_path / "in", 12), tmp_path / "out"
+    run_batch(root, out, CONFIG, HERE)
+    original = files(out)
+    recount_at = ["batch", "recount", str(out), "--group-by", "folder", "--set"]
+    for threshold in (0.3, 0.6, 1):
+        monkeypatch.setattr(classifiers.get("turns"), "review_threshold", threshold)
+        run_batch(root, tmp_path / f"at-{threshold}", CONFIG, HERE, group_by="folder")
+        monkeypatch.undo()
+        assert run(monkeypatch, [*recount_at, f"classifier.review_threshold={threshold}"]) == 0
+        again, fresh = files(out), files(tmp_path / f"at-{threshold}")
+        for name in ("counts.csv", "cells.csv", "differential.csv"):
+            assert again[name] == fresh[name]
+        document = json.loads((out / "run.json").read_text())
+        assert (
+            document["review_threshold"] == threshold and "the batch ran at 0.5" in document["attention"][0]
+        )
+    assert "unclassified" in (out / "report.html").read_text()
+    assert run(monkeypatch, [*recount_at, "detector.confidence=0.2"]) == 2
+    assert "only classifier.review_threshold" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="from 0 to 1"):
+        recount(out, review_threshold=1.5)
+    run_batch(root, out, CONFIG, HERE)
+    assert files(out) == original
+
+
+def test_recounting_wants_a_classifier(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"classifier": None})
+    out = run_batch(folder_of(tmp_path / "in", 1), tmp_path / "out", config, HERE).out
+    assert recount(out, group_by="folder").groups
+    with pytest.raises(ConfigError, match="without a classifier"):
+        recount(out, review_threshold=0.5)

@@ -15,6 +15,7 @@ from leukokit.batch.manifest import Manifest
 from leukokit.batch.manifest_files import NAME
 from leukokit.batch.outputs.attention import MAX_NAMES, attention_lines
 from leukokit.batch.outputs.grouping import Grouping
+from leukokit.batch.outputs.relabel import Relabelling
 from leukokit.batch.outputs.report import MAX_FAILURES, write_report
 from leukokit.batch.outputs.tables import FILES, PARQUET, write_run, write_tables
 from leukokit.batch.outputs.totals import Totals
@@ -34,11 +35,15 @@ class OutputOptions:
         grouping: which images are counted together.
         target: leukocytes that a differential count should have, if the user said.
         parquet: also write ``cells.parquet``.
+        relabelling: labels at another review threshold; None for those of the batch.
+        notes: what a reader must know about this choice, a line each.
     """
 
     grouping: Grouping = field(default_factory=lambda: Grouping(None))
     target: int | None = None
     parquet: bool = False
+    relabelling: Relabelling | None = None
+    notes: Sequence[str] = ()
 
 
 @dataclass(slots=True)
@@ -90,15 +95,20 @@ def write_outputs(
     classes, notes = remembered.pop("classes"), remembered.pop("input_notes", [])
     collected = _Collected()
     names = [name.as_posix() for name in manifest.names()]
-    entries = zip(_collect(manifest.entries(), collected), options.grouping.groups_of(names), strict=True)
+    relabelling = options.relabelling
+    stored = manifest.entries() if relabelling is None else relabelling.entries(manifest.entries())
+    entries = zip(_collect(stored, collected), options.grouping.groups_of(names), strict=True)
     totals = write_tables(manifest.out, entries, classes, options.target, options.parquet)
     for folder in collected.folders:
         remove_partial_files(manifest.out / folder)
     problems = [*problems, *_missing(manifest)]
-    attention = [*problems, *notes, *attention_lines(totals, options.grouping, collected.hashes)]
+    lines = attention_lines(totals, options.grouping, collected.hashes)
+    attention = [*problems, *options.notes, *notes, *lines]
     document = _run_document(totals, {**remembered, **facts}, bool(classes), attention, collected.hashes)
     write_run(manifest.out, document)
     thumbnails = manifest.thumbnails(GALLERY)
+    if relabelling is not None:
+        thumbnails = relabelling.thumbnails(thumbnails)
     write_report(manifest.out, totals, thumbnails, collected.failures, document, options.target)
     files = [manifest.out / name for name in (*FILES, *([PARQUET] if options.parquet else []))]
     flush_to_disk(files)
