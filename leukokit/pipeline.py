@@ -48,7 +48,7 @@ class Pipeline:
     >>> from leukokit.pipeline import Pipeline
     >>> pipeline = Pipeline(classifier=None, device="cpu")
     >>> pipeline.run("examples/smear.png").cells.counts["leukocyte"]
-    3
+    10
 
     A pipeline pickles. After a ``fork`` it works on one thread of a CPU, and refuses a GPU.
 

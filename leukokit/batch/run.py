@@ -84,7 +84,7 @@ def run_batch(
     >>> from leukokit.batch import run_batch
     >>> summary = run_batch("examples/smear.png", tempfile.mkdtemp())
     >>> summary.whole.done, summary.whole.kinds["leukocyte"]
-    (1, 3)
+    (1, 10)
 
     Images that fail cost no others: each is a row of ``failures.csv``. Warnings go to the logger
     ``leukokit``.
