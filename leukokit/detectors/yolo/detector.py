@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -135,9 +136,7 @@ class YoloDetector(Detector[Y_co]):
             for number, (smear, first, cells) in enumerate(
                 zip(smears, firsts, self._run(views), strict=True)
             ):
-                scales[number] = self._measured_scale(smear, first, cells)
-                if 1 / SAME_SIZE <= scales[number] / first.scale <= SAME_SIZE:
-                    found[number] = cells
+                scales[number], found[number] = self._measure(smear, first, cells)
         remaining = [number for number, cells in enumerate(found) if cells is None]
         tiled = [self._tile_views(smears[number], scales[number]) for number in remaining]
         cells_of_tiles = self._run(itertools.chain.from_iterable(tiled))
@@ -164,7 +163,8 @@ class YoloDetector(Detector[Y_co]):
         if (guess := predict_diameter(smear)) is None:
             return generic
         scale = float(self.model.cell_diameter_px / guess)
-        if 1 / SAME_SIZE <= scale / generic.scale <= SAME_SIZE:
+        if generic.scale <= scale <= SAME_SIZE * generic.scale:
+            # As good, and smaller.
             return generic
         fits = (
             scale <= LARGEST_GUESSED_SCALE and scale * max(smear.width, smear.height) <= self.params.tile_px
@@ -177,24 +177,33 @@ class YoloDetector(Detector[Y_co]):
     def _chosen_scale(self) -> float:
         return float(self.model.cell_diameter_px / (self.params.cell_diameter_px or 1.0))
 
-    def _measured_scale(self, smear: Smear, first: Probe, cells: Cells) -> float:
-        """Factor that brings the field's erythrocytes to the size that suits the network."""
+    def _measure(self, smear: Smear, first: Probe, cells: Cells) -> tuple[float, Cells | None]:
+        """Factor that brings the field's erythrocytes to the size that suits the network.
+
+        The cells come with it where a probe of the whole field was near enough to that size.
+        """
         low, high = self.model.diameter_range_px
+        whole = (0, 0, smear.width, smear.height)
         measured: list[tuple[int, float]] = []
+        looks: dict[float, Cells] = {}
         for probe in (first, *(probe for probe in self._probes(smear) if probe != first)):
             if probe != first:
                 cells = next(self._run([_probe_view(smear, probe)]))
+            if probe.region == whole:
+                looks[probe.scale] = cells
             confident = cells[cells.scores >= max(self.model.confidence, 0.25)]
             ruler = measure_diameter(confident, low / probe.scale, high / probe.scale)
             if ruler is not None:
                 diameter, erythrocytes = ruler
                 measured.append((erythrocytes, diameter))
-                is_whole = probe.scale == 1.0 and probe.region == (0, 0, smear.width, smear.height)
-                if erythrocytes >= ENOUGH_ERYTHROCYTES or (is_whole and erythrocytes):
+                is_full_size = probe.region == whole and probe.scale == 1.0
+                if erythrocytes >= ENOUGH_ERYTHROCYTES or (is_full_size and erythrocytes):
                     break
-        if not measured:
-            return next(self._probes(smear)).scale
-        return float(self.model.cell_diameter_px / max(measured)[1])
+        scale = next(self._probes(smear)).scale
+        if measured:
+            scale = float(self.model.cell_diameter_px / max(measured)[1])
+        nearest = min(looks, key=lambda seen: abs(math.log(seen / scale)))
+        return scale, looks[nearest] if 1 / SAME_SIZE <= nearest / scale <= SAME_SIZE else None
 
     def _tile_views(self, smear: Smear, scale: float) -> list[_View]:
         side = max(int(self.params.tile_px / scale), 1)

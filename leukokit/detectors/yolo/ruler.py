@@ -29,6 +29,8 @@ GUESS_BIAS = 0.87
 """Median ratio of twice the largest distance within a cell to the side of its box."""
 PALEST = 215
 """Standardised green value of the palest cell."""
+WIDEST_SPREAD = 2.2
+"""Largest ratio of the upper to the lower quartile of the radii, by area, of a field that is guessed."""
 ROUND = 2.0
 """Largest ratio of the area of a cell's pale centre to that of the largest disc within it."""
 
@@ -85,7 +87,10 @@ def predict_diameter(smear: Smear) -> float | None:
     if len(radii) < ENOUGH_ERYTHROCYTES:
         return None
     areas = np.cumsum(radii**2)
-    median = radii[np.searchsorted(areas, areas[-1] / 2)]
+    quarter, median, three_quarters = radii[np.searchsorted(areas, areas[-1] * np.array([0.25, 0.5, 0.75]))]
+    if three_quarters > WIDEST_SPREAD * quarter:
+        # Clumps of touching cells, as a rule, of which nothing can be said.
+        return None
     return float(2 * median / GUESS_BIAS / scale)
 
 
