@@ -50,7 +50,7 @@ class PluginChoice(BaseModel):
 class PipelineConfig(BaseModel):
     """What a pipeline is made of, and how its results are written.
 
-    Example:
+    Examples:
         >>> config = PipelineConfig(detector={"name": "yolo", "confidence": 0.5}, classifier=None)
         >>> config.detector.params
         {'confidence': 0.5}

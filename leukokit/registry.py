@@ -211,7 +211,7 @@ ALL: tuple[Registry[Any], ...] = (detectors, graph_builders, classifiers, writer
 def isolated() -> Iterator[None]:
     """Forget, at the end of the block, every plugin that was registered within it. For tests.
 
-    Example:
+    Examples:
         >>> with isolated():
         ...     classes = load_file("examples/dark_spots.py")
         >>> "dark-spots" in detectors.names()

@@ -160,7 +160,7 @@ def read_header(path: Path | str, max_pixels: int = MAX_PIXELS) -> ImageHeader:
     Raises:
         ImageError: see ``read_smear``; damage of the pixels is not found.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from PIL import Image
         >>> with tempfile.TemporaryDirectory() as folder:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import re
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,10 @@ def test_examples_give_what_they_show(name: str, monkeypatch: pytest.MonkeyPatch
     result = doctest.testmod(importlib.import_module(name), optionflags=doctest.ELLIPSIS)
     assert result.attempted > 0
     assert result.failed == 0, "see the captured output"
+
+
+def test_examples_stand_under_the_heading_that_the_site_knows() -> None:
+    sources = {path: path.read_text(encoding="utf-8") for path in (ROOT / "leukokit").rglob("*.py")}
+    assert [
+        path.name for path, text in sources.items() if re.search(r"^ +Example:$", text, re.MULTILINE)
+    ] == []
