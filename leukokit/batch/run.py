@@ -165,8 +165,8 @@ def _find(images: Sequence[str | Path]) -> FoundImages:
         raise ImageError(last)
     for problem in problems:
         _log.error(problem)
-    if found.note:
-        _log.info(found.note)
+    for note in found.notes:
+        _log.info(note)
     return found
 
 
@@ -243,7 +243,7 @@ def _remember(
             "provenance": description.provenance | {"device": ",".join(devices)},
             "command": options.command,
             "not_found": list(found.problems),
-            "input_notes": [found.note] if found.note else [],
+            "input_notes": list(found.notes),
             # Shards of one batch were made of the same images.
             "all_images": {"count": len(found.images), "sha256": digest.hexdigest()},
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -26,6 +27,8 @@ SHORT: Final = {
 """What laboratories write above narrow columns."""
 MAX_ROWS: Final = 21
 """Most rows of the table of groups; all groups are in differential.csv."""
+SECONDS_PER_LINE: Final = 30.0
+"""Seconds between two lines of progress where no terminal shows a bar."""
 _log = logging.getLogger("leukokit")
 
 
@@ -34,18 +37,54 @@ class _Terminal(logging.Handler):
         """Print a line on stderr, as the command's other errors are."""
         from leukokit._text import printable
 
-        typer.echo(f"{record.levelname.lower()}: {printable(record.getMessage())}", err=True)
+        # Whoever reads it may have had enough: no reason to stop.
+        with suppress(OSError, ValueError):
+            typer.echo(f"{record.levelname.lower()}: {printable(record.getMessage())}", err=True)
 
 
 class _Progress:
-    """A bar on the terminal: images done, failures, time left."""
+    """Images done, failures and time left: a bar on a terminal, a line now and then in a file."""
 
     def __init__(self, quiet: bool) -> None:
+        self.latest: BatchProgress | None = None
+        self._quiet = quiet
+        self._bar = _Bar() if sys.stderr.isatty() and not quiet else None
+        self._started = self._reported = time.monotonic()
+
+    def show(self, progress: BatchProgress) -> None:
+        """Show how far the batch is."""
+        is_first, self.latest = self.latest is None, progress
+        now = time.monotonic()
+        if is_first:
+            self._started = self._reported = now
+            if progress.done_before:
+                self._print(f"resuming: {progress.done_before} images are done already")
+        processed = progress.done - progress.done_before + progress.failed
+        rate = processed / max(now - self._started, 1e-6)
+        if self._bar is not None:
+            self._bar.update(progress, f"{rate:.1f}/s" if processed else "")
+        elif now - self._reported >= SECONDS_PER_LINE:
+            self._reported = now
+            failed = f", {progress.failed} failed" if progress.failed else ""
+            self._print(f"{progress.done} of {progress.total} images done{failed}, {rate:.1f}/s")
+
+    def stop(self) -> None:
+        """Remove the bar."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _print(self, line: str) -> None:
+        if self._quiet:
+            return
+        with suppress(OSError, ValueError):
+            typer.echo(line, err=True)
+
+
+class _Bar:
+    def __init__(self) -> None:
         from rich import progress as bars
         from rich.console import Console
 
-        self.latest: BatchProgress | None = None
-        self._console = Console(stderr=True, quiet=quiet, highlight=False)
         self._bar = bars.Progress(
             bars.TextColumn("images"),
             bars.BarColumn(),
@@ -53,32 +92,22 @@ class _Progress:
             bars.TextColumn("{task.fields[rate]}"),
             bars.TimeRemainingColumn(),
             bars.TextColumn("{task.fields[failed]}"),
-            console=self._console,
+            console=Console(stderr=True, highlight=False),
             transient=True,
         )
         self._task = self._bar.add_task("images", total=None, rate="", failed="")
-        self._started = time.monotonic()
 
-    def show(self, progress: BatchProgress) -> None:
-        """Show how far the batch is."""
-        if self.latest is None:
-            self._started = time.monotonic()
-            self._bar.start()
-            if progress.done_before:
-                self._console.print(f"resuming: {progress.done_before} images are done already")
-        self.latest = progress
-        processed = progress.done - progress.done_before + progress.failed
-        rate = processed / max(time.monotonic() - self._started, 1e-6)
+    def update(self, progress: BatchProgress, rate: str) -> None:
+        self._bar.start()
         self._bar.update(
             self._task,
             total=progress.total,
             completed=progress.done + progress.failed,
-            rate=f"{rate:.1f}/s" if processed else "",
+            rate=rate,
             failed=f"{progress.failed} failed" if progress.failed else "",
         )
 
     def stop(self) -> None:
-        """Remove the bar."""
         self._bar.stop()
 
 
@@ -154,12 +183,20 @@ def print_summary(summary: BatchSummary, out: Path, target: int | None, quiet: b
     from leukokit._text import printable
 
     console = Console(quiet=quiet, highlight=False)
-    _print_counts(console, summary, target)
-    for line in summary.attention:
-        console.print(printable(line), style="yellow", markup=False)
-    console.print("Research use only; not a medical device.", style="dim")
-    if not quiet:
-        typer.echo(f"wrote {printable(out)}/{', '.join(path.name for path in summary.files)}")
+    with console.capture() as captured:
+        _print_counts(console, summary, target)
+        for line in summary.attention:
+            console.print(printable(line), style="yellow", markup=False)
+        console.print("Research use only; not a medical device.", style="dim")
+    names = ", ".join(path.name for path in summary.files)
+    if quiet:
+        return
+    try:
+        typer.echo(captured.get() + f"wrote {printable(out)}/{names}")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read it had enough: the results are written all the same.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def end(summary: BatchSummary) -> None:

@@ -233,7 +233,8 @@ def test_a_batch_that_is_stopped_leaves_no_tables_of_an_earlier_one(
 def test_files_left_out_are_in_the_record(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root, out, log = folder_of(tmp_path / "in", 2), tmp_path / "out", tmp_path / "batch.log"
+    root, out, log = tmp_path / "in", tmp_path / "out", tmp_path / "batch.log"
+    save(root / "a.png", 6)
     (root / "x.heic").write_bytes(b"heic")
     assert run(monkeypatch, arguments(root, out, "--log", str(log), "--quiet")) == 0
     (said,) = json.loads((out / "run.json").read_text())["attention"]

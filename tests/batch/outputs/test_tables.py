@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import os
+import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from batches import arguments, folder_of, rows, run, save, with_told_plugins
+from batches import PLUGINS, arguments, folder_of, rows, run, save, with_told_plugins
 
 from leukokit.batch import resources
 from leukokit.batch import run as run_module
@@ -170,3 +174,34 @@ def test_many_unclassified_leukocytes_are_said(
         row = withheld["group", "few"]
         assert (row["percent"], row["low_95"], row["high_95"]) == ("", "", "")
         assert (row["least_percent"], row["most_percent"]) == ("25.00", "50.00")
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])
+def test_consoles_that_lack_letters_and_hostile_names(tmp_path: Path, encoding: str) -> None:
+    root, out = tmp_path / "in", tmp_path / "out [/red]"
+    names = ["\xf1\u65e5", "[red]x[/red]", "a\x1b[31m\x07", "odd\udcff", "n\nn"]
+    for name in names:
+        save(root / name / "f.png", 6)
+        save(root / name / f"{name}.png", 1, blue=255)
+    command = [sys.executable, "-m", "leukokit", *arguments(root, out, "--plugin", str(PLUGINS))]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding, "FORCE_COLOR": "1"}
+    ended = subprocess.run(
+        [*command, "--group-by", "folder"], capture_output=True, env=environment, timeout=120
+    )
+    said = ended.stdout + ended.stderr
+    assert ended.returncode == 3 and b"Traceback" not in said and b"[red]x[/red]" in said
+    # Colours are rich's own; nothing of a name gets through.
+    assert b"\x07" not in said and b"\\x1b[31m\\x07" in said and b"wrote " in said
+    assert len(rows(out / "counts.csv")) == 10 and len(rows(out / "failures.csv")) == 5
+
+
+@pytest.mark.skipif(not Path("/bin/sh").exists(), reason="a pipe of the shell")
+@pytest.mark.parametrize("pipe", ["| true", "2>&1 | true", "2>&1 >/dev/null | true"])
+def test_a_reader_that_had_enough_stops_nothing(tmp_path: Path, pipe: str) -> None:
+    root, out = folder_of(tmp_path / "in", 9), tmp_path / "out"
+    save(root / "blue.png", 1, blue=255)
+    command = shlex.join([sys.executable, "-m", "leukokit", *arguments(root, out, "--plugin", str(PLUGINS))])
+    script = f"({command}; echo $? > {tmp_path}/code) {pipe}"
+    subprocess.run(["/bin/sh", "-c", script], timeout=120, check=True)
+    assert (tmp_path / "code").read_text().strip() == "3"
+    assert len(rows(out / "counts.csv")) == 10
