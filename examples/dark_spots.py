@@ -11,12 +11,9 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from leukokit.cells import Cells
-from leukokit.detectors.base import Detector
-from leukokit.images.standardize import standardize
-from leukokit.plugin import PluginParams
+from leukokit import Cells, Detector, PluginParams, Smear
+from leukokit.images import standardize
 from leukokit.registry import detectors
-from leukokit.smear import Smear
 from leukokit.taxonomy import LEUKOCYTE
 
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from leukokit.graph_builders.base import GraphBuilder, GraphBuilderParams, squared_lengths, within
-from leukokit.graph_builders.delaunay import triangulate
+from leukokit import GraphBuilder, GraphBuilderParams
+from leukokit.graph_builders import squared_lengths, triangulate, within
 from leukokit.registry import graph_builders
 
 ROUNDING = 1e-9

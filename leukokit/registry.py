@@ -73,6 +73,13 @@ class Registry(Generic[T]):
         self.kind, self.group, self.base = kind, group, base
         self._registered: dict[str, type[T]] = {}
 
+    @property
+    def base_class(self) -> type[Any]:
+        """The class that a plugin must derive from; importing it may take a while."""
+        module, _, attribute = self.base.partition(":")
+        found: type[Any] = getattr(importlib.import_module(module), attribute)
+        return found
+
     def register(self, plugin: type[T]) -> type[T]:
         """Class decorator that registers a plugin of a single file or a notebook.
 
@@ -157,12 +164,10 @@ class Registry(Generic[T]):
         """
         from leukokit.plugin import PluginParams
 
-        module, _, attribute = self.base.partition(":")
-        base = getattr(importlib.import_module(module), attribute)
-        candidate: Any = plugin
+        base, candidate = self.base_class, plugin
         said = f"{self.kind} '{name}'"
         if not (isinstance(plugin, type) and issubclass(plugin, base)):
-            raise PluginError(f"{said} is not a class derived from {module}.{attribute}")
+            raise PluginError(f"{said} is not a class derived from {base.__module__}.{base.__name__}")
         for attribute in ("name", "version", "summary"):
             if not isinstance(text := getattr(plugin, attribute, None), str):
                 raise PluginError(f"{said} declares no '{attribute}'")
@@ -207,13 +212,36 @@ engines: Registry[Engine] = Registry("engine", "leukokit.engines", "leukokit.eng
 ALL: tuple[Registry[Any], ...] = (detectors, graph_builders, classifiers, writers)
 
 
+def registry_of(plugin: type[Any]) -> Registry[Any]:
+    """Return the registry that a class belongs to.
+
+    Raises:
+        PluginError: it derives from the base class of no kind.
+    """
+    for registry in ALL:
+        if isinstance(plugin, type) and issubclass(plugin, registry.base_class):
+            return registry
+    name = getattr(plugin, "__name__", repr(plugin))
+    bases = [registry.base.rpartition(":")[2] for registry in ALL]
+    raise PluginError(f"{name}: derives from none of {', '.join(bases[:-1])} and {bases[-1]}")
+
+
+def register(plugin: type[T]) -> type[T]:
+    """Class decorator that registers a plugin of a single file or a notebook, whatever its kind.
+
+    Raises:
+        PluginError: the name is taken, or the class does not keep its contract.
+    """
+    return registry_of(plugin).register(plugin)
+
+
 @contextlib.contextmanager
 def isolated() -> Iterator[None]:
     """Forget, at the end of the block, every plugin that was registered within it. For tests.
 
     Examples:
         >>> with isolated():
-        ...     classes = load_file("examples/dark_spots.py")
+        ...     classes = load_plugin_file("examples/dark_spots.py")
         >>> "dark-spots" in detectors.names()
         False
     """
@@ -225,7 +253,7 @@ def isolated() -> Iterator[None]:
             registry._registered = registered
 
 
-def load_file(path: str | Path) -> list[type[Any]]:
+def load_plugin_file(path: str | Path) -> list[type[Any]]:
     """Run a user's Python file, so that the plugins it decorates are registered.
 
     Running the same file again replaces its plugins.
@@ -259,8 +287,8 @@ def load_file(path: str | Path) -> list[type[Any]]:
     new = [plugin for registry in ALL for plugin in registry.registered() if id(plugin) not in before]
     if not new:
         raise PluginError(
-            f"{path}: registers no plugin; decorate the class, e.g. with "
-            "@classifiers.register; of a package, name the folder"
+            f"{path}: registers no plugin; decorate the class with @leukokit.register; "
+            "of a package, name the folder"
         )
     return new
 

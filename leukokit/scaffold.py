@@ -31,12 +31,6 @@ _USE: Final[dict[str, str]] = {
     "classifier": "--classifier {name}",
     "writer": "--save {name}",
 }
-_VARIABLES: Final[dict[str, str]] = {
-    "detector": "detectors",
-    "graph-builder": "graph_builders",
-    "classifier": "classifiers",
-    "writer": "writers",
-}
 
 
 def package_files(kind: NewKind, name: str) -> dict[str, str]:
@@ -64,15 +58,15 @@ def file_text(kind: NewKind, name: str) -> str:
         ConfigError: ``name`` is not a valid name for a plugin.
     """
     values = _values(kind, name)
-    file, variable = _file_name(name), _VARIABLES[kind]
+    file = _file_name(name)
     use = f"leukokit detect smear.png --plugin {file} {_USE[kind].format(name=name)}"
     values["docstring"] = (
         f"The {values['kind']} ``{name}`` in one file. To use it, and to check it:\n\n"
         f"    {use}\n    leukokit plugins check {file}\n\n"
         "A package is found without --plugin: 'leukokit plugins new' without --single-file makes one.\n"
     )
-    values["register_import"] = f"from leukokit.registry import {variable}\n"
-    values["decorator"] = f"@{variable}.register\n"
+    values["register"] = ", register"
+    values["decorator"] = "@register\n"
     return _rendered(f"{kind}.py", values)
 
 
@@ -113,7 +107,7 @@ def create(kind: NewKind, name: str, out: Path, single_file: bool = False) -> Pa
     return target
 
 
-def registry_of(kind: NewKind) -> Registry[object]:
+def kind_registry(kind: NewKind) -> Registry[object]:
     """The registry of a kind's plugins."""
     (found,) = [registry for registry in ALL if registry.kind == kind.replace("-", " ")]
     return found
@@ -127,7 +121,7 @@ def _values(kind: NewKind, name: str) -> dict[str, str]:
         )
     if name.startswith("leukokit-"):
         raise ConfigError(f"'{name}': the package is called leukokit-NAME anyway; leave 'leukokit-' out")
-    registry = registry_of(kind)
+    registry = kind_registry(kind)
     words, suffix = _camel(name), _camel(kind)
     return {
         "name": name,
@@ -138,7 +132,7 @@ def _values(kind: NewKind, name: str) -> dict[str, str]:
         "class_name": words if words.endswith(suffix) else words + suffix,
         "api_version": API_VERSION,
         "leukokit_version": __version__,
-        "register_import": "",
+        "register": "",
         "decorator": "",
         "use": f"leukokit detect smear.png {_USE[kind].format(name=name)}",
     }
@@ -158,7 +152,7 @@ def _rendered(template: str, values: dict[str, str]) -> str:
 
 
 def _refuse_taken(kind: NewKind, name: str, single_file: bool) -> None:
-    values, registry = _values(kind, name), registry_of(kind)
+    values, registry = _values(kind, name), kind_registry(kind)
     for row in registry.rows():
         if row.name == name:
             raise ConfigError(f"a {row.kind} '{name}' exists already ({row.package}); choose another name")

@@ -17,7 +17,7 @@ from leukokit.classifiers.base import Classifier
 from leukokit.detectors.base import Detector
 from leukokit.graph_builders.base import GraphBuilder
 from leukokit.plugin import API_VERSION, Plugin
-from leukokit.registry import ALL, DISABLE, Registry, load_file
+from leukokit.registry import ALL, DISABLE, Registry, load_plugin_file
 from leukokit.testing import checks, run_checks
 from leukokit.writers.base import Writer
 
@@ -61,7 +61,7 @@ def test_the_page_has_all_its_blocks() -> None:
 
 @pytest.mark.parametrize("name", ["dark", "chain", "grainy", "brief"])
 def test_each_file_of_the_tutorial_passes_the_kit(apart: Path, name: str) -> None:
-    (plugin,) = load_file(apart / f"{name}.py")
+    (plugin,) = load_plugin_file(apart / f"{name}.py")
     registry: Registry[Any] = next(registry for registry in ALL if registry.kind == KINDS[name])
     assert registry.get(name) is plugin
     assert plugin.api_version == API_VERSION

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from leukokit.cells import Cells
 from leukokit.graph import CellGraph
-from leukokit.registry import isolated, load_file
+from leukokit.registry import isolated, load_plugin_file
 from leukokit.testing import run_checks
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "gabriel_graph.py"
@@ -24,7 +24,7 @@ EXAMPLE = Path(__file__).parents[1] / "examples" / "gabriel_graph.py"
 def builder() -> Iterator[type[Any]]:
     """The example's class; the registry forgets it afterwards."""
     with isolated():
-        (plugin,) = load_file(EXAMPLE)
+        (plugin,) = load_plugin_file(EXAMPLE)
         yield plugin
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from leukokit.errors import PluginError
-from leukokit.registry import DISABLE, PluginRow, Registry, load_file, writers
+from leukokit.registry import DISABLE, PluginRow, Registry, load_plugin_file, writers
 from leukokit.writers.base import Writer
 
 HEAVY = ("torch", "ultralytics", "matplotlib", "cv2", "supervision", "pandas", "scipy")
@@ -336,7 +336,7 @@ DECORATED = "from leukokit.registry import writers\n" + source("acme-file").repl
 def test_a_single_file_brings_its_plugins(tmp_path: Path) -> None:
     path = tmp_path / "my plugin.py"
     path.write_text(DECORATED)
-    assert [plugin.name for plugin in load_file(path)] == ["acme-file"]
+    assert [plugin.name for plugin in load_plugin_file(path)] == ["acme-file"]
     assert writers.get("acme-file").version == "3.2"
     assert row(writers, "acme-file").version == "3.2"
 
@@ -357,7 +357,7 @@ def test_a_file_that_fails_says_why(tmp_path: Path, name: str, text: str, said: 
     path = tmp_path / name
     path.write_text(text)
     with pytest.raises(PluginError) as caught:
-        load_file(path)
+        load_plugin_file(path)
     assert said in str(caught.value)
     assert len(str(caught.value).splitlines()) == 1
     assert "acme-file" not in writers.names()
@@ -365,6 +365,6 @@ def test_a_file_that_fails_says_why(tmp_path: Path, name: str, text: str, said: 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(PluginError, match="no such plugin file"):
-        load_file(tmp_path / "gone.py")
+        load_plugin_file(tmp_path / "gone.py")
     with pytest.raises(PluginError, match="a folder; install a package"):
-        load_file(tmp_path)
+        load_plugin_file(tmp_path)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from leukokit._sources import source_sha256
-from leukokit.registry import load_file
+from leukokit.registry import load_plugin_file
 
 PLUGIN = """
 from leukokit import cells  # leukokit's own version tells this
@@ -26,7 +26,7 @@ class Noted(Writer):
 
 
 def hash_of(path: Path) -> str:
-    (plugin,) = load_file(path)
+    (plugin,) = load_plugin_file(path)
     digest = plugin.source_sha256()
     assert isinstance(digest, str) and len(digest) == 64
     return digest

@@ -27,7 +27,7 @@ from leukokit.batch.writing import open_writers
 from leukokit.errors import LeukokitError, cause_of
 from leukokit.images.inputs import FoundImage
 from leukokit.pipeline import Pipeline
-from leukokit.registry import load_file
+from leukokit.registry import load_plugin_file
 from leukokit.writers.base import close_all
 
 ORPHAN_GRACE: Final = 30.0
@@ -141,7 +141,7 @@ def _process(port: _Port, settings: WorkerSettings) -> list[LeukokitError]:
 
     cv2.setNumThreads(settings.threads)
     for path in settings.plugin_files:
-        load_file(path)
+        load_plugin_file(path)
     pipeline = Pipeline.from_config(settings.config, settings.device, settings.threads)
     writers = open_writers(settings.writers, settings.config, settings.out, settings.protected)
     maker = RecordMaker(writers, settings.out, settings.config.time_limit)

@@ -198,10 +198,10 @@ def load_plugins(plugins: Sequence[Path] | None) -> None:
     Raises:
         PluginError: a file is missing, fails, or registers no plugin.
     """
-    from leukokit.registry import load_file
+    from leukokit.registry import load_plugin_file
 
     for path in plugins or ():
-        load_file(path)
+        load_plugin_file(path)
 
 
 def command_line() -> str:

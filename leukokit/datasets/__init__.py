@@ -5,11 +5,26 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from leukokit._lazy import lazy_names
+
 if TYPE_CHECKING:
+    from leukokit.datasets.fields import AnnotatedField as AnnotatedField
+    from leukokit.datasets.fields import Selection as Selection
+    from leukokit.datasets.fields import WeightsName as WeightsName
+    from leukokit.datasets.fields import is_held_back as is_held_back
+    from leukokit.datasets.fields import read_fields as read_fields
     from leukokit.datasets.recipe import FieldsConfig, SetRecipe
     from leukokit.datasets.report import Report
 
-__all__ = ["prepare"]
+_MODULES = {
+    "AnnotatedField": "fields",
+    "Selection": "fields",
+    "WeightsName": "fields",
+    "is_held_back": "fields",
+    "read_fields": "fields",
+}
+__all__ = ["prepare", *_MODULES]
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)
 
 
 def prepare(

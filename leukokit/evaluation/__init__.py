@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from leukokit._lazy import lazy_names
 
 if TYPE_CHECKING:
     from leukokit.evaluation.classification import evaluate_classifier
@@ -18,8 +19,4 @@ _MODULES = {
     "evaluate_pipeline": "end_to_end",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)

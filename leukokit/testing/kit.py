@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from leukokit.errors import PluginError
 from leukokit.plugin import PluginParams
-from leukokit.registry import ALL, Registry, classifiers, detectors, graph_builders, writers
+from leukokit.registry import ALL, Registry, classifiers, detectors, graph_builders, registry_of, writers
 from leukokit.testing.check import TIME_LIMIT, Check, Hang, Subject
 from leukokit.testing.classifiers import classifier_checks
 from leukokit.testing.declarations import declaration_checks
@@ -124,33 +124,9 @@ def run_checks(
     return Report(todo[0].plugin, tuple(outcomes), time.perf_counter() - started, peak, grown)
 
 
-def kind_of(plugin: type[Any]) -> Registry[Any]:
-    """The registry that a class belongs to.
-
-    Raises:
-        PluginError: it derives from none of the four base classes.
-    """
-    from leukokit.classifiers.base import Classifier
-    from leukokit.detectors.base import Detector
-    from leukokit.graph_builders.base import GraphBuilder
-    from leukokit.writers.base import Writer
-
-    bases = (
-        (detectors, Detector),
-        (graph_builders, GraphBuilder),
-        (classifiers, Classifier),
-        (writers, Writer),
-    )
-    for registry, base in bases:
-        if isinstance(plugin, type) and issubclass(plugin, base):
-            return registry
-    name = getattr(plugin, "__name__", repr(plugin))
-    raise PluginError(f"{name}: derives from none of Detector, GraphBuilder, Classifier and Writer")
-
-
 def _found(plugin: type[Any] | str, kind: str | None) -> tuple[Registry[Any], type[Any]]:
     if not isinstance(plugin, str):
-        return kind_of(plugin), plugin
+        return registry_of(plugin), plugin
     registries = [registry for registry in ALL if kind in (None, registry.kind)]
     if not registries:
         raise PluginError(f"no kind '{kind}'; there are: {', '.join(registry.kind for registry in ALL)}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from leukokit.errors import PluginError, UnknownPluginError, cause_of
-from leukokit.registry import ALL, Registry, load_file
+from leukokit.registry import ALL, Registry, load_plugin_file
 
 
 def plugins_of(target: str, kind: str | None = None) -> list[type[Any]]:
@@ -26,7 +26,7 @@ def plugins_of(target: str, kind: str | None = None) -> list[type[Any]]:
     """
     path = Path(target)
     if target.endswith(".py"):
-        found = load_file(path)
+        found = load_plugin_file(path)
     elif path.is_dir() and (os.sep in target or not _named(target, None)):
         found = _in_folder(path)
         if not found:
@@ -34,7 +34,7 @@ def plugins_of(target: str, kind: str | None = None) -> list[type[Any]]:
     else:
         return _by_name(target, kind)
     registries = [registry for registry in ALL if kind in (None, registry.kind)]
-    return [plugin for registry in registries for plugin in found if _is(plugin, registry)]
+    return [plugin for registry in registries for plugin in found if issubclass(plugin, registry.base_class)]
 
 
 def _named(name: str, kind: str | None) -> list[Registry[Any]]:
@@ -90,8 +90,3 @@ def _loaded(registry: Registry[Any], name: str, entry: str, source: Path) -> typ
     registry.check(plugin, name)
     checked: type[Any] = plugin
     return checked
-
-
-def _is(plugin: type[Any], registry: Registry[Any]) -> bool:
-    module, _, attribute = registry.base.partition(":")
-    return issubclass(plugin, getattr(importlib.import_module(module), attribute))

@@ -6,11 +6,54 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from leukokit.training.classifier import ClassifierRecipe
-    from leukokit.training.detector import DetectorRecipe
+from leukokit._lazy import lazy_names
 
-__all__ = ["load_classifier_recipe", "load_detector_recipe", "train"]
+if TYPE_CHECKING:
+    from leukokit.training.augment import disturb as disturb
+    from leukokit.training.calibration import UNCALIBRATED as UNCALIBRATED
+    from leukokit.training.calibration import calibration_of as calibration_of
+    from leukokit.training.cards import data_entries as data_entries
+    from leukokit.training.cards import write_classifier_card as write_classifier_card
+    from leukokit.training.cells import AnnotatedCell as AnnotatedCell
+    from leukokit.training.cells import AnnotatedCellsRecipe as AnnotatedCellsRecipe
+    from leukokit.training.cells import plain_views as plain_views
+    from leukokit.training.cells import rarity as rarity
+    from leukokit.training.cells import training_cells as training_cells
+    from leukokit.training.classifier import ClassifierRecipe as ClassifierRecipe
+    from leukokit.training.detector import DetectorRecipe as DetectorRecipe
+    from leukokit.training.detector import LoadedField as LoadedField
+    from leukokit.training.detector import WindowDataset as WindowDataset
+    from leukokit.training.detector import collate as collate
+    from leukokit.training.detector import load_fields as load_fields
+    from leukokit.training.loop import Plan as Plan
+    from leukokit.training.loop import Training as Training
+    from leukokit.training.loop import fit as fit
+    from leukokit.training.loop import warm_up_and_cosine as warm_up_and_cosine
+
+_MODULES = {
+    "AnnotatedCell": "cells",
+    "AnnotatedCellsRecipe": "cells",
+    "ClassifierRecipe": "classifier",
+    "DetectorRecipe": "detector",
+    "LoadedField": "detector",
+    "Plan": "loop",
+    "Training": "loop",
+    "UNCALIBRATED": "calibration",
+    "WindowDataset": "detector",
+    "calibration_of": "calibration",
+    "collate": "detector",
+    "data_entries": "cards",
+    "disturb": "augment",
+    "fit": "loop",
+    "load_fields": "detector",
+    "plain_views": "cells",
+    "rarity": "cells",
+    "training_cells": "cells",
+    "warm_up_and_cosine": "loop",
+    "write_classifier_card": "cards",
+}
+__all__ = ["load_classifier_recipe", "load_detector_recipe", "train", *_MODULES]
+__getattr__, __dir__ = lazy_names(__name__, _MODULES)
 
 
 def train(

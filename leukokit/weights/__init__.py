@@ -15,6 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 from leukokit._files import write_atomically
 from leukokit.errors import WeightsError
+from leukokit.weights.files import load_weights as load_weights
+from leukokit.weights.files import save_weights as save_weights
 
 FOLDER = Path(__file__).parent
 RECORDED: Final = (

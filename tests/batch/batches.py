@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from leukokit.cli import main
-from leukokit.registry import classifiers, detectors, load_file
+from leukokit.registry import classifiers, detectors, load_plugin_file
 
 PLUGINS = Path(__file__).with_name("told.py")
 
@@ -25,7 +25,7 @@ def with_told_plugins() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         for registry in (detectors, classifiers):
             patch.setattr(registry, "_registered", dict(registry._registered))
-        load_file(PLUGINS)
+        load_plugin_file(PLUGINS)
         yield
 
 

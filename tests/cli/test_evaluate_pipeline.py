@@ -16,7 +16,7 @@ from leukokit.config import DEFAULT_PLUGINS, PipelineConfig, PluginChoice
 from leukokit.datasets.detected import detect_fields
 from leukokit.datasets.fields import AnnotatedField, read_fields, write_fields
 from leukokit.pipeline import Pipeline
-from leukokit.registry import classifiers, detectors, graph_builders, load_file
+from leukokit.registry import classifiers, detectors, graph_builders, load_plugin_file
 
 PLUGIN = '''
 import numpy as np
@@ -136,7 +136,7 @@ def test_figures_are_kept_in_the_card(
 ) -> None:
     for registry in (detectors, classifiers):
         monkeypatch.setattr(registry, "_registered", dict(registry._registered))
-    load_file(folder / "own.py")
+    load_plugin_file(folder / "own.py")
     choice = PluginChoice(name="corner")
     detect_fields(
         read_fields(folder / "fields.jsonl"),

@@ -20,7 +20,7 @@ from leukokit.errors import ConfigError, DataError
 from leukokit.evaluation.classification import predict_detected
 from leukokit.images.standardize import WHITE
 from leukokit.pipeline import Pipeline
-from leukokit.registry import classifiers, load_file
+from leukokit.registry import classifiers, load_plugin_file
 from leukokit.training.calibration import FEWEST_HELD, UNCALIBRATED, calibration_of
 from leukokit.training.cells import rarity, training_cells
 from leukokit.training.classifier import ClassifierRecipe, train_classifier
@@ -220,7 +220,7 @@ def test_a_network_of_another_package_is_trained_as_the_page_says(
     monkeypatch.setattr(classifiers, "_registered", {})
     page = (Path(__file__).parents[2] / "docs" / "plugins.md").read_text(encoding="utf-8")
     (tmp_path / "crop_net.py").write_text(page.split("# crop_net.py\n")[1].split("```")[0])
-    load_file(tmp_path / "crop_net.py")
+    load_plugin_file(tmp_path / "crop_net.py")
     changes = {"classifier": "crop-net", "name": "crop-net", "crop_px": 48}
     path = train_classifier(recipe(folder, **changes), tmp_path, report=lambda _: None)
     card = read_card(path, ClassifierCard)

@@ -16,7 +16,7 @@ from batches import PLUGINS, arguments, folder_of, rows, run, save, with_told_pl
 
 from leukokit.batch import resources
 from leukokit.batch import run as run_module
-from leukokit.registry import load_file, writers
+from leukokit.registry import load_plugin_file, writers
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,7 +67,7 @@ def test_a_writer_that_fails_at_its_end_costs_neither_tables_nor_other_writers(
         save(root / f"{number}.png", 6, blue=number)
     own.write_text(WRITERS)
     monkeypatch.setattr(writers, "_registered", dict(writers._registered))
-    load_file(own)
+    load_plugin_file(own)
     assert run(monkeypatch, [*arguments(root, out), "--save", "bad,full,good"]) == 3
     said = "writer 'bad' failed at its end (ValueError: cannot be closed)"
     errors = capsys.readouterr().err

@@ -8,10 +8,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 import numpy.typing as npt
-from leukokit.cells import Cells
-from leukokit.detectors.base import Detector
-from leukokit.plugin import PluginParams
-from leukokit.smear import Smear
+from leukokit import Cells, Detector, PluginParams, Smear
 from pydantic import Field
 
 from leukokit_classic.field import Floats, Nucleus, leukocytes, nucleus_stain, reduced, stain_threshold

@@ -12,8 +12,8 @@ from typing import Final
 import cv2
 import numpy as np
 import numpy.typing as npt
-from leukokit.crops.cut import optical_density
-from leukokit.images.pixels import RGBImage
+from leukokit.crops import optical_density
+from leukokit.images import RGBImage
 from skimage.feature import graycomatrix, graycoprops
 from skimage.filters import threshold_otsu
 from skimage.measure import label, perimeter, regionprops

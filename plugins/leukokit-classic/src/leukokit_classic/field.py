@@ -8,10 +8,8 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from leukokit.cells import Cells
-from leukokit.images.pixels import RGBImage, scale_image
-from leukokit.images.standardize import WHITE, estimate_standardization
-from leukokit.smear import Smear
+from leukokit import Cells, Smear
+from leukokit.images import WHITE, RGBImage, estimate_standardization, scale_image
 from leukokit.taxonomy import LEUKOCYTE
 from skimage.filters import threshold_otsu
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from leukokit.classifiers.neural import CropClassifier, NeuralParams
+from leukokit import CropClassifier, NeuralParams
 from pydantic import Field
 from torch import nn
 

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from leukokit.errors import WeightsError
-from leukokit.images.pixels import RGBImage
+from leukokit.images import RGBImage
 
 from leukokit_classic.weights import FOLDER
 

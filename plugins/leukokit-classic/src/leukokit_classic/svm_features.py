@@ -8,10 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from leukokit.classifiers.trained import TrainedClassifier, TrainedParams
-from leukokit.crops.cut import cut_crops
-from leukokit.graph import CellGraph
-from leukokit.smear import Smear
+from leukokit import CellGraph, Smear, TrainedClassifier, TrainedParams
+from leukokit.crops import cut_crops
 from leukokit.taxonomy import LEUKOCYTE
 from pydantic import Field
 

@@ -7,10 +7,17 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from leukokit.crops.cut import REACH
-from leukokit.training.calibration import UNCALIBRATED, calibration_of
-from leukokit.training.cards import write_classifier_card
-from leukokit.training.cells import AnnotatedCell, AnnotatedCellsRecipe, plain_views, rarity, training_cells
+from leukokit.crops import REACH
+from leukokit.training import (
+    UNCALIBRATED,
+    AnnotatedCell,
+    AnnotatedCellsRecipe,
+    calibration_of,
+    plain_views,
+    rarity,
+    training_cells,
+    write_classifier_card,
+)
 from pydantic import Field
 
 from leukokit_classic.features import features

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from leukokit.errors import ConfigError, LeukokitError
+from leukokit import LeukokitError
+from leukokit.errors import ConfigError
 
 if TYPE_CHECKING:
-    from leukokit.training.classifier import ClassifierRecipe
+    from leukokit.training import ClassifierRecipe
 
 NAMES = ("svm-features", "sift-words")
 
@@ -42,7 +43,7 @@ def train(
         path = train_svm(machine, out / machine.name, typer.echo, command)
         typer.echo(f"wrote {path} and its card")
     elif name == "sift-words":
-        from leukokit.training.classifier import ClassifierRecipe
+        from leukokit.training import ClassifierRecipe
 
         path = write_words(load_settings(ClassifierRecipe, config, assign or []), out)
         typer.echo(f"wrote {path}")
@@ -57,7 +58,7 @@ def write_words(recipe: ClassifierRecipe, out: Path) -> Path:
         DataError: no cell is selected.
     """
     import numpy as np
-    from leukokit.training.cells import plain_views, training_cells
+    from leukokit.training import plain_views, training_cells
 
     from leukokit_classic.sift_words import WORDS_FILE, fit_words, save_words
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from leukokit import weights
-from leukokit.detectors.yolo.detector import DEFAULT_WEIGHTS, YoloDetector, YoloParams
-from leukokit.detectors.yolo.network import YoloModel, layout_of
+from leukokit.detectors import YoloDetector, YoloParams
+from leukokit.detectors.yolo import DEFAULT_WEIGHTS, YoloModel, layout_of
 from leukokit.errors import WeightsError
 from leukokit.taxonomy import KINDS
 from pydantic import Field
@@ -109,7 +109,7 @@ def load(path: Path) -> Any:
     Raises:
         WeightsError: the file does not fit.
     """
-    from leukokit.weights.files import load_weights
+    from leukokit.weights import load_weights
 
     network = build()
     try:

@@ -11,14 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from leukokit.datasets.fields import is_held_back, read_fields
+from leukokit.datasets import is_held_back, read_fields
 from leukokit.errors import DataError
 from leukokit.taxonomy import LEUKOCYTE
-from leukokit.training.cards import data_entries
-from leukokit.training.detector import DetectorRecipe, WindowDataset, collate, load_fields
-from leukokit.training.loop import Plan, Training, fit
-from leukokit.weights import DetectorCard, sha256_of, write_card
-from leukokit.weights.files import save_weights
+from leukokit.training import (
+    DetectorRecipe,
+    Plan,
+    Training,
+    WindowDataset,
+    collate,
+    data_entries,
+    fit,
+    load_fields,
+)
+from leukokit.weights import DetectorCard, save_weights, sha256_of, write_card
 from torch.optim.lr_scheduler import OneCycleLR
 
 from leukokit_zoo.detr import build

@@ -9,19 +9,24 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
-from leukokit.crops.cut import cut_crop
-from leukokit.datasets.fields import Selection, WeightsName, is_held_back, read_fields
+from leukokit import Smear
+from leukokit.crops import cut_crop
+from leukokit.datasets import Selection, WeightsName, is_held_back, read_fields
 from leukokit.errors import DataError
-from leukokit.images.pixels import RGBImage
-from leukokit.metrics.calibration import fit_temperature
-from leukokit.smear import Smear
+from leukokit.images import RGBImage
+from leukokit.metrics import fit_temperature
 from leukokit.taxonomy import KINDS, LEUKOCYTE
-from leukokit.training.augment import disturb
-from leukokit.training.cards import data_entries
-from leukokit.training.detector import LoadedField, load_fields
-from leukokit.training.loop import Plan, Training, fit, warm_up_and_cosine
-from leukokit.weights import ClassifierCard, sha256_of, write_card
-from leukokit.weights.files import save_weights
+from leukokit.training import (
+    LoadedField,
+    Plan,
+    Training,
+    data_entries,
+    disturb,
+    fit,
+    load_fields,
+    warm_up_and_cosine,
+)
+from leukokit.weights import ClassifierCard, save_weights, sha256_of, write_card
 from pydantic import BaseModel, ConfigDict, Field
 from torch import nn
 from torch.utils.data import DataLoader, Dataset

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from leukokit.errors import ConfigError, LeukokitError
+from leukokit import LeukokitError
+from leukokit.errors import ConfigError
 
 NAMES = ("detr", "yolo-cnn")
 
@@ -40,7 +41,7 @@ def train(
         judge = load_settings(JudgeRecipe, config, assignments)
         path = train_judge(judge, out / judge.name, where, typer.echo, command)
     elif name == "detr":
-        from leukokit.training.detector import DetectorRecipe
+        from leukokit.training import DetectorRecipe
 
         from leukokit_zoo.detr_training import train_detr
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import torch
-from leukokit.classifiers.neural import CropClassifier, NeuralParams
+from leukokit import CropClassifier, NeuralParams
 from pydantic import Field
 from torch import nn
 

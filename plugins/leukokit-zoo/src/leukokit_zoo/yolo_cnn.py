@@ -13,14 +13,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from leukokit import weights
-from leukokit.cells import Cells
-from leukokit.crops.cut import cut_crops
-from leukokit.detectors.yolo.detector import YoloDetector, YoloParams
-from leukokit.smear import Smear
+from leukokit import Cells, Smear, weights
+from leukokit.crops import cut_crops
+from leukokit.detectors import YoloDetector, YoloParams
 from leukokit.taxonomy import LEUKOCYTE
-from leukokit.weights import ClassifierCard
-from leukokit.weights.files import load_weights
+from leukokit.weights import ClassifierCard, load_weights
 from pydantic import Field
 
 from leukokit_zoo.weights import FOLDER
