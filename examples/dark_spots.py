@@ -11,18 +11,17 @@ import cv2
 import numpy as np
 from pydantic import Field
 
-from leukokit import Cells, Detector, PluginParams, Smear
+from leukokit import Cells, Detector, DetectorParams, Smear, register
 from leukokit.images import standardize
-from leukokit.registry import detectors
 from leukokit.taxonomy import LEUKOCYTE
 
 
-class DarkSpotsParams(PluginParams):
+class DarkSpotsParams(DetectorParams):
     red_below: int = Field(130, ge=0, le=255, description="a nucleus absorbs red: largest red value, 0-255")
     diameter_px: float = Field(60, gt=0, description="smallest side of a nucleus, in pixels")
 
 
-@detectors.register
+@register
 class DarkSpots(Detector[DarkSpotsParams]):
     name = "dark-spots"
     version = "1.0"

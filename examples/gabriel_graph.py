@@ -11,9 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
-from leukokit import GraphBuilder, GraphBuilderParams
+from leukokit import GraphBuilder, GraphBuilderParams, register
 from leukokit.graph_builders import squared_lengths, triangulate, within
-from leukokit.registry import graph_builders
 
 ROUNDING = 1e-9
 """Share of the radius by which a cell may be outside and still counts as on the circle."""
@@ -25,7 +24,7 @@ class GabrielParams(GraphBuilderParams):
     )
 
 
-@graph_builders.register
+@register
 class GabrielBuilder(GraphBuilder[GabrielParams]):
     name = "gabriel"
     version = "1.0"

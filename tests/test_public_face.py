@@ -103,6 +103,21 @@ def test_plugins_and_pages_import_stable_names_only(name: str, text: str) -> Non
     assert not unstable
 
 
+def test_the_documentation_lists_every_stable_name() -> None:
+    """The page of the reference is made from ``__all__`` as it stands in the source."""
+    assert leukokit.__all__ == ["__version__", *leukokit._MODULES]
+    sys.path.insert(0, str(ROOT / "tools"))
+    try:
+        docs_site = importlib.import_module("docs_site")
+    except ImportError as error:
+        pytest.skip(f"the documentation's tools are not installed ({error})")
+    finally:
+        sys.path.remove(str(ROOT / "tools"))
+    index = dict(docs_site.api_pages())["index"]
+    for name in leukokit._MODULES:
+        assert f"::: leukokit.{name}\n" in index
+
+
 def test_the_face_is_small() -> None:
     assert len(leukokit.__all__) <= 35
     assert not [

@@ -307,7 +307,7 @@ class Unclosed(GoodWriter):
         ({"write": flat}, "equal names in two folders stay apart", "twice"),
         ({"write": Unclosed.write}, "closes after a failure", "does not name: 'field.half'"),
         ({"write": lambda self, result: None, "close": late},
-         "an image's files exist when write returns", "file_an_image = False"),
+         "an image's files exist when write returns", "file_per_image = False"),
         ({"write": lists(lambda out: out / "no")}, "a result with cells", "does not exist"),
         ({"write": lists(lambda out: Path("/no"))}, "a result with cells", "not under 'out'"),
         ({"write": lists(lambda out: out / ".." / "no")}, "a result with cells", "not under 'out'"),

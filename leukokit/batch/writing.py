@@ -24,7 +24,7 @@ def writer_names(save: str | Iterable[str]) -> list[str]:
     given = save.split(",") if isinstance(save, str) else save
     names = [name for name in dict.fromkeys(name.strip() for name in given) if name not in ("", NO_WRITER)]
     for name in names:
-        if not writers.get(name).file_an_image:
+        if not writers.get(name).file_per_image:
             raise ConfigError(
                 f"--save {name}: writes one file for all images, which a batch cannot resume; "
                 "'leukokit detect' writes it"

@@ -171,7 +171,7 @@ def _open_writers(names: list[str], out: Path, unfinished: list[str]) -> Iterato
 
     plugins = [writers.get(name) for name in dict.fromkeys(names)]
     # What a file of its own cannot be written of is not to stand in a table over all images.
-    plugins.sort(key=lambda plugin: not plugin.file_an_image)
+    plugins.sort(key=lambda plugin: not plugin.file_per_image)
     if plugins:
         if (out / MANIFEST).exists():
             raise ConfigError(f"{out}: holds a batch, whose tables would be replaced; choose another --out")
@@ -266,7 +266,7 @@ def _print_files(console: Console, writers: list[Writer], earlier: set[Path]) ->
     replaced = [
         path.name
         for writer in writers
-        if not writer.file_an_image
+        if not writer.file_per_image
         for path in writer.files
         if path in earlier
     ]

@@ -115,7 +115,7 @@ def _made(subject: Subject) -> None:
         with subject.writer(out) as writer:
             require(writer.out == out, "__init__ does not pass 'out' on")
             require(writer.params == subject.params(), "__init__ does not pass its params on")
-            require(isinstance(writer.file_an_image, bool), "file_an_image must be True or False")
+            require(isinstance(writer.file_per_image, bool), "file_per_image must be True or False")
             provenance(writer)
 
     _in_folder(body)
@@ -144,7 +144,7 @@ def _two() -> list[SmearResult]:
 def _mirrors(subject: Subject) -> None:
     def body(out: Path) -> None:
         files = written(subject, out, _two())
-        if subject.plugin.file_an_image:
+        if subject.plugin.file_per_image:
             for folder in ("a", "b"):
                 found = [path for path in files if path.parts[0] == folder and path.name.startswith("field")]
                 require(found, f"no file of the image {folder}/field has that name; use path_for")
@@ -161,8 +161,8 @@ def _at_once(subject: Subject) -> None:
                 now = {Path(path) for path in writer.files}
                 missing = [path for path in now if not path.is_file()]
                 require(not missing, f"'files' names {_names(missing)} before it exists")
-                if writer.file_an_image:
-                    say = "write returned and listed no new file; set file_an_image = False"
+                if writer.file_per_image:
+                    say = "write returned and listed no new file; set file_per_image = False"
                     require(now - known, f"{say} where a file holds all images")
                 known = now
 

@@ -25,11 +25,11 @@ class Writer(Plugin[P_co], ABC):
     Attributes:
         files: what has been written so far.
         protected: paths below ``out``, with forward slashes, that ``save`` does not replace.
-        file_an_image: whether ``write`` finishes the files of its image, so that a stopped batch can go on;
+        file_per_image: whether ``write`` finishes the files of its image, so that a stopped batch can go on;
             False where a file holds all images.
     """
 
-    file_an_image: ClassVar[bool] = True
+    file_per_image: ClassVar[bool] = True
 
     def __init__(self, out: Path, params: P_co | None = None) -> None:
         super().__init__(params)

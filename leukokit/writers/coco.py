@@ -26,7 +26,7 @@ class CocoWriter(Writer):
     name = "coco"
     version = "1.0"
     summary = "one coco.json for all images, boxes as [x, y, width, height]"
-    file_an_image = False
+    file_per_image = False
 
     def __init__(self, out: Path, params: PluginParams | None = None) -> None:
         super().__init__(out, params)

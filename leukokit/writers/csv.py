@@ -24,7 +24,7 @@ class CsvWriter(Writer):
     name = "csv"
     version = "1.2"
     summary = "cells.csv with one row per cell, counts.csv with one row per image"
-    file_an_image = False
+    file_per_image = False
 
     def __init__(self, out: Path, params: PluginParams | None = None) -> None:
         super().__init__(out, params)

@@ -135,7 +135,7 @@ from leukokit.writers.base import Writer
 
 @writers.register
 class Nothing(Writer):
-    name, version, summary, file_an_image = f"nothing-{os.getpid()}", "1", "writes nothing", True
+    name, version, summary, file_per_image = f"nothing-{os.getpid()}", "1", "writes nothing", True
 
     def write(self, result):
         pass

@@ -15,7 +15,7 @@ import pytest
 from leukokit.cli import main
 from leukokit.plugin import API_VERSION
 from leukokit.registry import DISABLE
-from leukokit.scaffold import KINDS, NewKind, create, registry_of
+from leukokit.scaffold import KINDS, NewKind, create, kind_registry
 
 PYTHON = [sys.executable, "-m"]
 
@@ -81,7 +81,7 @@ def test_a_new_package_is_listed_and_passes_its_checks(
     monkeypatch.syspath_prepend(package / "src")
     code, out, _ = run(capfd, "list")
     (line,) = [line for line in out.splitlines() if "acme-new" in line]
-    assert line.split() == [*registry_of(kind).kind.split(), "acme-new", "0.1.0", "leukokit-acme-new", "ok"]
+    assert line.split() == [*kind_registry(kind).kind.split(), "acme-new", "0.1.0", "leukokit-acme-new", "ok"]
     code, out, _ = run(capfd, "info", "acme-new")
     assert code == 0 and "acme-new 0.1.0" in out
     assert run(capfd, "check", "acme-new")[0] == 0
@@ -110,7 +110,7 @@ def test_a_new_file_passes_its_checks(
     code, out, err = run(capfd, "check", file, "--verbose")
     assert code == 0, out + err
     assert "failed" not in out and "no network" not in out and "works without network" in out
-    (plugin,) = registry_of(kind).registered()
+    (plugin,) = kind_registry(kind).registered()
     assert plugin.api_version == API_VERSION  # type: ignore[attr-defined]  # a plugin has it
 
 
