@@ -20,7 +20,7 @@ REPLACED = {
     r"(?<![\w.$*/-])[+-]?\.\d+\b(?!\w)": "a number with a leading zero",
     r"\bseed paper": "Altarawneh (2023)",
 }
-PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").glob("*/*.md")), *sorted(ROOT.glob("*/**/README.md"))]
+PAGES = [*ROOT.glob("*.md"), *sorted((ROOT / "docs").rglob("*.md")), *sorted(ROOT.glob("*/**/README.md"))]
 CODE = re.compile(r"```.*?```|`[^`\n]+`|<!-- table.*?<!-- end -->", re.DOTALL)
 
 
