@@ -30,7 +30,7 @@ from leukokit.graph_builders.base import GraphBuilder
 from leukokit.plugin import Plugin
 from leukokit.registry import Registry, classifiers, detectors, engines, graph_builders
 from leukokit.results import SmearResult
-from leukokit.smear import Smear, read_smear
+from leukokit.smear import Smear, read_header, read_smear
 from leukokit.taxonomy import LEUKOCYTE
 
 __all__ = ["Pipeline", "resolve_device"]
@@ -125,6 +125,7 @@ class Pipeline:
             disable_tf32()
         self._limit = TimeLimit(config.time_limit)
         self._reading, self._read_limits = local(), WeakSet[TimeLimit]()
+        self._is_stopped = False
         self._objects = [None if isinstance(plugin, str) else plugin for plugin in (*plugins, *[None] * 3)][
             :3
         ]
@@ -222,6 +223,20 @@ class Pipeline:
         except TimeoutError as error:
             raise ImageError(f"{printable(path)}: {error}") from error
 
+    def memory_of(self, path: str | os.PathLike[str]) -> int:
+        """Return about how many bytes reading and processing an image takes, from its header.
+
+        Raises:
+            ImageError: the header cannot be read, or takes longer than the time limit.
+        """
+        path = Path(path)
+        try:
+            header = self._read_limit.run(partial(read_header, path))
+        except TimeoutError as error:
+            raise ImageError(f"{printable(path)}: {error}") from error
+        # The decoded image, and about as much for what is made of it.
+        return max(header.peak_bytes, 6 * header.width * header.height)
+
     def prepare(self, smear: Smear) -> Smear:
         """Return the smear with its standardisation measured, where the configuration wants one."""
         from leukokit.images.standardize import estimate_standardization
@@ -273,6 +288,7 @@ class Pipeline:
 
     def stop(self) -> None:
         """From another thread: end what a plugin or a reader does; its caller gets ``KeyboardInterrupt``."""
+        self._is_stopped = True
         for limit in (self._limit, *self._read_limits):
             limit.stop()
 
@@ -313,6 +329,8 @@ class Pipeline:
     def _read_limit(self) -> TimeLimit:
         """The limit of the thread that reads: several read at once."""
         limit: TimeLimit | None = getattr(self._reading, "limit", None)
+        if self._is_stopped:
+            raise KeyboardInterrupt
         if limit is None:
             limit = self._reading.limit = TimeLimit(self.config.time_limit)
             self._read_limits.add(limit)

@@ -22,6 +22,7 @@ class WorkerSettings:
         out: folder of their files, which exists.
         workers: threads that read.
         threads: threads that torch, OpenCV and numpy may use.
+        memory: bytes that decoded images may take.
         protected: paths below ``out`` that writers may not replace.
     """
 
@@ -32,6 +33,7 @@ class WorkerSettings:
     out: Path
     workers: int
     threads: int
+    memory: int
     protected: frozenset[str] = field(default=frozenset(), repr=False)
 
 

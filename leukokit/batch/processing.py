@@ -20,6 +20,7 @@ import numpy as np
 
 from leukokit._guard import TimeLimit
 from leukokit._text import printable
+from leukokit.batch.memory import MemoryBudget
 from leukokit.batch.records import Record, SavedFile, Stamp, Thumbnail, pack, stamp_of
 from leukokit.crops.cut import cut_crops
 from leukokit.errors import FileNameError, LeukokitError, PluginError
@@ -111,13 +112,16 @@ class RecordMaker:
         return SavedFile(os.path.relpath(path, self._out), path.stat().st_size)
 
 
-def process_images(pipeline: Pipeline, source: ImageSource, workers: int, keep: Keep) -> None:
+def process_images(
+    pipeline: Pipeline, source: ImageSource, workers: int, budget: MemoryBudget, keep: Keep
+) -> None:
     """Do all images of a source.
 
     Args:
         pipeline: what is done to them.
         source: the images.
         workers: threads that read.
+        budget: what the images that are read and not yet recorded may take.
         keep: takes an image, its stamp and its outcome, to be saved by another thread.
 
     Raises:
@@ -126,9 +130,11 @@ def process_images(pipeline: Pipeline, source: ImageSource, workers: int, keep: 
     together = images_at_once(pipeline.device)
     pending: deque[Future[None]] = deque()
     readers = ThreadPoolExecutor(workers, "read")
+    ahead = _Ahead(pipeline, source, readers, budget, together + workers)
     try:
-        for outcome in _outcomes(pipeline, together, workers, source, readers):
-            pending.append(keep(*outcome))
+        for image, stamp, outcome in _outcomes(pipeline, together, ahead):
+            pending.append(keep(image, stamp, outcome))
+            pending[-1].add_done_callback(partial(_give_back, budget, ahead.taken.pop(image)))
             del outcome
             while len(pending) > 2 * together or (pending and pending[0].done()):
                 pending.popleft().result()
@@ -147,17 +153,67 @@ def images_at_once(device: str) -> int:
     return GPU_BATCH if device.startswith("cuda") else 1
 
 
+def _give_back(budget: MemoryBudget, amount: int, _: Future[None]) -> None:
+    budget.give_back(amount)
+
+
+class _Ahead:
+    """The images that are read ahead, in their order, as far as their memory allows.
+
+    Attributes:
+        taken: memory taken for each image that is not yet handed to be recorded, bytes.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        source: ImageSource,
+        readers: ThreadPoolExecutor,
+        budget: MemoryBudget,
+        most: int,
+    ) -> None:
+        self.taken: dict[FoundImage, int] = {}
+        self._pipeline, self._source, self._readers = pipeline, source, readers
+        self._budget, self._most = budget, most
+        self._next: tuple[FoundImage, Future[int]] | None = None
+        self._reading: deque[tuple[FoundImage, Future[_Read | LeukokitError]]] = deque()
+
+    def next_group(self, together: int) -> list[tuple[FoundImage, _Read | LeukokitError]]:
+        """Return the next images, read; none at the end."""
+        while len(self._reading) < self._most and self._admit_next():
+            pass
+        group = [self._reading.popleft() for _ in range(min(together, len(self._reading)))]
+        return [(image, read.result()) for image, read in group]
+
+    def _admit_next(self) -> bool:
+        """Start to read an image; whether there was one, and memory for it."""
+        is_idle = not self._reading
+        if self._next is None:
+            if (image := self._source.next(wait=is_idle)) is None:
+                return False
+            self._next = image, self._readers.submit(_memory_of, self._pipeline, image)
+        image, memory = self._next
+        # What is read already is processed meanwhile, and makes room.
+        if not (is_idle or memory.done()) or not self._budget.take(memory.result(), wait=is_idle):
+            return False
+        self._next, self.taken[image] = None, memory.result()
+        self._reading.append((image, self._readers.submit(_read, self._pipeline, image)))
+        return True
+
+
 def _outcomes(
-    pipeline: Pipeline, together: int, workers: int, source: ImageSource, readers: ThreadPoolExecutor
+    pipeline: Pipeline, together: int, ahead: _Ahead
 ) -> Iterator[tuple[FoundImage, Stamp, Outcome]]:
-    ahead: deque[tuple[FoundImage, Future[_Read | LeukokitError]]] = deque()
-    while True:
-        while len(ahead) < together + workers and (image := source.next(wait=not ahead)) is not None:
-            ahead.append((image, readers.submit(_read, pipeline, image)))
-        if not ahead:
-            return
-        read = [ahead.popleft() for _ in range(min(together, len(ahead)))]
-        yield from _process(pipeline, [(image, future.result()) for image, future in read])
+    while group := ahead.next_group(together):
+        yield from _process(pipeline, group)
+
+
+def _memory_of(pipeline: Pipeline, image: FoundImage) -> int:
+    try:
+        return pipeline.memory_of(image.path)
+    except LeukokitError:
+        # Reading it says what is wrong.
+        return 0
 
 
 def _read(pipeline: Pipeline, image: FoundImage) -> _Read | LeukokitError:

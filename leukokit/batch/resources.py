@@ -41,7 +41,7 @@ def process_count(asked: int | None, devices: Sequence[str], images: int, isolat
     if not images or asked == 0:
         return 0
     if asked is None:
-        fit = min(MAX_PROCESSES, cores(), images // IMAGES_PER_PROCESS, _memory() // MEMORY)
+        fit = min(MAX_PROCESSES, cores(), images // IMAGES_PER_PROCESS, machine_memory() // MEMORY)
         if isolate and devices == ["cpu"]:
             asked = max(1, min(fit, MAX_PIPELINES))
         else:
@@ -61,8 +61,8 @@ def _free_memory(device: str) -> int:
     return int(torch.cuda.mem_get_info(device)[0])
 
 
-def _memory() -> int:
-    """Bytes of the machine's memory, where the system tells; else enough for a few processes."""
+def machine_memory() -> int:
+    """Return the bytes of the machine's memory, where the system tells; else enough for a few processes."""
     try:
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     except (AttributeError, ValueError, OSError):

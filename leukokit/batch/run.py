@@ -19,6 +19,7 @@ from leukokit._text import printable
 from leukokit.batch.isolation import has_foreign_plugins, plugin_files
 from leukokit.batch.manifest import Manifest, count_done
 from leukokit.batch.manifest_files import protected_paths
+from leukokit.batch.memory import MemoryBudget
 from leukokit.batch.messages import PipelineDescription, WorkerSettings
 from leukokit.batch.outputs.grouping import Grouping
 from leukokit.batch.outputs.parquet import require_pyarrow
@@ -204,9 +205,11 @@ def _processors(
         yield pipelines, PipelineDescription.of(pipelines[0])
         return
     make_folder(out)
-    threads = max(1, cores() // count)
+    threads, memory = max(1, cores() // count), MemoryBudget.of_machine(count).total
     settings = [
-        WorkerSettings(config, name, plugin_files(), tuple(names), out, options.workers, threads, protected)
+        WorkerSettings(
+            config, name, plugin_files(), tuple(names), out, options.workers, threads, memory, protected
+        )
         for name in itertools.islice(itertools.cycle(devices), count)
     ]
     with start_workers(settings) as workers:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from threading import Lock
 from typing import Final
 
 from leukokit.batch.manifest import Manifest
+from leukokit.batch.memory import MemoryBudget
 from leukokit.batch.processing import Outcome, RecordMaker, process_images
 from leukokit.batch.recorder import Recorder
 from leukokit.batch.records import Record, Stamp
@@ -51,6 +52,7 @@ class Scheduler:
         writers: what a pipeline of this process saves of each image; worker processes have their own.
         workers: threads that read, shared by the pipelines of this process, which have one each at least.
         on_record: called with every image that is through.
+        budget: memory that decoded images may take in this process.
     """
 
     processors: Sequence[Pipeline | WorkerProcess]
@@ -58,6 +60,7 @@ class Scheduler:
     writers: Sequence[Writer] = ()
     workers: int = 2
     on_record: Callable[[Record], None] = lambda _: None
+    budget: MemoryBudget = field(default_factory=lambda: MemoryBudget.of_machine(1))
 
     def run(self, images: Sequence[FoundImage]) -> None:
         """Do the images that are not done; results are recorded as they come.
@@ -109,7 +112,8 @@ class Scheduler:
             def keep(image: FoundImage, stamp: Stamp, outcome: Outcome) -> Future[None]:
                 return recorder.submit(partial(maker.make, image, stamp, outcome))
 
-            process_images(processor, images, max(1, self.workers // len(self.processors)), keep)
+            readers = max(1, self.workers // len(self.processors))
+            process_images(processor, images, readers, self.budget, keep)
             return
         pending: deque[Future[None]] = deque()
         for record in processor.records(images):

@@ -20,6 +20,7 @@ from typing import Final
 
 from leukokit import errors
 from leukokit._guard import TimeLimit
+from leukokit.batch.memory import MemoryBudget
 from leukokit.batch.messages import Busy, Failure, LogLine, PipelineDescription, WorkerSettings
 from leukokit.batch.processing import Outcome, RecordMaker, process_images
 from leukokit.batch.records import Record, Stamp
@@ -152,7 +153,7 @@ def _process(port: _Port, settings: WorkerSettings) -> list[LeukokitError]:
             def keep(image: FoundImage, stamp: Stamp, outcome: Outcome) -> Future[None]:
                 return recorder.submit(_send_record, port, partial(maker.make, image, stamp, outcome))
 
-            process_images(pipeline, port, settings.workers, keep)
+            process_images(pipeline, port, settings.workers, MemoryBudget(settings.memory), keep)
     finally:
         failures = close_all(writers)
     return failures

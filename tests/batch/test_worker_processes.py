@@ -233,7 +233,9 @@ def test_a_process_takes_its_share_of_threads_unless_the_user_says(
         monkeypatch.setenv("OMP_NUM_THREADS", said)
     (tmp_path / "asked.py").write_text(ASKED)
     config = PipelineConfig(detector=PluginChoice(name="asked"), classifier=None)
-    work = WorkerSettings(config, "cpu", (tmp_path / "asked.py",), (), tmp_path, workers=1, threads=3)
+    work = WorkerSettings(
+        config, "cpu", (tmp_path / "asked.py",), (), tmp_path, workers=1, threads=3, memory=1 << 30
+    )
     with start_workers([work]) as (process,):
         assert process.wait().provenance["detector"]["threads"] == has
     assert os.environ.get("OMP_NUM_THREADS") == said
@@ -243,7 +245,7 @@ def test_process_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("leukokit.batch.resources.cores", lambda: 16)
     memory = {"cpu": 0, "cuda:0": 24 << 30, "cuda:1": 8 << 30, "cuda:2": 8 << 30}
     monkeypatch.setattr("leukokit.batch.resources._free_memory", memory.__getitem__)
-    monkeypatch.setattr("leukokit.batch.resources._memory", lambda: 64 << 30)
+    monkeypatch.setattr("leukokit.batch.resources.machine_memory", lambda: 64 << 30)
     gpu, two = ["cuda:0"], ["cuda:0", "cuda:1"]
     assert process_count(None, ["cpu"], 9000) == 0
     assert process_count(None, gpu, 9000) == 12
@@ -262,7 +264,7 @@ def test_process_count(monkeypatch: pytest.MonkeyPatch) -> None:
     assert process_count(None, gpu, 60, isolate=True) == 1
     assert process_count(0, ["cpu"], 60, isolate=True) == 0
     assert process_count(2, [*two, "cuda:2"], 9000) == 3
-    monkeypatch.setattr("leukokit.batch.resources._memory", lambda: 16 << 30)
+    monkeypatch.setattr("leukokit.batch.resources.machine_memory", lambda: 16 << 30)
     assert process_count(None, gpu, 9000) == 5
     monkeypatch.setattr("leukokit.batch.resources.cores", lambda: 1)
     assert process_count(None, gpu, 9000) == 0
