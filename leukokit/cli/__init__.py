@@ -15,7 +15,7 @@ from leukokit.errors import ConfigError, LeukokitError, cause_of
 
 app = typer.Typer(
     name="leukokit",
-    help="Find, count and save the blood cells of stained smear images. Research use only.",
+    help="Find, count and name the blood cells in images of stained smears. Research use only.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )

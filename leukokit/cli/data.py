@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from leukokit.datasets.recipe import SetRecipe
     from leukokit.datasets.report import Report
 
-app = typer.Typer(help="Public image sets, their preparation, and drawn smears.", no_args_is_help=True)
+app = typer.Typer(help="List, download and prepare image sets; draw smears.", no_args_is_help=True)
 
 OwnCatalogue = Annotated[
     Path | None, typer.Option("--catalogue", help="YAML with sets of your own.", show_default=False)
@@ -119,7 +119,7 @@ def prepare(
         Path | None, typer.Option(help="With --config: folder of the sets.", show_default="the file's")
     ] = None,
 ) -> None:
-    """Turn annotated images into what training reads, every copy of a photograph on one side of the split."""
+    """Prepare annotated images for training; copies of a photograph stay on one side of the split."""
     from leukokit import datasets
     from leukokit._yaml import load_model
     from leukokit.datasets.recipe import FieldsConfig
@@ -145,7 +145,7 @@ def cells(
     plugins: options.Plugins = None,
     device: options.Device = "auto",
 ) -> None:
-    """Detect the cells of annotated fields once, and keep what training a classifier needs of them."""
+    """Detect the cells of annotated fields, and save what the training of classifiers needs."""
     from leukokit.config import NO_CLASSIFIER
     from leukokit.datasets.detected import detect_fields
     from leukokit.datasets.fields import read_fields
@@ -168,7 +168,7 @@ def synth(
     leukocytes: Annotated[int, typer.Option(help="Number of leukocytes.")] = 10,
     diameter: Annotated[float, typer.Option(help="Usual erythrocyte diameter in pixels.")] = 70.0,
 ) -> None:
-    """Draw a stained field of view whose every cell is known."""
+    """Draw a stained field of view, and write down its cells."""
     from leukokit.synthetic.smear import draw_smear, save_smear
 
     smear = draw_smear(seed, width, height, leukocytes, diameter)

@@ -58,7 +58,7 @@ def detect(
     trust_pickle: options.TrustPickle = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Find the cells of smear images, tell their leukocytes apart, print counts and save the results."""
+    """Find, count and name the cells of smear images; print the counts and save the results."""
     from rich.console import Console
 
     from leukokit.differential import differential

@@ -36,7 +36,7 @@ def detector(
     title: options.Title = "",
     as_json: options.Json = False,
 ) -> None:
-    """Average precision, precision and recall, and count errors, each with n and a 95% interval."""
+    """Measure how well cells are found: average precision, precision, recall and count error."""
     from leukokit.config import NO_CLASSIFIER
     from leukokit.datasets.fields import select_fields
     from leukokit.evaluation import evaluate_detector
@@ -80,7 +80,7 @@ def classifier(
     title: options.Title = "",
     as_json: options.Json = False,
 ) -> None:
-    """Accuracy, balanced accuracy, figures by class, confusion matrix, calibration, with 95% intervals."""
+    """Measure how well detected leukocytes are named: accuracy, figures per class, calibration."""
     from leukokit.datasets.detected import select_detected
     from leukokit.evaluation import evaluate_classifier
     from leukokit.evaluation.classification import card_figures, note_of
@@ -124,7 +124,7 @@ def pipeline(
     picture: options.Picture = None,
     as_json: options.Json = False,
 ) -> None:
-    """Leukocytes found and given their class, against annotated boxes: misses and false cells count."""
+    """Measure how well leukocytes are found and named, end to end: missed and false cells count as errors."""
     from leukokit.datasets.fields import select_fields
     from leukokit.evaluation import evaluate_pipeline
     from leukokit.evaluation.end_to_end import note_of

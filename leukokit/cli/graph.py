@@ -35,7 +35,7 @@ def graph(
     trust_pickle: options.TrustPickle = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Find the cells of a smear image, link neighbours, and save the graph.
+    """Find the cells of a smear image, link neighbours and save the graph.
 
     .graphml and .gexf open in Gephi, Cytoscape and networkx, .json holds networkx's node-link form, and
     .png shows the smear with cells and links drawn in.

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from leukokit.testing import Report
     from leukokit.weights import Card
 
-app = typer.Typer(help="List, explain, start and check plugins.", no_args_is_help=True)
+app = typer.Typer(help="List, describe, create and check plugins.", no_args_is_help=True)
 
 
 class Kind(StrEnum):
@@ -79,12 +79,14 @@ def info(
 
 @app.command()
 def new(
-    kind: Annotated[Kind, typer.Argument(help="What it is to be.")],
-    name: Annotated[str, typer.Argument(help="What it is to be called, e.g. my-net.")],
+    kind: Annotated[Kind, typer.Argument(help="Kind of plugin.")],
+    name: Annotated[str, typer.Argument(help="Name of the plugin, e.g. my-net.")],
     out: Annotated[Path, typer.Option(help="Folder to put it into.")] = Path(),
-    single_file: Annotated[bool, typer.Option("--single-file", help="One file for --plugin.")] = False,
+    single_file: Annotated[
+        bool, typer.Option("--single-file", help="Write a single file, for --plugin.")
+    ] = False,
 ) -> None:
-    """Start a plugin of your own: a package that installs and passes its tests, or a single file."""
+    """Create a plugin: a package that installs and passes its tests, or a single file."""
     from leukokit.scaffold import create
 
     target = create(kind.value, name, out, single_file)
@@ -98,12 +100,14 @@ def new(
 @app.command()
 def check(
     target: Annotated[str, typer.Argument(help="Name of a plugin, a .py file, or the folder of a package.")],
-    kind: Annotated[Kind | None, typer.Option(help="Kind, where a name is of several.")] = None,
+    kind: Annotated[
+        Kind | None, typer.Option(help="Kind, if plugins of several kinds have this name.")
+    ] = None,
     plugins: options.Plugins = None,
-    time_limit: Annotated[float, typer.Option(min=0.1, help="Seconds that a check may take.")] = 60.0,
-    verbose: Annotated[bool, typer.Option("--verbose", help="Show the checks that pass, too.")] = False,
+    time_limit: Annotated[float, typer.Option(min=0.1, help="Time limit of each check, in seconds.")] = 60.0,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Also show the checks that pass.")] = False,
 ) -> None:
-    """Check that a plugin keeps its contract on every input that occurs. Exit code 1 where it does not."""
+    """Check that a plugin keeps its contract. Exits with code 1 if it does not."""
     from rich.console import Console
 
     from leukokit.testing import run_checks

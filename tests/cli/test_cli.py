@@ -23,7 +23,7 @@ from pydantic import Field
 from leukokit.cells import Cells
 from leukokit.detectors.base import Detector
 from leukokit.plugin import PluginParams
-from leukokit.registry import isolated
+from leukokit.registry import detectors
 
 
 class MiddleParams(PluginParams):
@@ -161,7 +161,7 @@ def test_quiet_prints_nothing(capfd: pytest.CaptureFixture[str], folder: Path, t
         (["--set", "detector.confidence=high"], 2, "confidence"),
         (["--set", "detector.colour=1"], 2, "colour"),
         (["--set", "nonsense"], 2, "KEY=VALUE"),
-        (["--set", "colour=1"], 2, "colour: no such setting; there are: standardize, time_limit, detector"),
+        (["--set", "colour=1"], 2, "colour: no such setting; there are: standardize, engine, time_limit"),
         (["--config", "none.yaml"], 2, "none.yaml"),
         (["--device", "tpu"], 2, "--device"),
         (["--device", "cpu", "--detector", "yoloo"], 2, "yolo"),

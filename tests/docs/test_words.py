@@ -1,10 +1,14 @@
-"""The words that the glossary replaces do not come back."""
+"""The words that the glossary replaces do not come back, in pages or in help texts."""
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from consoles import ROOT
+from typer.main import get_command
+
+from leukokit.cli import app
 
 REPLACED = {
     r"\bscenes?\b": "field of view",
@@ -37,3 +41,17 @@ def test_replaced_words_are_found() -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_pages_use_the_glossary(page: Path) -> None:
     assert _replaced_words(CODE.sub("", page.read_text(encoding="utf-8"))) == []
+
+
+def _helps() -> Iterator[tuple[str, str]]:
+    """The name and help texts of every command."""
+    commands = [("leukokit", get_command(app))]
+    for name, command in commands:
+        texts = [command.help or "", *(getattr(param, "help", None) or "" for param in command.params)]
+        yield name, "\n".join(texts)
+        commands += [(f"{name} {sub}", part) for sub, part in getattr(command, "commands", {}).items()]
+
+
+@pytest.mark.parametrize(("command", "text"), [pytest.param(*both, id=both[0]) for both in _helps()])
+def test_help_texts_use_the_glossary(command: str, text: str) -> None:
+    assert _replaced_words(text) == [], command
