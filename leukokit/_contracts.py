@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 from leukokit._guard import ContractError, translate
 from leukokit._text import printable
@@ -13,9 +13,7 @@ from leukokit.classifiers.base import Classifier
 from leukokit.errors import LeukokitError, PluginError, cause_of
 from leukokit.plugin import Plugin
 from leukokit.smear import Smear
-
-MAX_NAME: Final = 100
-"""Most characters of a class name."""
+from leukokit.taxonomy import MAX_CLASS_NAME, is_class_name
 
 
 def check_classes(classifier: Classifier) -> None:
@@ -31,18 +29,14 @@ def check_classes(classifier: Classifier) -> None:
         raise
     except BaseException as error:
         raise translate(subject, error) from error
-    wrong = [name for name in classes if type(name) is not str or not _is_name(name)]
+    wrong = [name for name in classes if type(name) is not str or not is_class_name(name)]
     if wrong:
         raise PluginError(
-            f"{subject}: {printable(repr(wrong[0]))[:MAX_NAME]} is not a class name; "
-            f"use printable text of at most {MAX_NAME} characters"
+            f"{subject}: {printable(repr(wrong[0]))[:MAX_CLASS_NAME]} is not a class name; "
+            f"use printable text of at most {MAX_CLASS_NAME} characters"
         )
     if not classes or len({name.casefold() for name in classes}) < len(classes):
         raise PluginError(f"{subject}: must have classes, each with its own name")
-
-
-def _is_name(name: str) -> bool:
-    return name.isprintable() and 0 < len(name) <= MAX_NAME and name == name.strip()
 
 
 def provenance_of(kind: str, plugin: Plugin) -> dict[str, Any]:

@@ -24,6 +24,9 @@ UNCLASSIFIED: Final = "unclassified"
 UNKNOWN: Final = "unknown"
 """Class of what resembles no other class of a classifier: an abnormal cell, an artefact, a new stain."""
 
+MAX_CLASS_NAME: Final = 100
+"""Most characters of a class name."""
+
 _KIND_ALIASES: Final = {
     "leukocyte": ("leucocyte", "wbc", "white blood cell", "white cell", "white"),
     "erythrocyte": ("rbc", "red blood cell", "red cell", "red"),
@@ -77,6 +80,11 @@ CLASS_COLOURS: Final[dict[str, str]] = {
 def colour_of(name: str) -> str:
     """Return the hexadecimal sRGB of a kind or a class; an unknown class has the leukocytes' colour."""
     return CLASS_COLOURS.get(name) or COLOURS.get(name, COLOURS["leukocyte"])
+
+
+def is_class_name(name: str) -> bool:
+    """Whether tables and terminals can show a text as the name of a class."""
+    return name.isprintable() and 0 < len(name) <= MAX_CLASS_NAME and name == name.strip()
 
 
 def canonical_name(name: str) -> str | None:

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from torch import nn
 
 from leukokit import weights
-from leukokit.errors import WeightsError
+from leukokit.errors import OutputError, WeightsError
 from leukokit.taxonomy import KINDS, LEUKOCYTE_CLASSES
+from leukokit.weights.files import load_weights, save_weights
 
 MOST_BYTES = 6_500_000
 SHIPPED = weights.shipped()
@@ -123,6 +127,109 @@ def test_what_is_no_card(tmp_path: Path, text: bytes) -> None:
 )
 def test_a_card_with_a_wrong_entry(tmp_path: Path, change: dict[str, Any]) -> None:
     assert "not a card" in refusal(make(tmp_path, **change))
+
+
+def make_classifier(folder: Path, **changes: Any) -> Path:
+    path = folder / "mine.safetensors"
+    path.write_bytes(b"some weights")
+    card = {
+        "name": "mine",
+        "architecture": "efficientnet-lite0",
+        "classes": list(LEUKOCYTE_CLASSES),
+        "crop_px": 80,
+        "cover": 1.3,
+        "nucleus": False,
+        "sha256": hashlib.sha256(b"some weights").hexdigest(),
+    }
+    path.with_suffix(".json").write_text(json.dumps(card | changes))
+    return path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"temperature": 1e30},
+        {"temperature": float("nan")},
+        {"temperature": 0},
+        {"crop_px": 10**6},
+        {"crop_px": -5},
+        {"cover": float("inf")},
+        {"cover": 1e9},
+        {"review_threshold": float("nan")},
+        {"classes": []},
+        {"classes": ["a", "A"]},
+        {"classes": ["a", "=1+1"]},
+        {"classes": ["a", "\x1b[2J"]},
+        {"classes": ["a", "b\nc"]},
+        {"classes": ["a", "unclassified"]},
+        {"classes": ["a", "x" * 101]},
+        {"cnn": {"name": "../evil", "sha256": "x"}},
+        {"cnn": {"name": "/etc/passwd"}},
+    ],
+    ids=str,
+)
+def test_a_classifier_card_that_cannot_be_is_refused_in_one_line(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    path = make_classifier(tmp_path)
+    assert weights.read_card(path, weights.ClassifierCard).classes == list(LEUKOCYTE_CLASSES)
+    path = make_classifier(tmp_path, **change)
+    with pytest.raises(
+        WeightsError, match=rf"mine\.json: not a card of classifier weights \({next(iter(change))}"
+    ) as caught:
+        weights.read_card(path, weights.ClassifierCard)
+    assert len(str(caught.value).splitlines()) == 1 and str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *({"cell_diameter_px": value} for value in (0, -5, 1e9, 1e-9, float("nan"))),
+        *({"confidence": value} for value in (float("nan"), -1, 2)),
+        {"diameter_range_px": [90, 20]},
+    ],
+    ids=str,
+)
+def test_a_detector_card_that_cannot_be_is_refused_in_one_line(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
+    assert f"({next(iter(change))}" in refusal(make(tmp_path, **change))
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", "pipe"])
+def test_a_card_that_never_ends_is_refused_at_once(tmp_path: Path, target: str) -> None:
+    path = make(tmp_path)
+    card = path.with_suffix(".json")
+    card.unlink()
+    if target == "pipe":
+        os.mkfifo(card)
+    else:
+        card.symlink_to(target)
+    assert "not a card" in refusal(path)
+    assert weights.card_model(card) is weights.DetectorCard
+
+
+def test_a_card_of_great_depth_or_size_is_refused(tmp_path: Path) -> None:
+    path = make(tmp_path)
+    for content in (b"[" * 100_000, b'{"name": "' + b"x" * weights.MAX_CARD_BYTES + b'"}'):
+        path.with_suffix(".json").write_bytes(content)
+        assert "not a card" in refusal(path)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(tmp_path: Path, value: float) -> None:
+    network = nn.Linear(3, 2)
+    with torch.no_grad():
+        network.bias[1] = value
+    save_weights(network, tmp_path / "a.safetensors")
+    with pytest.raises(WeightsError, match=r"a\.safetensors: holds numbers that are not finite \(bias\)"):
+        load_weights(nn.Linear(3, 2), tmp_path / "a.safetensors")
+
+
+def test_weights_that_cannot_be_written_are_an_error_of_the_output(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="cannot be written"):
+        save_weights(nn.Linear(3, 2), tmp_path / "none" / "a.safetensors")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_card_that_is_a_folder(tmp_path: Path) -> None:

@@ -8,17 +8,24 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
+import stat
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from leukokit._files import write_atomically
+from leukokit._text import FORMULA_STARTS, one_line
+from leukokit._yaml import first_fault
 from leukokit.errors import WeightsError
+from leukokit.taxonomy import UNCLASSIFIED, is_class_name
 from leukokit.weights.files import load_weights as load_weights
 from leukokit.weights.files import save_weights as save_weights
 
-FOLDER = Path(__file__).parent
+FOLDER: Final = Path(__file__).parent
+MAX_CARD_BYTES: Final = 4_000_000
+"""Largest card that is read."""
 RECORDED: Final = (
     *("fields", "photos", "threshold", "map50", "map50_95", "kinds"),
     *("cells", "accuracy", "accuracy_interval", "balanced_accuracy", "balanced_accuracy_interval"),
@@ -65,21 +72,43 @@ class DetectorCard(Card):
 class ClassifierCard(Card):
     """The card of a classifier's weights."""
 
-    classes: list[str] = Field(description="class names in the order of the network's outputs")
-    crop_px: int = Field(description="side of the crops that the network gets, in pixels")
-    cover: float = Field(description="side of a crop in units")
+    classes: list[str] = Field(min_length=1, description="class names in the order of the network's outputs")
+    crop_px: int = Field(ge=8, le=1024, description="side of the crops that the network gets, in pixels")
+    cover: float = Field(ge=0.2, le=20, allow_inf_nan=False, description="side of a crop in units")
     unit: Literal["box", "erythrocyte"] = Field("box", description="unit of 'cover', see crops.crop_sides")
     nucleus: bool = Field(description="whether nuclei are brought to one stain first")
     graph: dict[str, Any] = Field(default_factory=dict, description="graph builder it was trained with")
     temperature: float = Field(
-        1.0, gt=0, description="divisor of the logits, fitted on held-back photographs"
+        1.0,
+        ge=0.01,
+        le=100,
+        allow_inf_nan=False,
+        description="divisor of the logits, fitted on held-back photographs",
     )
     review_threshold: float = Field(
-        0.0, ge=0, le=1, description="probability below which a cell is unclassified"
+        0.0, ge=0, le=1, allow_inf_nan=False, description="probability below which a cell is unclassified"
     )
     cnn: dict[str, str] = Field(
         default_factory=dict, description="of a hybrid: name and SHA-256 of the CNN's weights"
     )
+
+    @field_validator("classes")
+    @classmethod
+    def _check_classes(cls, names: list[str]) -> list[str]:
+        for name in names:
+            if not is_class_name(name) or name.startswith(FORMULA_STARTS) or name == UNCLASSIFIED:
+                raise ValueError(f"{name[:40]!r} is no class name")
+        if len({name.casefold() for name in names}) < len(names):
+            raise ValueError("two classes have the same name")
+        return names
+
+    @field_validator("cnn")
+    @classmethod
+    def _check_cnn(cls, cnn: dict[str, str]) -> dict[str, str]:
+        # It becomes part of a path.
+        if cnn and not re.fullmatch(r"[A-Za-z0-9][\w.-]*", cnn.get("name", "")):
+            raise ValueError(f"{cnn.get('name', '')[:40]!r} is no name of weights")
+        return cnn
 
 
 AnyCard = TypeVar("AnyCard", bound=Card)
@@ -168,22 +197,34 @@ def record_metrics(card_path: Path, title: str, figures: dict[str, Any]) -> None
 
 
 def card_model(card_path: Path) -> type[Card]:
-    """The kind of card a file is: a classifier's has classes."""
+    """Return the kind of card that a file is: a classifier's has classes."""
     try:
-        document = json.loads(card_path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        document = json.loads(_read_card_file(card_path))
+    except (OSError, ValueError, RecursionError):
         return DetectorCard
     return ClassifierCard if isinstance(document, dict) and "classes" in document else DetectorCard
 
 
 def _parse_card(card_path: Path, model: type[AnyCard]) -> AnyCard:
+    kind = model.__name__.removesuffix("Card").lower()
     try:
-        return model(**json.loads(card_path.read_text(encoding="utf-8")))
+        return model(**json.loads(_read_card_file(card_path)))
     except FileNotFoundError as error:
         raise WeightsError(
             f"{card_path}: no such card; it belongs beside its weight file; keep the two together"
         ) from error
-    except (OSError, ValueError, TypeError) as error:
-        kind = model.__name__.removesuffix("Card").lower()
-        reason = str(error).splitlines()[0]
+    except ValidationError as error:
+        reason = first_fault(error, model)
         raise WeightsError(f"{card_path}: not a card of {kind} weights ({reason})") from error
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise WeightsError(f"{card_path}: not a card of {kind} weights ({one_line(error)})") from error
+
+
+def _read_card_file(path: Path) -> bytes:
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError("not a regular file")
+    with path.open("rb") as stream:
+        content = stream.read(MAX_CARD_BYTES + 1)
+    if len(content) > MAX_CARD_BYTES:
+        raise ValueError(f"larger than {MAX_CARD_BYTES // 1_000_000} MB")
+    return content
