@@ -10,7 +10,7 @@ import torch
 from leukokit import weights
 from leukokit.classifiers.neural import CropClassifier
 from leukokit.detectors.yolo.detector import DEFAULT_WEIGHTS
-from leukokit.evaluation.detection import partners
+from leukokit.metrics.matching import partners
 from leukokit.registry import classifiers
 from leukokit.taxonomy import LEUKOCYTE
 from leukokit.testing import run_checks
