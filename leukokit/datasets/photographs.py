@@ -5,16 +5,15 @@ from __future__ import annotations
 import csv
 import hashlib
 import re
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
 from leukokit.errors import DataError, ImageError
-from leukokit.smear import read_image
+from leukokit.smear import read_header
 
-_PLAIN_HEADS: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM")
-"""First bytes of the formats whose headers tell the size: JPEG, PNG and BMP."""
+MOST_PIXELS: Final = 10**11
+"""No pixel is decoded for a size, so that no image is too large."""
 SIDES: Final = {"train": 0, "val": 1, "test": 2}
 """Splits, the more protected the higher: the highest of a photograph's copies is that of all."""
 NOT_PREPARED: Final = ("exclude", "unlabelled")
@@ -133,30 +132,14 @@ def likely_copies(photos: Iterable[str]) -> dict[str, str]:
 def image_size(image: Path) -> tuple[int, int]:
     """Return (width, height) of an image as ``leukokit detect`` reads it, its EXIF orientation applied.
 
-    Headers tell for JPEG, PNG, BMP and WebP. What the pages and planes of a TIFF amount to is known only once
-    it is read.
-
     Raises:
         DataError: it cannot be read.
     """
-    from PIL import Image
-
     try:
-        with image.open("rb") as stream:
-            head = stream.read(12)
-        if not head.startswith(_PLAIN_HEADS) and head[8:12] != b"WEBP":
-            height, width = read_image(image).shape[:2]
-            return width, height
-        with warnings.catch_warnings():
-            # No pixel is decoded here, so no image is too large.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(image) as opened:
-                width, height = opened.size
-                turned = opened.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except Exception as error:  # readers of damaged files raise almost anything
-        cause = str(error) if isinstance(error, ImageError) else type(error).__name__
-        raise DataError(f"{image}: not an image ({cause})") from error
-    return (height, width) if turned else (width, height)
+        header = read_header(image, max_pixels=MOST_PIXELS)
+    except ImageError as error:
+        raise DataError(str(error)) from error
+    return header.width, header.height
 
 
 def photo_name(image: Path) -> str:

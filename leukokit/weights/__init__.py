@@ -41,8 +41,10 @@ class Card(BaseModel):
     name: str
     architecture: str = Field(description="of the network, e.g. yolo11n or efficientnet-lite0")
     sha256: str = Field(description="of the weight file")
-    onnx_sha256: str = Field("", description="of the ONNX graph beside the weight file; empty without one")
-    command: str = Field("", description="command that makes these weights again")
+    onnx_sha256: str = Field(
+        default="", description="of the ONNX graph beside the weight file; empty without one"
+    )
+    command: str = Field(default="", description="command that makes these weights again")
     recipe: dict[str, Any] = Field(default_factory=dict, description="the configuration it was trained with")
     data: list[dict[str, Any]] = Field(default_factory=list, description="sets, how much of each, licences")
     metrics: list[dict[str, Any]] = Field(default_factory=list, description="results by title, with n")
@@ -75,7 +77,9 @@ class ClassifierCard(Card):
     classes: list[str] = Field(min_length=1, description="class names in the order of the network's outputs")
     crop_px: int = Field(ge=8, le=1024, description="side of the crops that the network gets, in pixels")
     cover: float = Field(ge=0.2, le=20, allow_inf_nan=False, description="side of a crop in units")
-    unit: Literal["box", "erythrocyte"] = Field("box", description="unit of 'cover', see crops.crop_sides")
+    unit: Literal["box", "erythrocyte"] = Field(
+        default="box", description="unit of 'cover', see crops.crop_sides"
+    )
     nucleus: bool = Field(description="whether nuclei are brought to one stain first")
     graph: dict[str, Any] = Field(default_factory=dict, description="graph builder it was trained with")
     temperature: float = Field(
