@@ -24,6 +24,7 @@ class WorkerSettings:
         threads: threads that torch, OpenCV and numpy may use.
         memory: bytes that decoded images may take.
         protected: paths below ``out`` that writers may not replace.
+        returns_results: whether it sends whole results back, and writes no files.
     """
 
     config: PipelineConfig
@@ -35,6 +36,7 @@ class WorkerSettings:
     threads: int
     memory: int
     protected: frozenset[str] = field(default=frozenset(), repr=False)
+    returns_results: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from leukokit.images.inputs import FoundImage
+from leukokit.results import SmearResult
 
 Stamp = tuple[int, int] | None
 """Size in bytes and time of change in ns by which a file is recognised; None for one that does not exist."""
@@ -54,6 +55,7 @@ class Record:
         packed: its document and its cells, as ``pack`` makes them.
         thumbnails: of its leukocytes.
         files: what writers saved of it.
+        result: the result itself, where a worker process was asked for it.
     """
 
     image: FoundImage
@@ -62,6 +64,7 @@ class Record:
     packed: bytes | None = None
     thumbnails: Sequence[Thumbnail] = ()
     files: Sequence[SavedFile] = ()
+    result: SmearResult | None = None
 
 
 @dataclass(frozen=True, slots=True)

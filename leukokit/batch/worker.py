@@ -150,13 +150,21 @@ def _process(port: _Port, settings: WorkerSettings) -> list[LeukokitError]:
         with ThreadPoolExecutor(1, "record") as recorder:
             port.send(PipelineDescription.of(pipeline))
 
+            make = _unsaved if settings.returns_results else maker.make
+
             def keep(image: FoundImage, stamp: Stamp, outcome: Outcome) -> Future[None]:
-                return recorder.submit(_send_record, port, partial(maker.make, image, stamp, outcome))
+                return recorder.submit(_send_record, port, partial(make, image, stamp, outcome))
 
             process_images(pipeline, port, settings.workers, MemoryBudget(settings.memory), keep)
     finally:
         failures = close_all(writers)
     return failures
+
+
+def _unsaved(image: FoundImage, stamp: Stamp, outcome: Outcome) -> Record:
+    if isinstance(outcome, LeukokitError):
+        return Record(image, error=str(outcome))
+    return Record(image, stamp, result=outcome)
 
 
 def _send_record(port: _Port, make: Callable[[], Record]) -> None:

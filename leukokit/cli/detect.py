@@ -14,14 +14,11 @@ import typer
 from leukokit.cli import options
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from rich.console import Console
 
     from leukokit.differential import Differential
-    from leukokit.errors import LeukokitError
-    from leukokit.images.inputs import FoundImage
-    from leukokit.pipeline import Pipeline
     from leukokit.results import SmearResult
     from leukokit.writers.base import Writer
 
@@ -61,25 +58,22 @@ def detect(
     """Find, count and name the cells of smear images; print the counts and save the results."""
     from rich.console import Console
 
+    from leukokit.batch.results import open_results
     from leukokit.differential import differential
     from leukokit.errors import LeukokitError, PluginError
     from leukokit.images.inputs import find_images
-    from leukokit.pipeline import Pipeline
     from leukokit.writers.base import write_with
 
     console = Console(stderr=json_lines, quiet=quiet, highlight=False)
-    pipeline = Pipeline.from_config(
-        options.pipeline_config(
-            config,
-            settings,
-            plugins,
-            detector=detector,
-            graph=graph,
-            classifier=classifier,
-            engine=engine,
-            trust_pickle=trust_pickle,
-        ),
-        device,
+    chosen = options.pipeline_config(
+        config,
+        settings,
+        plugins,
+        detector=detector,
+        graph=graph,
+        classifier=classifier,
+        engine=engine,
+        trust_pickle=trust_pickle,
     )
     names = _writer_names(save, writes=not json_lines or out is not None)
     found = find_images(images)
@@ -95,9 +89,10 @@ def detect(
     unfinished: list[str] = []
     with (
         _interruptible(lambda: f"{done} of {len(found.images)} images are {'saved' if names else 'done'}"),
+        open_results(chosen, device) as results_of,
         _open_writers(names, out or DEFAULT_OUT, unfinished) as writers,
     ):
-        for result in _results(pipeline, found.images):
+        for result in results_of(found.images):
             if isinstance(result, LeukokitError):
                 failures.append(str(result))
                 typer.echo(f"error: {result}", err=True)
@@ -141,17 +136,6 @@ def _interruptible(through: Callable[[], str]) -> Iterator[None]:
     except KeyboardInterrupt:
         typer.echo(f"stopped: {through()}", err=True)
         raise typer.Exit(130) from None
-
-
-def _results(pipeline: Pipeline, images: Sequence[FoundImage]) -> Iterator[SmearResult | LeukokitError]:
-    from leukokit.errors import ImageError, PluginError
-
-    for image in images:
-        try:
-            yield pipeline.run(image.path, image.stem_path)
-        except (ImageError, PluginError) as error:
-            # What is wrong with one image must not cost the others.
-            yield error
 
 
 def _writer_names(save: str | None, writes: bool) -> list[str]:

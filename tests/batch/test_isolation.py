@@ -122,3 +122,19 @@ def test_own_plugins_need_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyP
         batches.run(monkeypatch, ["batch", str(root), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 0
     )
     assert json.loads((tmp_path / "out" / "run.json").read_text())["images"]["done"] == 1
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="what the plugin does needs POSIX")
+def test_detect_loses_the_image_alone_and_prints_json_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("leukokit.batch.worker_process.GRACE", 1.0)
+    root = images_of(tmp_path / "in", ("none", "exit", "regex", "chdir", "print"))
+    line = ["detect", *arguments(root, tmp_path / "out")[1:], "--set", "time_limit=2", "--json"]
+    assert run(monkeypatch, [*line, "--save", "csv,json"]) == 3
+    streams = capfd.readouterr()
+    paths = [Path(json.loads(line)["image"]["path"]).name for line in streams.out.splitlines()]
+    failed = {"01-exit.png", "02-regex.png"}
+    assert paths == sorted(path.name for path in root.iterdir() if path.name not in failed)
+    assert CAUSES["exit"] in streams.err and CAUSES["regex"] in streams.err
+    assert len(rows(tmp_path / "out" / "counts.csv")) == 8
