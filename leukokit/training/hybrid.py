@@ -75,6 +75,12 @@ class HybridRecipe(ClassifierRecipe):
     foreign_context: float = Field(
         0.0, ge=0, le=1, description="share of the cells put into the graph of another cell's field"
     )
+    members: int = Field(
+        1,
+        ge=1,
+        le=16,
+        description="trainings, of this seed and those after it, whose weights are averaged",
+    )
     absent_weight: float = Field(
         1.0, gt=0, le=1, description="weight in the loss of a class that the cell's laboratory never shows"
     )
@@ -140,12 +146,7 @@ def train_hybrid(
     cells, held = training_cells(recipe)
     report(f"{len(cells)} cells to train on, {len(held)} held back to calibrate")
     graphs = FieldGraphs(cells, builder_of(recipe.graph))
-    training = start_training(recipe, graphs, device)
-    if resume:
-        training.load(out / "state.pt")
-    fit_hybrid(training, recipe, graphs, out / "state.pt", report)
-    network = training.average
-    assert isinstance(network, JointNetwork)
+    network = _trained(recipe, graphs, out, device, resume, report)
     path, cnn_path = out / "best.safetensors", out / f"{recipe.cnn}.safetensors"
     save_weights(network.context, path)
     save_weights(network.cnn, cnn_path)
@@ -160,6 +161,46 @@ def train_hybrid(
     write_graph(lambda: write_crop_graph(recipe.plugin, cnn_path), report)
     write_graph(lambda: write_context_graph(path), report)
     return path
+
+
+def _trained(
+    recipe: HybridRecipe,
+    graphs: FieldGraphs,
+    out: Path,
+    device: str,
+    resume: bool,
+    report: Callable[[str], None],
+) -> JointNetwork:
+    """Train the recipe's members one after the other, and average their weights."""
+    networks = []
+    for seed in range(recipe.seed, recipe.seed + recipe.members):
+        member = recipe.model_copy(update={"seed": seed})
+        training = start_training(member, graphs, device)
+        checkpoint = out / ("state.pt" if recipe.members == 1 else f"state-{seed}.pt")
+        # A member that has not begun has nothing to resume.
+        if resume and (checkpoint.exists() or seed == recipe.seed):
+            training.load(checkpoint)
+        fit_hybrid(training, member, graphs, checkpoint, report)
+        assert isinstance(training.average, JointNetwork)
+        networks.append(training.average)
+    return average_weights(networks)
+
+
+def average_weights(networks: Sequence[JointNetwork]) -> JointNetwork:
+    """Return the first network with the mean of all networks' weights and statistics.
+
+    Trainings that start from the same trained weights end near enough to each other for their mean to be as
+    good as their joint answer (Wortsman et al. 2022, arXiv:2203.05482).
+    """
+    states = [network.state_dict() for network in networks]
+    mean = {
+        name: torch.stack([state[name] for state in states]).mean(dim=0)
+        if value.is_floating_point()
+        else value
+        for name, value in states[0].items()
+    }
+    networks[0].load_state_dict(mean)
+    return networks[0]
 
 
 class FieldGraphs:

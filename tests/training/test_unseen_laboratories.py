@@ -204,3 +204,19 @@ def test_photographs_are_trained_on_if_they_are_listed(folder: Path, tmp_path: P
     assert len(training_cells(recipe(folder, photographs={"txl-pbc": listed}))[0]) == len(everything)
     with pytest.raises(ConfigError, match="cannot read the photographs"):
         training_cells(recipe(folder, photographs={"txl-pbc": tmp_path / "none.txt"}))
+
+
+def test_members_are_trained_one_by_one_and_averaged(folder: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file
+
+    single = [
+        load_file(train_hybrid(recipe(folder, seed=seed), tmp_path / str(seed), report=lambda _: None))
+        for seed in (3, 4)
+    ]
+    both = load_file(
+        train_hybrid(recipe(folder, seed=3, members=2), tmp_path / "both", report=lambda _: None)
+    )
+    assert {path.name for path in (tmp_path / "both").glob("state*")} <= {"state-3.pt", "state-4.pt"}
+    for name, value in both.items():
+        mean = (single[0][name].float() + single[1][name].float()) / 2
+        torch.testing.assert_close(value.float(), mean, atol=2e-3, rtol=2e-3)
