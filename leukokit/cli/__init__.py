@@ -10,7 +10,19 @@ from typing import Annotated
 import typer
 
 from leukokit import __version__
-from leukokit.cli import batch, compare, data, detect, doctor, evaluate, graph, options, plugins, train
+from leukokit.cli import (
+    batch,
+    compare,
+    data,
+    detect,
+    doctor,
+    evaluate,
+    graph,
+    options,
+    plugins,
+    review,
+    train,
+)
 from leukokit.errors import ConfigError, LeukokitError, cause_of
 
 app = typer.Typer(
@@ -21,6 +33,7 @@ app = typer.Typer(
 )
 app.command("detect")(detect.detect)
 app.add_typer(batch.app, name="batch")
+app.command("review")(review.review)
 app.command("graph")(graph.graph)
 app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="evaluate")

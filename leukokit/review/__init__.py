@@ -1,0 +1,1 @@
+"""Reviewing a batch: people name what the classifier left open, and correct what it got wrong."""
