@@ -81,7 +81,7 @@ class Decision:
         machine: the classifier's label.
         before: the reviewed label before; None where there was none.
         label: the reviewed label now; None where a decision was taken back.
-        weights: hash of the classifier's weights.
+        weights: name and hash of the classifier's weights.
     """
 
     number: int
@@ -100,7 +100,7 @@ class DecisionLog:
 
     Args:
         results: the batch's folder. The log is made where there is none.
-        weights: hash of the classifier's weights, stored with every decision.
+        weights: name and hash of the classifier's weights, stored with every decision.
 
     Raises:
         OutputError: it cannot be written to, or is damaged.

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from leukokit._text import unescape_formula
+from leukokit._text import printable, unescape_formula
 from leukokit.batch.decisions import CellKey
 from leukokit.batch.manifest_files import query_manifest, settings_of
 from leukokit.batch.records import unpack
@@ -60,12 +61,19 @@ class ReviewCell:
 
 @dataclass(frozen=True, slots=True)
 class ReviewBatch:
-    """All fields and leukocytes of a batch, and its classifier's classes and weights' hash."""
+    """All fields and leukocytes of a batch.
+
+    Attributes:
+        fields: by name, in the order of the batch.
+        cells: the leukocytes, field by field.
+        classes: the classifier's; empty without one.
+        weights: name and SHA-256 of its weight files, as one text.
+    """
 
     fields: dict[str, ReviewField]
     cells: list[ReviewCell]
     classes: tuple[str, ...]
-    weights_sha256: str
+    weights: str
 
 
 def read_batch(results: Path) -> ReviewBatch:
@@ -91,14 +99,13 @@ def read_batch(results: Path) -> ReviewBatch:
         )
         cells += _leukocytes(name, rows, classes)
     if not fields:
-        raise ConfigError(f"{results}: no image of this batch is done; run 'leukokit batch' first")
+        raise ConfigError(f"{printable(results)}: no image of this batch is done; run 'leukokit batch' first")
     classifier = (facts.get("provenance") or {}).get("classifier") or {}
-    return ReviewBatch(fields, cells, classes, str(classifier.get("weights_sha256", "")))
+    weights = " ".join(f"{name}:{sha256}" for name, sha256 in classifier.get("weights", {}).items())
+    return ReviewBatch(fields, cells, classes, weights)
 
 
 def _facts(results: Path) -> dict[str, Any]:
-    import json
-
     return {key: json.loads(value) for key, value in query_manifest(results, "SELECT key, value FROM facts")}
 
 

@@ -34,17 +34,13 @@ def serve_review(
         on_ready: called once with the page's address, which holds the token.
 
     Raises:
-        ConfigError: no finished batch, the port is taken, or the extra ``review`` is not installed.
+        ConfigError: no finished batch, or the port is taken.
         OutputError: decisions cannot be stored in the folder.
     """
-    try:
-        import uvicorn
+    import uvicorn
 
-        from leukokit.review.server import ReviewServer
-    except ImportError as error:
-        raise ConfigError(
-            f"'leukokit review' needs {error.name}; install it: pip install 'leukokit[review]'"
-        ) from error
+    from leukokit.review.server import ReviewServer
+
     session = ReviewSession(results, labels)
     try:
         with socket.socket() as listening:

@@ -42,7 +42,7 @@ class ReviewSession:
         self.results = results
         self.batch: ReviewBatch = read_batch(results)
         self.labels = _choices(self.batch, labels)
-        self.log = DecisionLog(results, self.batch.weights_sha256)
+        self.log = DecisionLog(results, self.batch.weights)
         self._numbers = {cell.key: number for number, cell in enumerate(self.batch.cells)}
 
     def close(self) -> None:

@@ -66,8 +66,9 @@ class Browser:
                 return dict(answer["result"])
             self.events.append(answer)
 
-    def open(self, path: Path) -> None:
-        self.ask("Page.navigate", url=path.as_uri())
+    def open(self, page: Path | str) -> None:
+        """Open a file, or an address, and wait until it is loaded."""
+        self.ask("Page.navigate", url=page if isinstance(page, str) else page.as_uri())
         while not self.named("Page.loadEventFired"):
             self.events.append(self._next())
 

@@ -127,7 +127,7 @@ function refresh(fromTop) {
 
 // The grid: only the rows in sight exist
 
-const columns = () => Math.max(1, Math.floor(find("grid").clientWidth / TILE.width));
+const columns = () => Math.max(1, Math.floor((find("grid").clientWidth - 8) / TILE.width));
 
 function drawGrid() {
   const grid = find("grid");
@@ -222,15 +222,12 @@ async function decide(label) {
   const by = reviewer();
   const cells = [...selected];
   if (by === null || !cells.length) return;
-  const next = shown.slice(current).find((cell) => !selected.has(cell)) ?? -1;
+  const next = shown.slice(current).find((cell) => !selected.has(cell));
   take(await ask("api/decide", { cells, label, reviewer: by }));
   decided += cells.length;
   selected = new Set();
-  if (next >= 0) current = shown.indexOf(next);
-  const wanted = next;
   refresh(false);
-  const place = shown.indexOf(wanted);
-  if (place >= 0) pick(place, {});
+  if (next !== undefined) pick(shown.indexOf(next), {});
 }
 
 async function undo() {
@@ -254,7 +251,7 @@ async function confirmShown() {
 // The field with the cell marked; wheel zooms, dragging pans
 
 const picture = new Image();
-const look = { x: 0, y: 0, zoom: 1 }; // of the field's pixels
+const centre = { x: 0, y: 0, zoom: 1 }; // of the view, in the field's pixels
 let pictured = -1;
 
 function showCell() {
@@ -267,9 +264,11 @@ function showCell() {
   find("about").textContent = `${field.name}, cell ${row[ID]}. Classifier: ${row[LABEL]}${percent}.`
     + (verdict ? ` Reviewed: ${verdict.label}, by ${verdict.reviewer}.` : "");
   const size = Math.max(row[RIGHT] - row[LEFT], row[BOTTOM] - row[TOP]);
-  look.zoom = Math.min(find("view").clientWidth, find("view").clientHeight) / (size * 6);
-  look.x = (row[LEFT] + row[RIGHT]) / 2;
-  look.y = (row[TOP] + row[BOTTOM]) / 2;
+  const { clientWidth, clientHeight } = find("view");
+  const whole = Math.min(clientWidth / field.width, clientHeight / field.height);
+  centre.zoom = Math.max(Math.min(clientWidth, clientHeight) / (size * 6), whole);
+  centre.x = (row[LEFT] + row[RIGHT]) / 2;
+  centre.y = (row[TOP] + row[BOTTOM]) / 2;
   if (pictured !== row[FIELD]) { pictured = row[FIELD]; picture.src = `api/field/${pictured}`; }
   drawField();
 }
@@ -283,9 +282,9 @@ function drawField() {
   if (cell === undefined || !picture.complete || !picture.naturalWidth) return;
   const row = batch.cells[cell];
   const field = batch.fields[row[FIELD]];
-  const zoom = look.zoom * ratio;
+  const zoom = centre.zoom * ratio;
   const pen = canvas.getContext("2d");
-  pen.translate(canvas.width / 2 - look.x * zoom, canvas.height / 2 - look.y * zoom);
+  pen.translate(canvas.width / 2 - centre.x * zoom, canvas.height / 2 - centre.y * zoom);
   pen.scale(zoom, zoom);
   pen.drawImage(picture, 0, 0, field.width, field.height);
   pen.lineWidth = 2 * ratio / zoom;
@@ -298,14 +297,14 @@ function wireField() {
   picture.addEventListener("load", drawField);
   canvas.addEventListener("wheel", (event) => {
     event.preventDefault();
-    look.zoom = Math.min(Math.max(look.zoom * Math.exp(-event.deltaY / 500), 0.02), 20);
+    centre.zoom = Math.min(Math.max(centre.zoom * Math.exp(-event.deltaY / 500), 0.02), 20);
     drawField();
   }, { passive: false });
   canvas.addEventListener("pointerdown", (event) => canvas.setPointerCapture(event.pointerId));
   canvas.addEventListener("pointermove", (event) => {
     if (!event.buttons) return;
-    look.x -= event.movementX / look.zoom;
-    look.y -= event.movementY / look.zoom;
+    centre.x -= event.movementX / centre.zoom;
+    centre.y -= event.movementY / centre.zoom;
     drawField();
   });
 }
