@@ -47,6 +47,8 @@ def serve_review(
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 listening.bind((HOST, port))
+                # From here on a browser that comes early waits, and is not refused.
+                listening.listen()
             except OSError as error:
                 raise ConfigError(f"--port {port}: {error.strerror}; choose another, or none") from error
             token, taken = secrets.token_urlsafe(24), listening.getsockname()[1]
