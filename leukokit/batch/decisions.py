@@ -20,7 +20,10 @@ from leukokit.errors import OutputError
 
 NAME: Final = "review.sqlite"
 NOT_A_LEUKOCYTE: Final = "not a leukocyte"
-"""Label of a detection that a person says is no leukocyte; it leaves every count."""
+"""Label of a detection that a person says is no leukocyte."""
+ARTEFACT: Final = "artefact"
+NOT_LEUKOCYTES: Final = frozenset({NOT_A_LEUKOCYTE, ARTEFACT})
+"""Labels with which a detection leaves every count."""
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS decisions (

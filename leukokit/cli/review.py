@@ -36,10 +36,12 @@ def review(
         session = ReviewSession(results, further)
         try:
             changed = apply_corrections(session.batch, session.log, read_corrections(apply))
+            session.finish()
         finally:
             session.close()
         if not quiet:
-            typer.echo(f"{changed} decisions stored in {results}")
+            decisions = "1 decision" if changed == 1 else f"{changed} decisions"
+            typer.echo(f"{decisions} stored; tables and report of {results} are written again")
         return
     serve_review(
         results,
@@ -47,6 +49,6 @@ def review(
         port,
         browser,
         lambda address: typer.echo(
-            f"Review on {address}\nStop with Ctrl-C; every decision is stored at once."
+            f"Review on {address}\nCtrl-C stops and writes the results. Decisions are stored at once."
         ),
     )

@@ -24,7 +24,7 @@ def serve_review(
     open_browser: bool = True,
     on_ready: Callable[[str], object] = print,
 ) -> None:
-    """Serve the review page of a batch on this machine until Ctrl-C.
+    """Serve the review page of a batch on this machine until Ctrl-C, then write its results.
 
     Args:
         results: folder that ``leukokit batch`` wrote.
@@ -61,5 +61,6 @@ def serve_review(
             # After Ctrl-C uvicorn shuts down, and then passes the signal on.
             with contextlib.suppress(KeyboardInterrupt):
                 uvicorn.Server(config).run(sockets=[listening])
+        session.finish()
     finally:
         session.close()

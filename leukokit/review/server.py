@@ -103,6 +103,7 @@ class ReviewServer:
             Route("/api/batch", self._batch),
             Route("/api/decide", self._changing(self._decide), methods=["POST"]),
             Route("/api/undo", self._changing(self._undo), methods=["POST"]),
+            Route("/api/finish", self._changing(self._finish), methods=["POST"]),
             Route("/api/state", self._state),
             Route("/api/crop/{number:int}", self._crop),
             Route("/api/field/{number:int}", self._field),
@@ -138,6 +139,9 @@ class ReviewServer:
         if not isinstance(reviewer, str):
             raise DataError("'reviewer' must be text")
         return self.session.undo(reviewer)
+
+    def _finish(self, _: dict[str, Any]) -> dict[str, Any]:
+        return {"files": [path.name for path in self.session.finish()]}
 
     def _changing(self, change: Change) -> Callable[[Request], Awaitable[Response]]:
         async def respond(request: Request) -> Response:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from leukokit.batch.decisions import NOT_A_LEUKOCYTE, CellKey, DecisionLog, Verdict
+from leukokit.batch.decisions import ARTEFACT, NOT_A_LEUKOCYTE, NOT_LEUKOCYTES, CellKey, DecisionLog, Verdict
+from leukokit.batch.manifest_files import query_manifest
+from leukokit.batch.outputs.write import OUTPUT_CHOICE
+from leukokit.batch.recounting import recount
 from leukokit.differential import Differential, differential
 from leukokit.errors import ConfigError, DataError
 from leukokit.review.cells import ReviewBatch, ReviewCell, read_batch
@@ -21,7 +25,7 @@ from leukokit.taxonomy import (
     colour_of,
 )
 
-FURTHER_LABELS: Final = (IMMATURE_GRANULOCYTE, "blast", ERYTHROBLAST, "smudge cell", "artefact")
+FURTHER_LABELS: Final = (IMMATURE_GRANULOCYTE, "blast", ERYTHROBLAST, "smudge cell", ARTEFACT)
 """Labels that a reviewer may give beside the classifier's own."""
 MAX_LABELS: Final = 20
 
@@ -46,9 +50,24 @@ class ReviewSession:
         self._numbers = {cell.key: number for number, cell in enumerate(self.batch.cells)}
 
     def close(self) -> None:
-        """Write the corrections as files, and close the log."""
-        write_corrections(self.results, self.log)
+        """Close the log; ``finish`` writes the results."""
         self.log.close()
+
+    def finish(self) -> list[Path]:
+        """Write the corrections as files, and the batch's tables and report with people's labels.
+
+        They are summed up as the last time: same groups, same target, same review threshold.
+
+        Returns:
+            The files written.
+
+        Raises:
+            OutputError: a file cannot be written, or another process works on the folder.
+        """
+        corrections = write_corrections(self.results, self.log)
+        rows = query_manifest(self.results, f"SELECT value FROM facts WHERE key = '{OUTPUT_CHOICE}'")
+        choice = json.loads(rows[0][0]) if rows else {}
+        return [*corrections, *recount(self.results, **choice).files]
 
     def describe(self) -> dict[str, Any]:
         """Return the whole batch as JSON for the page; cells as rows, to keep it small."""
@@ -106,8 +125,7 @@ class ReviewSession:
         for cell in self.batch.cells:
             verdict = current.get(cell.key)
             counts[verdict.label if verdict else cell.label or UNCLASSIFIED] += 1
-        counts.pop(NOT_A_LEUKOCYTE, None)
-        return counts
+        return Counter({label: count for label, count in counts.items() if label not in NOT_LEUKOCYTES})
 
 
 def _person(name: str) -> str:

@@ -18,7 +18,7 @@ def finished_batch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for slide in ("slide-1", "slide-2"):
         (root / "smears" / slide).mkdir(parents=True)
         shutil.copyfile(SMEAR, root / "smears" / slide / "field.png")
-    run_batch(root / "smears", root / "results")
+    run_batch(root / "smears", root / "results", group_by="folder")
     return root / "results"
 
 

@@ -29,6 +29,7 @@ def test_corrections_are_applied_once_and_written_back(results: Path, tmp_path: 
     )
     assert apply_corrections(session.batch, session.log, read_corrections(path)) == 2
     assert apply_corrections(session.batch, session.log, read_corrections(path)) == 0
+    session.finish()
     session.close()
     with (results / "corrections.csv").open(newline="", encoding="utf-8") as stream:
         rows = {(row["image"], int(row["cell"])): row for row in csv.DictReader(stream)}

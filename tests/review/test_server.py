@@ -149,3 +149,13 @@ def test_a_wrong_decision_is_one_line_and_stores_nothing(
 
 def test_text_that_is_no_json_is_refused(page: TestClient) -> None:
     assert page.post("/api/decide", content=b"{", headers=CHANGE).status_code == 400
+
+
+def test_the_page_writes_tables_summed_up_as_before(page: TestClient, results: Path) -> None:
+    page.post("/api/decide", json={"cells": [0], "label": "blast", "reviewer": "Ann"}, headers=CHANGE)
+    answer = page.post("/api/finish", json={}, headers=CHANGE).json()
+    assert {"corrections.csv", "corrections.jsonl", "cells.csv", "report.html"} <= set(answer["files"])
+    lines = (results / "differential.csv").read_text(encoding="utf-8").splitlines()
+    # The batch of the fixture was grouped by folder.
+    assert any(line.startswith("group,slide-1,blast,1,") for line in lines)
+    assert "a person gave them (Ann 1)" in (results / "report.html").read_text(encoding="utf-8")

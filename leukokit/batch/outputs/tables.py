@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from leukokit._files import write_atomically, write_error
 from leukokit.batch.outputs.parquet import ParquetTable
-from leukokit.batch.outputs.totals import Totals, named_groups, still_needed
+from leukokit.batch.outputs.reviewed import CELL_COLUMNS, ReviewedLabels
+from leukokit.batch.outputs.totals import GroupCounts, Totals, named_groups, still_needed
 from leukokit.batch.records import Entry
-from leukokit.differential import Differential, differential
 from leukokit.writers.tables import (
     Table,
     cell_columns,
@@ -33,6 +34,7 @@ def write_tables(
     classes: Sequence[str],
     target: int | None,
     parquet: bool = False,
+    review: ReviewedLabels | None = None,
 ) -> Totals:
     """Write ``counts.csv``, ``cells.csv``, ``failures.csv`` and ``differential.csv``.
 
@@ -42,11 +44,12 @@ def write_tables(
         classes: the classifier's, empty without one.
         target: leukocytes that a differential count should have, if the user said.
         parquet: also write ``cells.parquet``; else one that exists is removed.
+        review: labels that people gave, which the entries already have.
 
     Raises:
         OutputError: a table cannot be written.
     """
-    tables = _Tables(out, classes, parquet)
+    tables = _Tables(out, classes, parquet, review)
     totals = Totals()
     for entry, group in entries:
         totals.add(entry, group)
@@ -58,12 +61,16 @@ def write_tables(
 class _Tables:
     """The tables while they are written."""
 
-    def __init__(self, out: Path, classes: Sequence[str], parquet: bool) -> None:
-        self._is_classified = bool(classes)
-        self._classes = column_classes(classes)
+    def __init__(
+        self, out: Path, classes: Sequence[str], parquet: bool, review: ReviewedLabels | None
+    ) -> None:
+        counted = classes if review is None else review.classes
+        self._is_classified, self._is_reviewed = bool(counted), review is not None
+        self._classes = column_classes(counted)
         self._count_columns = count_columns(self._classes)
-        columns = cell_columns(self._classes)
-        self._counts = Table(out / "counts.csv", [*self._count_columns, "group", "status"])
+        columns = [*cell_columns(column_classes(classes)), *(CELL_COLUMNS if review else ())]
+        extra = ["reviewed"] if review else []
+        self._counts = Table(out / "counts.csv", [*self._count_columns, *extra, "group", "status"])
         self._cells = Table(out / "cells.csv", columns)
         self._parquet = _parquet_table(out / PARQUET, columns, parquet)
         self._failures = Table(out / "failures.csv", ["image", "cause"])
@@ -73,6 +80,7 @@ class _Tables:
                 *("scope", "name", "class", "count", "percent", "low_95", "high_95"),
                 *("withheld", "least_percent", "most_percent", "n", "below_minimum"),
                 *("unclassified", "unknown", "erythroblasts_per_100", "still_needed"),
+                *(("machine_count", "reviewed") if review else ()),
             ],
         )
 
@@ -80,30 +88,35 @@ class _Tables:
         """Write an image's rows."""
         name, document = entry.name.as_posix(), entry.document
         if document is None:
-            blank = [None] * (len(self._count_columns) - 1)
+            blank = [None] * (len(self._count_columns) - 1 + self._is_reviewed)
             self._counts.row([name, *blank, group, FAILED if entry.error else WAITING])
             if entry.error:
                 self._failures.row([name, entry.error])
             return
-        self._counts.row([*count_row(name, document, self._classes), group, DONE])
+        extra = [document["reviewed"]] if self._is_reviewed else []
+        self._counts.row([*count_row(name, document, self._classes), *extra, group, DONE])
         self._cells.write(entry.cells)
         if self._parquet is not None:
             self._parquet.write(name, entry.cells)
         if self._is_classified:
-            self._write_shares("image", name, differential(class_counts(document)), None)
+            machine = Counter(document.get("machine_classes", {}))
+            reviewed = document.get("reviewed", 0)
+            counts = GroupCounts(Counter(class_counts(document)), machine=machine, reviewed=reviewed)
+            self._write_shares("image", name, counts, None)
 
     def finish(self, totals: Totals, target: int | None) -> None:
         """Write the rows of groups and of all images, and give the files their names."""
         if self._is_classified:
             for name, group in named_groups(totals):
-                self._write_shares("group", name, group.differential, target)
-            self._write_shares("all", "", totals.whole.differential, target)
+                self._write_shares("group", name, group, target)
+            self._write_shares("all", "", totals.whole, target)
         for table in (self._counts, self._cells, self._failures, self._shares):
             table.finish()
         if self._parquet is not None:
             self._parquet.finish()
 
-    def _write_shares(self, scope: str, name: str, count: Differential, target: int | None) -> None:
+    def _write_shares(self, scope: str, name: str, group: GroupCounts, target: int | None) -> None:
+        count = group.differential
         per_100 = count.erythroblasts_per_100
         needed = "" if target is None else still_needed(count, target)
         for label, share in count.shares.items():
@@ -118,6 +131,7 @@ class _Tables:
                     "" if count.unknown is None else count.unknown,
                     "" if per_100 is None else f"{per_100:.2f}",
                     needed,
+                    *((group.machine[label], group.reviewed) if self._is_reviewed else ()),
                 ]
             )
 

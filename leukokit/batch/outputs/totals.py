@@ -31,6 +31,8 @@ class GroupCounts:
         images: all of them.
         failed: images without results.
         waiting: images that were not processed yet.
+        machine: leukocytes by class as the classifier labelled them; empty where nobody reviewed the batch.
+        reviewed: leukocytes whose label a person gave.
     """
 
     classes: Counter[str] = field(default_factory=Counter)
@@ -38,6 +40,8 @@ class GroupCounts:
     images: int = 0
     failed: int = 0
     waiting: int = 0
+    machine: Counter[str] = field(default_factory=Counter)
+    reviewed: int = 0
 
     @property
     def done(self) -> int:
@@ -86,6 +90,8 @@ class Totals:
         for member in members:
             member.classes.update(by_class)
             member.kinds.update(document["counts"])
+            member.machine.update(document.get("machine_classes", {}))
+            member.reviewed += document.get("reviewed", 0)
         self.seconds += document["seconds"]
         self.with_notes += bool(document["notes"])
         if not entry.cells:

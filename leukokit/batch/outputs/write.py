@@ -11,12 +11,14 @@ from typing import Any, Final
 
 from leukokit._files import flush_to_disk, remove_partial_files
 from leukokit._text import printable
+from leukokit.batch.decisions import verdicts_of
 from leukokit.batch.manifest import Manifest
 from leukokit.batch.manifest_files import NAME
 from leukokit.batch.outputs.attention import MAX_NAMES, attention_lines
 from leukokit.batch.outputs.grouping import Grouping
 from leukokit.batch.outputs.relabel import Relabelling
 from leukokit.batch.outputs.report import MAX_FAILURES, write_report
+from leukokit.batch.outputs.reviewed import ReviewedLabels
 from leukokit.batch.outputs.tables import FILES, PARQUET, write_run, write_tables
 from leukokit.batch.outputs.totals import Totals
 from leukokit.batch.processing import GALLERY
@@ -24,6 +26,8 @@ from leukokit.batch.records import Entry
 from leukokit.batch.summary import BatchSummary
 from leukokit.errors import ConfigError
 
+OUTPUT_CHOICE: Final = "output_choice"
+"""Fact of a manifest: how its results were summed up last."""
 USE: Final = "Research use only; not a medical device."
 
 
@@ -44,6 +48,17 @@ class OutputOptions:
     parquet: bool = False
     relabelling: Relabelling | None = None
     notes: Sequence[str] = ()
+
+    @property
+    def choice(self) -> dict[str, Any]:
+        """The arguments of ``recount`` that make the same choice again."""
+        threshold = None if self.relabelling is None else self.relabelling.threshold
+        return {
+            "group_by": self.grouping.rule,
+            "target": self.target,
+            "parquet": self.parquet,
+            "review_threshold": threshold,
+        }
 
 
 @dataclass(slots=True)
@@ -91,28 +106,33 @@ def write_outputs(
         OutputError: a file cannot be written, or the manifest is gone; the same command tries again.
     """
     manifest.require_present()
-    remembered = manifest.facts()
+    remembered = {key: value for key, value in manifest.facts().items() if key != OUTPUT_CHOICE}
     classes, notes = remembered.pop("classes"), remembered.pop("input_notes", [])
     collected = _Collected()
     names = [name.as_posix() for name in manifest.names()]
-    relabelling = options.relabelling
-    stored = manifest.entries() if relabelling is None else relabelling.entries(manifest.entries())
+    verdicts = verdicts_of(manifest.out)
+    review = ReviewedLabels(verdicts, classes) if verdicts else None
+    stored, thumbnails = manifest.entries(), manifest.thumbnails(GALLERY)
+    # In this order: a person's label stands whatever the threshold is.
+    for labels in (options.relabelling, review):
+        if labels is not None:
+            stored, thumbnails = labels.entries(stored), labels.thumbnails(thumbnails)
     entries = zip(_collect(stored, collected), options.grouping.groups_of(names), strict=True)
-    totals = write_tables(manifest.out, entries, classes, options.target, options.parquet)
+    totals = write_tables(manifest.out, entries, classes, options.target, options.parquet, review)
     for folder in collected.folders:
         remove_partial_files(manifest.out / folder)
     problems = [*problems, *_missing(manifest)]
     lines = attention_lines(totals, options.grouping, collected.hashes)
-    attention = [*problems, *options.notes, *notes, *lines]
-    document = _run_document(totals, {**remembered, **facts}, bool(classes), attention, collected.hashes)
+    reviewed = [] if review is None else [review.note]
+    attention = [*problems, *reviewed, *options.notes, *notes, *lines]
+    is_classified = bool(classes if review is None else review.classes)
+    document = _run_document(totals, {**remembered, **facts}, is_classified, attention, collected.hashes)
     write_run(manifest.out, document)
-    thumbnails = manifest.thumbnails(GALLERY)
-    if relabelling is not None:
-        thumbnails = relabelling.thumbnails(thumbnails)
     write_report(manifest.out, totals, thumbnails, collected.failures, document, options.target)
     files = [manifest.out / name for name in (*FILES, *([PARQUET] if options.parquet else []))]
     flush_to_disk(files)
     manifest.require_present()
+    manifest.remember({OUTPUT_CHOICE: options.choice})
     return BatchSummary(
         out=manifest.out,
         whole=totals.whole,

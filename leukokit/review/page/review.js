@@ -239,6 +239,16 @@ async function undo() {
   refresh(false);
 }
 
+async function finish() {
+  find("finish").disabled = true;
+  try {
+    const { files } = await ask("api/finish", {});
+    find("progress").textContent = `Written: ${files.join(", ")}`;
+  } finally {
+    find("finish").disabled = false;
+  }
+}
+
 async function confirmShown() {
   const cells = [...selected];
   const labels = new Set(cells.map(labelOf));
@@ -357,6 +367,7 @@ async function start() {
     });
   }
   find("undo").addEventListener("click", undo);
+  find("finish").addEventListener("click", finish);
   find("grid").addEventListener("scroll", drawGrid);
   window.addEventListener("resize", () => { drawGrid(); drawField(); });
   document.addEventListener("keydown", onKey);
