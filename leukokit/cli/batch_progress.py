@@ -187,6 +187,9 @@ def print_summary(summary: BatchSummary, out: Path, target: int | None, quiet: b
         _print_counts(console, summary, target)
         for line in summary.attention:
             console.print(printable(line), style="yellow", markup=False)
+        if waiting := summary.whole.differential.without_class:
+            wait = "1 leukocyte waits" if waiting == 1 else f"{waiting:,} leukocytes wait"
+            console.print(f"{wait} for a person: leukokit review {printable(out)}", markup=False)
         console.print("Research use only; not a medical device.", style="dim")
     names = ", ".join(path.name for path in summary.files)
     if quiet:
