@@ -107,10 +107,8 @@ def test_keys_and_mouse_do_what_the_page_says(results: Path, address: str, chrom
         "document.querySelector('.cell').dispatchEvent(new DragEvent('dragstart'));"
         "target.dispatchEvent(new DragEvent('drop', {cancelable: true}))"
     )
-    wait_for(
-        chromium,
-        "[...document.querySelectorAll('#differential tr')].some((r) => /^basophil[1-9]/.test(r.textContent))",
-    )
+    rows = "[...document.querySelectorAll('#differential tr')]"
+    wait_for(chromium, f"{rows}.some((row) => /^basophil[1-9]/.test(row.textContent))")
     assert "basophil" in reviewed(results)
     urls = [event["request"]["url"] for event in chromium.named("Network.requestWillBeSent")]
     assert all(url.startswith(("http://127.0.0.1:", "data:")) for url in urls)
