@@ -218,7 +218,8 @@ def test_a_network_of_another_package_is_trained_as_the_page_says(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(classifiers, "_registered", {})
-    page = (Path(__file__).parents[2] / "docs" / "tutorials" / "your-own-plugin.md").read_text(encoding="utf-8")
+    tutorial = Path(__file__).parents[2] / "docs" / "tutorials" / "your-own-plugin.md"
+    page = tutorial.read_text(encoding="utf-8")
     (tmp_path / "crop_net.py").write_text(page.split("# crop_net.py\n")[1].split("```")[0])
     load_plugin_file(tmp_path / "crop_net.py")
     changes = {"classifier": "crop-net", "name": "crop-net", "crop_px": 48}
