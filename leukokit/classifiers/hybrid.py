@@ -64,6 +64,8 @@ class HybridClassifier(NeuralClassifier[HybridParams]):
         """What an engine needs to know of the graph network."""
         path, card = self.path, self.card
 
+        if path.suffix != ".safetensors":
+            return Model.exported(path, card.sha256, INPUTS, OUTPUTS)
         module = partial(_context_module, path, len(card.classes))
         return Model(path, INPUTS, OUTPUTS, weights.graph_of(path, card), card.onnx_sha256, module)
 

@@ -17,10 +17,17 @@ from leukokit.cli import (
     detect,
     doctor,
     evaluate,
+<<<<<<< HEAD
     graph,
     options,
     plugins,
     review,
+=======
+    export,
+    graph,
+    options,
+    plugins,
+>>>>>>> 529027e (Export networks as ONNX, OpenVINO and TorchScript, checked against torch; int8 where counts stay)
     train,
 )
 from leukokit.errors import ConfigError, LeukokitError, cause_of
@@ -40,6 +47,7 @@ app.add_typer(evaluate.app, name="evaluate")
 app.command("compare")(compare.compare)
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(data.app, name="data")
+app.command("export")(export.export)
 app.command("doctor")(doctor.doctor)
 
 

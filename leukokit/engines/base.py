@@ -41,6 +41,11 @@ class Model:
     graph_sha256: str = ""
     module: Callable[[], Any] | None = None
 
+    @classmethod
+    def exported(cls, path: Path, sha256: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Model:
+        """A file that ``leukokit export`` wrote, which holds graph and weights: ONNX or OpenVINO's."""
+        return cls(path, inputs, outputs, path, sha256)
+
     def read_graph(self) -> OnnxFile:
         """The graph with its weights, checked.
 
@@ -52,6 +57,8 @@ class Model:
                 f"{self.weights}: there is no ONNX graph beside it; make one with 'leukokit export', "
                 "or use --engine torch"
             )
+        if self.graph.suffix != ".onnx":
+            raise WeightsError(f"{self.graph}: only OpenVINO reads this file; use --engine openvino")
         own = self.weights if self.weights != self.graph else None
         found = read_onnx(self.graph, own, self.graph_sha256)
         names = {port.name for port in found.inputs}, {port.name for port in found.outputs}

@@ -47,8 +47,11 @@ def choose_engine(model: Model, device: str) -> type[Engine]:
     torch cannot run, is ONNX Runtime's on every device.
     """
     from leukokit.engines.onnxruntime import OnnxRuntimeEngine
+    from leukokit.engines.openvino import OpenVinoEngine
     from leukokit.engines.torch import TorchEngine
 
+    if model.graph is not None and model.graph.suffix == ".xml":
+        return OpenVinoEngine
     if model.module is None:
         return OnnxRuntimeEngine
     if device == "cpu" and model.graph is not None and not _problem(OnnxRuntimeEngine, device):

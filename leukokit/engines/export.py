@@ -39,6 +39,34 @@ class Example:
     open_sides: Mapping[int, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Exportable:
+    """A network in the forms that an export needs.
+
+    Attributes:
+        module: a ``torch.nn.Module`` whose weights have the names of the weight file.
+        fused: the same with normalisations worked into the convolutions, for files that hold their weights.
+        inputs: what the module is traced with.
+        outputs: names of what it returns, and of their open sides.
+    """
+
+    module: Any
+    fused: Any
+    inputs: Sequence[Example]
+    outputs: Mapping[str, Mapping[int, str]]
+
+
+def write_graph_beside(network: Exportable, path: Path) -> str:
+    """Write the ONNX graph of a weight file beside it; returns its SHA-256.
+
+    Raises:
+        WeightsError: the network cannot be exported, or is not the file's.
+    """
+    graph = graph_of(network.module, network.inputs, network.outputs)
+    share_weights(graph, path)
+    return save_graph(graph, path.with_suffix(".onnx"))
+
+
 def graph_of(module: Any, inputs: Sequence[Example], outputs: Mapping[str, Mapping[int, str]]) -> Any:
     """A torch module in evaluation mode as an ONNX ``ModelProto``, its weights under their own names.
 

@@ -41,7 +41,7 @@ class OpenVinoEngine(Engine):
         Raises:
             ConfigError: the cache folder that the environment names cannot be written to.
         """
-        graph = model.read_graph()
+        stored, ports = _read(model)
         settings: dict[str, Any] = {
             # On CPUs with bfloat16 it would be chosen otherwise, and counts would differ.
             "INFERENCE_PRECISION_HINT": "f32",
@@ -53,11 +53,29 @@ class OpenVinoEngine(Engine):
             import openvino
 
             core = openvino.Core()
-            compiled = core.compile_model(core.read_model(model=graph.data, weights=b""), "CPU", settings)
+            compiled = core.compile_model(core.read_model(*stored), "CPU", settings)
         except Exception as error:
             # It raises classes that share no public base.
             raise WeightsError(f"{model.graph}: openvino cannot run it ({cause_of(error)[:200]})") from error
-        return _Compiled(self, model, device, threads, graph.inputs, compiled)
+        return _Compiled(self, model, device, threads, ports, compiled)
+
+
+def _read(model: Model) -> tuple[tuple[bytes, bytes], tuple[Port, ...]]:
+    """A graph and its weights in memory; of OpenVINO's own files, an ``.xml`` beside a ``.bin``.
+
+    Raises:
+        WeightsError: a file cannot be read, or is another than its card says.
+    """
+    if model.graph is None or model.graph.suffix != ".xml":
+        graph = model.read_graph()
+        return (graph.data, b""), graph.inputs
+    try:
+        text, values = model.graph.read_bytes(), model.graph.with_suffix(".bin").read_bytes()
+    except OSError as error:
+        raise WeightsError(
+            f"{model.graph}: cannot be read with its .bin ({error.strerror}); keep the two together"
+        ) from error
+    return (text, values), ()
 
 
 def _cache() -> dict[str, str]:

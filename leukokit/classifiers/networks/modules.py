@@ -15,8 +15,9 @@ from leukokit.classifiers.networks.context import CONTEXT_FEATURES
 from leukokit.classifiers.networks.context_network import ContextNetwork
 from leukokit.classifiers.networks.crop_network import CropNetwork
 from leukokit.classifiers.neural import VIEWS
-from leukokit.engines.export import Example, graph_of, save_graph, share_weights
+from leukokit.engines.export import Example, Exportable, write_graph_beside
 from leukokit.graph import EDGE_FEATURES
+from leukokit.weights import ClassifierCard
 from leukokit.weights.files import load_weights
 
 if TYPE_CHECKING:
@@ -104,33 +105,46 @@ def to_input(crops: torch.Tensor, device: str | torch.device) -> torch.Tensor:
     return crops.to(device).contiguous(memory_format=torch.channels_last).float() / 255
 
 
+def crop_exportable(
+    classifier: type[CropClassifier[NeuralParams]], path: Path, card: ClassifierCard
+) -> Exportable:
+    """The network of a crop classifier's weight file as an export needs it."""
+    side, classes = card.crop_px, len(card.classes)
+    inputs = [Example("crops", torch.zeros(2, side, side, 3, dtype=torch.uint8), CELLS)]
+    if classifier.takes_descriptors:
+        inputs.append(Example("descriptors", torch.zeros(2, DESCRIPTOR_SIZE), CELLS))
+    module, fused = (CropModule(classifier, classes).load(path) for _ in range(2))
+    return Exportable(module, fused.for_speed(), inputs, dict.fromkeys(classifier.outputs(), CELLS))
+
+
+def context_exportable(path: Path, card: ClassifierCard) -> Exportable:
+    """The graph network of a hybrid's weight file as an export needs it."""
+    links = {0: "links"}
+    inputs = [
+        Example("features", torch.zeros(3, len(CONTEXT_FEATURES)), CELLS),
+        Example("embeddings", torch.zeros(3, EMBEDDING), CELLS),
+        Example("edges", torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]]), {1: "links"}),
+        Example("edge_features", torch.zeros(4, len(EDGE_FEATURES)), links),
+    ]
+    module = load_context_network(path, len(card.classes))
+    return Exportable(module, module, inputs, {"logits": CELLS})
+
+
 def write_crop_graph(classifier: type[CropClassifier[NeuralParams]], path: Path) -> None:
     """Write the ONNX graph of a crop classifier's weight file beside it, and its hash into the card.
 
     Raises:
         WeightsError: the file has no card, is damaged, or cannot be exported.
     """
-    card = weights.read_card(path, weights.ClassifierCard)
-    module = CropModule(classifier, len(card.classes)).load(path)
-    side = card.crop_px
-    inputs = [Example("crops", torch.zeros(2, side, side, 3, dtype=torch.uint8), CELLS)]
-    if classifier.takes_descriptors:
-        inputs.append(Example("descriptors", torch.zeros(2, DESCRIPTOR_SIZE), CELLS))
-    graph = graph_of(module, inputs, dict.fromkeys(classifier.outputs(), CELLS))
-    share_weights(graph, path)
-    weights.record_graph(path, save_graph(graph, path.with_suffix(".onnx")))
+    card = weights.read_card(path, ClassifierCard)
+    weights.record_graph(path, write_graph_beside(crop_exportable(classifier, path, card), path))
 
 
 def write_context_graph(path: Path) -> None:
-    """The same of a hybrid's weight file."""
-    card = weights.read_card(path, weights.ClassifierCard)
-    nodes, links = {0: "cells"}, {0: "links"}
-    inputs = [
-        Example("features", torch.zeros(3, len(CONTEXT_FEATURES)), nodes),
-        Example("embeddings", torch.zeros(3, EMBEDDING), nodes),
-        Example("edges", torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]]), {1: "links"}),
-        Example("edge_features", torch.zeros(4, len(EDGE_FEATURES)), links),
-    ]
-    graph = graph_of(load_context_network(path, len(card.classes)), inputs, {"logits": nodes})
-    share_weights(graph, path)
-    weights.record_graph(path, save_graph(graph, path.with_suffix(".onnx")))
+    """Write the ONNX graph of a hybrid's weight file beside it, and its hash into the card.
+
+    Raises:
+        WeightsError: the file has no card, is damaged, or cannot be exported.
+    """
+    card = weights.read_card(path, ClassifierCard)
+    weights.record_graph(path, write_graph_beside(context_exportable(path, card), path))

@@ -25,6 +25,8 @@ from leukokit.taxonomy import KINDS, kind_of
 
 INPUTS: Final = ("pictures",)
 OUTPUTS: Final = ("anchors",)
+CARDED: Final = (".safetensors", ".onnx", ".xml")
+"""Suffixes of files that may lie beside a card; ``leukokit export`` writes the latter two."""
 
 
 def load_yolo(
@@ -45,8 +47,8 @@ def load_yolo(
     """
     suffix = path.suffix.lower()
     start = partial(load, engine=engine, device=device, threads=threads)
-    if suffix == ".safetensors":
-        return _load_safetensors(path, start)
+    if suffix in CARDED and (suffix == ".safetensors" or path.with_suffix(".json").is_file()):
+        return _load_with_card(path, start)
     if suffix == ".onnx":
         from leukokit.detectors.yolo.onnx import OnnxNetwork
 
@@ -63,6 +65,8 @@ def load_yolo(
 
 def model_of(path: Path, card: weights.DetectorCard) -> Model:
     """Return what an engine needs to know of a weight file with a card."""
+    if path.suffix != ".safetensors":
+        return Model.exported(path, card.sha256, INPUTS, OUTPUTS)
     module = partial(_yolo_module, path, card.architecture, len(card.kinds))
     return Model(path, INPUTS, OUTPUTS, weights.graph_of(path, card), card.onnx_sha256, module)
 
@@ -73,7 +77,7 @@ def _yolo_module(path: Path, architecture: str, kinds: int) -> Any:
     return torch_network.from_safetensors(path, architecture, kinds).for_speed()
 
 
-def _load_safetensors(path: Path, start: Callable[[Model], EngineCall]) -> YoloModel:
+def _load_with_card(path: Path, start: Callable[[Model], EngineCall]) -> YoloModel:
     card = weights.read_card(path, weights.DetectorCard)
     call = start(model_of(path, card))
     return YoloModel(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -10,7 +12,7 @@ from torch import nn
 
 from leukokit import weights
 from leukokit.detectors.yolo.network import build_network, quiet_ultralytics
-from leukokit.engines.export import Example, graph_of, save_graph, share_weights
+from leukokit.engines.export import Example, Exportable, write_graph_beside
 from leukokit.errors import WeightsError, cause_of
 from leukokit.weights.files import load_weights
 
@@ -92,6 +94,13 @@ def from_pickle(path: Path) -> tuple[PictureModule, list[str]]:
     return PictureModule(module), ordered
 
 
+def exportable(module: Callable[[], PictureModule]) -> Exportable:
+    """A network as an export needs it; ``module`` makes it anew."""
+    traced = Example(INPUT, torch.zeros(1, 64, 96, 3, dtype=torch.uint8), OPEN_SIDES)
+    outputs = {OUTPUT: {0: "pictures", 2: "anchors"}}
+    return Exportable(module().for_export(), module().for_speed().for_export(), [traced], outputs)
+
+
 def write_detector_graph(path: Path) -> None:
     """Write the ONNX graph of a weight file beside it, and its hash into the card.
 
@@ -99,8 +108,5 @@ def write_detector_graph(path: Path) -> None:
         WeightsError: the file has no card, is damaged, or cannot be exported.
     """
     card = weights.read_card(path, weights.DetectorCard)
-    module = from_safetensors(path, card.architecture, len(card.kinds)).for_export()
-    traced = Example(INPUT, torch.zeros(1, 64, 96, 3, dtype=torch.uint8), OPEN_SIDES)
-    graph = graph_of(module, [traced], {OUTPUT: {0: "pictures", 2: "anchors"}})
-    share_weights(graph, path)
-    weights.record_graph(path, save_graph(graph, path.with_suffix(".onnx")))
+    module = partial(from_safetensors, path, card.architecture, len(card.kinds))
+    weights.record_graph(path, write_graph_beside(exportable(module), path))
