@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import typer
+
+FOR_ALL: Final = ("onnxruntime", "opencv-python-headless", "supervision")
+"""Packages without which nothing runs."""
+FOR_TORCH: Final = ("torch", "torchvision", "ultralytics-opencv-headless")
+"""Packages that an inference on a CPU does without."""
 
 
 def doctor() -> None:
@@ -14,8 +21,9 @@ def doctor() -> None:
     from rich.markup import escape
 
     from leukokit import __version__, weights
+    from leukokit.engines.choose import list_engines
     from leukokit.errors import LeukokitError
-    from leukokit.registry import ALL
+    from leukokit.registry import ALL, engines
 
     console = Console(highlight=False)
     problems = 0
@@ -30,19 +38,20 @@ def doctor() -> None:
 
     line("leukokit", __version__)
     line("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    for package in (
-        "torch",
-        "torchvision",
-        "ultralytics-opencv-headless",
-        "opencv-python-headless",
-        "supervision",
-    ):
+    for package in (*FOR_ALL, *FOR_TORCH):
         try:
             line(package, importlib.metadata.version(package))
         except importlib.metadata.PackageNotFoundError:
-            line(package, "not installed", f"install it: python -m pip install {package}")
+            if package in FOR_ALL:
+                line(package, "not installed", f"install it: python -m pip install {package}")
+            else:
+                line(package, "not installed; needed to train, on CUDA, and for weights without a graph")
     for name, value, problem in _devices():
         line(name, value, problem)
+    devices = ("cpu", *(name.removeprefix("device ") for name, _, _ in _devices() if ":" in name))
+    for engine in list_engines(map(engines.get, engines.names()), devices):
+        use = f"used on {', '.join(engine.devices)}" if engine.devices else engine.problem
+        line(f"engine {engine.name}", f"{engine.version or 'no library'}, {use}")
     for registry in ALL:
         for row in registry.rows():
             if row.disabled:
@@ -68,12 +77,18 @@ def doctor() -> None:
 
 
 def _devices() -> list[tuple[str, str, str]]:
+    import importlib.util
+
+    from leukokit.engines.cpu import cores
+
+    rows = [("device cpu", f"{cores()} cores", "")]
+    if importlib.util.find_spec("torch") is None:
+        return rows
     try:
         import torch
     except Exception as error:
         # A broken driver or a missing library makes the import itself fail, in many ways.
-        return [("device", "none", f"torch does not import ({error}); install it again")]
-    rows = [("device cpu", f"{torch.get_num_threads()} threads", "")]
+        return [*rows, ("device cuda", "none", f"torch does not import ({error}); install it again")]
     if torch.cuda.is_available():
         rows += [
             (f"device cuda:{number}", torch.cuda.get_device_name(number), "")

@@ -1,13 +1,14 @@
 """A detector's network in eight bits, kept only where it counts as the one in full precision does.
 
 Post-training quantisation (ONNX Runtime, ``quantize_static``): weights and activations of the convolutions
-become 8-bit numbers whose ranges are read off the user's own fields. What follows the last convolutions,
-boxes and scores, stays in full precision: boxes of hundreds of pixels and scores below one do not fit one
-scale.
+become 8-bit numbers whose ranges are read off the user's own fields. The detection head stays in full
+precision: boxes of hundreds of pixels and scores below one do not fit one scale, and boxes that move by a
+pixel change the crops that classifiers see.
 """
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -199,7 +200,7 @@ def _quantize(target: Target, pictures: Sequence[Mapping[str, Any]], path: Path)
             return next(self.left, None)
 
     graph = graph_of(target.network.fused, target.network.inputs, target.network.outputs)
-    last = _last_convolutions(graph)
+    head = _head_convolutions(graph)
     with tempfile.TemporaryDirectory() as folder:
         whole, ready = Path(folder) / "whole.onnx", Path(folder) / "ready.onnx"
         save_graph(graph, whole)
@@ -211,7 +212,7 @@ def _quantize(target: Target, pictures: Sequence[Mapping[str, Any]], path: Path)
                 Reader(),
                 quant_format=QuantFormat.QDQ,
                 op_types_to_quantize=["Conv"],
-                nodes_to_exclude=last,
+                nodes_to_exclude=head,
                 per_channel=True,
                 activation_type=QuantType.QUInt8,
                 weight_type=QuantType.QInt8,
@@ -221,25 +222,12 @@ def _quantize(target: Target, pictures: Sequence[Mapping[str, Any]], path: Path)
             raise WeightsError(f"{target.path}: cannot be quantised ({cause_of(error)[:200]})") from error
 
 
-def _last_convolutions(graph: Any) -> list[str]:
-    """Names of the convolutions after which there is no other on the way to an output."""
-    consumers: dict[str, list[Any]] = {}
-    for node in graph.graph.node:
-        for name in node.input:
-            consumers.setdefault(name, []).append(node)
-    leads: dict[str, bool] = {}
-
-    def leads_to_convolution(name: str) -> bool:
-        if name not in leads:
-            leads[name] = False
-            leads[name] = any(
-                node.op_type == "Conv" or any(map(leads_to_convolution, node.output))
-                for node in consumers.get(name, ())
-            )
-        return leads[name]
-
-    convolutions = [node for node in graph.graph.node if node.op_type == "Conv"]
-    return [node.name for node in convolutions if not leads_to_convolution(node.output[0])]
+def _head_convolutions(graph: Any) -> list[str]:
+    """Names of the convolutions of the network's last layer, such as ``/network/model.23/...``."""
+    names = [node.name for node in graph.graph.node if node.op_type == "Conv"]
+    layers = [re.search(r"/model\.(\d+)/", name) for name in names]
+    last = max((int(layer[1]) for layer in layers if layer), default=-1)
+    return [name for name, layer in zip(names, layers, strict=True) if layer and int(layer[1]) == last]
 
 
 def _remove(path: Path) -> None:
