@@ -17,17 +17,11 @@ from leukokit.cli import (
     detect,
     doctor,
     evaluate,
-<<<<<<< HEAD
-    graph,
-    options,
-    plugins,
-    review,
-=======
     export,
     graph,
     options,
     plugins,
->>>>>>> 529027e (Export networks as ONNX, OpenVINO and TorchScript, checked against torch; int8 where counts stay)
+    review,
     train,
 )
 from leukokit.errors import ConfigError, LeukokitError, cause_of

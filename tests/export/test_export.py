@@ -68,10 +68,9 @@ def test_exported_files_run_in_a_pipeline(
 
 def test_export_that_differs_from_torch_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (target,) = classifier_targets("altarawneh", None)
-    run_exactly = formats.load
 
     def wrong(model: Model, engine: Any) -> Any:
-        network = run_exactly(model, engine)
+        network = load(model, engine)
         return lambda inputs: {name: values + 0.01 for name, values in network(inputs).items()}
 
     monkeypatch.setattr(formats, "load", wrong)
@@ -126,7 +125,7 @@ def result(kinds: list[int], label: str, others: int = 0) -> SmearResult:
     count = len(kinds)
     left = np.arange(count, dtype=np.float32) * 10
     boxes = np.stack([left, np.zeros(count), left + 8, np.full(count, 8.0)], axis=1).astype(np.float32)
-    chances = np.tile(np.float32([1, 0]), (count, 1))
+    chances = np.tile(np.array([1, 0], np.float32), (count, 1))
     chances[:others] = [0, 1]
     cells = Cells(boxes, np.array(kinds), np.full(count, 0.9, np.float32))
     cells = cells.with_labelling(Labelling(chances, (label, "b")))
