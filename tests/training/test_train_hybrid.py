@@ -340,7 +340,7 @@ def test_a_recipe_says_which_classifier_it_is_of(tmp_path: Path) -> None:
 def run(capfd: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
     """Exit code, stdout and stderr of ``leukokit train classifier`` in this process."""
     capfd.readouterr()
-    config = Path(__file__).parents[2] / "configs" / "hybrid.yaml"
+    config = Path(__file__).parents[2] / "configs" / "hybrid-five.yaml"
     with pytest.MonkeyPatch.context() as patch:
         words = ["leukokit", "train", "classifier", "--config", config, "--device", "cpu", *arguments]
         patch.setattr(sys, "argv", [str(word) for word in words])
@@ -364,7 +364,7 @@ def test_the_command_trains_it_and_goes_on(
     )
     sets = [word for value in (f"cells=['{folder}']", *small) for word in ("--set", value)]
     code, said, err = run(capfd, "--out", tmp_path, *sets)
-    path = tmp_path / "leukocyte-hybrid" / "best.safetensors"
+    path = tmp_path / "hybrid-five" / "best.safetensors"
     assert (code, err) == (0, "") and f"wrote {path} and its card" in said
     first, card = path.read_bytes(), weights.read_card(path, ClassifierCard)
     assert card.command.startswith("leukokit train classifier --config") and card.recipe["steps"] == 2
