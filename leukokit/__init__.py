@@ -77,7 +77,6 @@ _MODULES = {
     "run_batch": "batch.run",
 }
 __all__ = [
-    "__version__",
     "BatchSummary",
     "CellGraph",
     "Cells",
@@ -101,6 +100,7 @@ __all__ = [
     "TrainedClassifier",
     "TrainedParams",
     "Writer",
+    "__version__",
     "find_images",
     "load_config",
     "load_plugin_file",

@@ -12,7 +12,7 @@ from typing import Final
 
 _STANDARD: Final = tuple(Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platstdlib"))
 _INSTALLED: Final = frozenset({"site-packages", "dist-packages"})
-_OWN: Final = "leukokit"
+_OWN_PACKAGE: Final = "leukokit"
 
 
 def source_sha256(module: str) -> str | None:
@@ -35,7 +35,7 @@ def source_sha256(module: str) -> str | None:
 def _source_files(module: str) -> set[Path]:
     found: set[Path] = set()
     first = module.partition(".")[0]
-    waiting, known = [first], {_OWN, *sys.stdlib_module_names}
+    waiting, known = [first], {_OWN_PACKAGE, *sys.stdlib_module_names}
     while waiting:
         top = waiting.pop()
         place = None if top in known else _place_of(top)

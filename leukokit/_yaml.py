@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from leukokit._text import one_line
 from leukokit.errors import ConfigError
 
-Model = TypeVar("Model", bound=BaseModel)
+SettingsModel = TypeVar("SettingsModel", bound=BaseModel)
 
 MAX_BYTES: Final = 4_000_000
 """Largest file that is read."""
@@ -85,7 +85,7 @@ def parse_yaml(text: str, source: str) -> Any:
         raise ConfigError(one_line(f"{source}: not YAML ({error})")) from error
 
 
-def load_model(model: type[Model], path: Path) -> Model:
+def load_model(model: type[SettingsModel], path: Path) -> SettingsModel:
     """Return a pydantic model read from a YAML file.
 
     Raises:
@@ -94,7 +94,7 @@ def load_model(model: type[Model], path: Path) -> Model:
     return validate(model, read_mapping(path), str(path))
 
 
-def validate(model: type[Model], values: Any, source: str = "") -> Model:
+def validate(model: type[SettingsModel], values: Any, source: str = "") -> SettingsModel:
     """Return plain values as a pydantic model.
 
     Raises:

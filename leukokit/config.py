@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from leukokit._text import one_line
-from leukokit._yaml import parse_yaml, read_mapping, validate
+from leukokit._yaml import SettingsModel, parse_yaml, read_mapping, validate
 from leukokit.errors import ConfigError
-
-Model = TypeVar("Model", bound=BaseModel)
 
 DEFAULT_PLUGINS = {"detector": "yolo", "graph": "knn", "classifier": "hybrid"}
 """The plugin of each section of a configuration that names none."""
@@ -115,7 +113,7 @@ def load_config(
     return validate(PipelineConfig, values, str(path or ""))
 
 
-def load_settings(model: type[Model], path: Path, assignments: Sequence[str] = ()) -> Model:
+def load_settings(model: type[SettingsModel], path: Path, assignments: Sequence[str] = ()) -> SettingsModel:
     """Load settings of any pydantic model: a YAML file, then ``KEY=VALUE`` assignments.
 
     Raises:

@@ -313,7 +313,7 @@ def _disabled() -> frozenset[str]:
 
 
 def _is_off(name: str, package: str, disabled: frozenset[str]) -> bool:
-    if name in disabled or _plain(package) in map(_plain, disabled):
+    if name in disabled or _plain_package_name(package) in map(_plain_package_name, disabled):
         return True
     return "all" in disabled and package != OWN
 
@@ -322,7 +322,7 @@ def _package(entry: importlib.metadata.EntryPoint) -> str:
     return entry.dist.name if entry.dist else "?"
 
 
-def _plain(package: str) -> str:
+def _plain_package_name(package: str) -> str:
     # Installers take these spellings for one name (PEP 503).
     return re.sub(r"[-_.]+", "-", package).lower()
 

@@ -19,7 +19,7 @@ from leukokit.registry import ALL, Registry
 
 TEMPLATES: Final = Path(__file__).parent / "templates"
 NewKind = Literal["detector", "graph-builder", "classifier", "writer"]
-KINDS: Final[tuple[NewKind, ...]] = ("detector", "graph-builder", "classifier", "writer")
+NEW_KINDS: Final[tuple[NewKind, ...]] = ("detector", "graph-builder", "classifier", "writer")
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _LONGEST = 40

@@ -12,7 +12,7 @@ from leukokit.errors import ConfigError
 
 def test_a_pattern_that_backtracks_is_ended_and_refused_in_one_line() -> None:
     pattern = compile_pattern(r"^(\w+\s?)+$", "--photo-pattern")
-    with pytest.raises(ConfigError, match="--photo-pattern .* takes more than 1 s over 2 names") as caught:
+    with pytest.raises(ConfigError, match=r"--photo-pattern .* takes more than 1 s over 2 names") as caught:
         search_all(pattern, ["a" * 20, "aaaa " * 12 + "!"], "--photo-pattern", time_limit=1)
     assert "\n" not in str(caught.value)
 

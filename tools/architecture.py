@@ -23,8 +23,8 @@ import networkx as nx
 
 PACKAGE = "leukokit"
 MAX_FUNCTION_LINES = 60
-CONVENTIONAL_NAMES = frozenset({"app"})
-"""Names that each command group of the CLI defines by convention."""
+CONVENTIONAL_NAMES = frozenset({"T", "_MODULES", "_log", "app"})
+"""A type variable, the table of lazy names, the logger, the commands of a group."""
 
 
 @dataclass(frozen=True, slots=True)

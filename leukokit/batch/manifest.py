@@ -20,9 +20,9 @@ from typing import Any, Final, Self
 from leukokit._files import flush_to_disk, make_folder
 from leukokit._text import printable
 from leukokit.batch.manifest_files import (
-    NAME,
+    MANIFEST_NAME,
+    MANIFEST_SCHEMA,
     PARTS,
-    SCHEMA,
     changes,
     is_batch_folder,
     lock_folder,
@@ -72,9 +72,9 @@ class Manifest:
     ) -> None:
         self.out = out
         make_folder(out)
-        if (out / NAME).exists() and not (is_batch_folder(out) and (out / NAME).is_file()):
+        if (out / MANIFEST_NAME).exists() and not (is_batch_folder(out) and (out / MANIFEST_NAME).is_file()):
             raise OutputError(
-                f"{printable(out / NAME)}: is not the manifest of a batch; choose another --out"
+                f"{printable(out / MANIFEST_NAME)}: is not the manifest of a batch; choose another --out"
             )
         self._lock = lock_folder(out)
         self._forgotten: set[bytes] = set()
@@ -84,13 +84,15 @@ class Manifest:
                 self._remove()
             with self._reported():
                 # Used by one thread at a time: the one that records, and after it the one that reads.
-                self._base = sqlite3.connect(out / NAME, check_same_thread=False, isolation_level=None)
+                self._base = sqlite3.connect(
+                    out / MANIFEST_NAME, check_same_thread=False, isolation_level=None
+                )
                 self._base.execute("PRAGMA journal_mode=WAL")
                 # A power cut may cost the last images their place, never the manifest its order.
                 self._base.execute("PRAGMA synchronous=NORMAL")
                 self._base.executescript(_TABLES)
-                self._file = (out / NAME).stat().st_ino
-            self._compare({"schema": SCHEMA, **settings})
+                self._file = (out / MANIFEST_NAME).stat().st_ino
+            self._compare({"schema": MANIFEST_SCHEMA, **settings})
             self._protect(protected)
         except BaseException:
             self.close()
@@ -123,11 +125,10 @@ class Manifest:
             OutputError: it, or the folder, was removed or replaced while the batch ran.
         """
         with suppress(OSError):
-            if (self.out / NAME).stat().st_ino == self._file:
+            if (self.out / MANIFEST_NAME).stat().st_ino == self._file:
                 return
-        raise OutputError(
-            f"{printable(self.out / NAME)}: was removed while the batch ran; run it again with --restart"
-        )
+        name = printable(self.out / MANIFEST_NAME)
+        raise OutputError(f"{name}: was removed while the batch ran; run it again with --restart")
 
     def is_done(self, image: FoundImage) -> bool:
         """Return whether the image and its saved files are as they were when it was done.
@@ -344,15 +345,15 @@ class Manifest:
             # A fault of the code, not of the file.
             raise
         except sqlite3.OperationalError as error:
-            path = printable(self.out / NAME)
-            if not (self.out / NAME).is_file():
+            path = printable(self.out / MANIFEST_NAME)
+            if not (self.out / MANIFEST_NAME).is_file():
                 raise OutputError(f"{path}: is not a file, or was removed; choose another --out") from error
             raise OutputError(
                 f"{path}: cannot be written ({error}); free space, then run the same command again"
             ) from error
         except (sqlite3.DatabaseError, zlib.error, ValueError) as error:
             raise OutputError(
-                f"{printable((read or self.out) / NAME)}: is damaged ({error}); "
+                f"{printable((read or self.out) / MANIFEST_NAME)}: is damaged ({error}); "
                 "do that batch again with --restart"
             ) from error
 

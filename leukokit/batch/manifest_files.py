@@ -16,11 +16,11 @@ from leukokit._files import files_below
 from leukokit._text import printable
 from leukokit.errors import ConfigError, OutputError
 
-NAME: Final = "manifest.sqlite"
+MANIFEST_NAME: Final = "manifest.sqlite"
 LOCK: Final = "manifest.lock"
-PARTS: Final = (NAME, f"{NAME}-wal", f"{NAME}-shm", f"{NAME}-journal")
+PARTS: Final = (MANIFEST_NAME, f"{MANIFEST_NAME}-wal", f"{MANIFEST_NAME}-shm", f"{MANIFEST_NAME}-journal")
 """What SQLite keeps of a manifest."""
-SCHEMA: Final = 4
+MANIFEST_SCHEMA: Final = 4
 
 
 def lock_folder(folder: Path) -> sqlite3.Connection:
@@ -86,7 +86,7 @@ def settings_of(out: Path) -> dict[str, Any]:
     Raises:
         ConfigError: it holds none that this release can read.
     """
-    path = out / NAME
+    path = out / MANIFEST_NAME
     try:
         if not path.is_file():
             raise ConfigError(f"{printable(out)}: holds no batch; name a folder written by 'leukokit batch'")
@@ -94,7 +94,7 @@ def settings_of(out: Path) -> dict[str, Any]:
             settings = {key: json.loads(value) for key, value in base.execute("SELECT key, value FROM run")}
     except (sqlite3.Error, OSError, ValueError) as error:
         raise ConfigError(f"{printable(path)}: cannot be read as a batch's manifest ({error})") from error
-    if settings.pop("schema", None) != SCHEMA:
+    if settings.pop("schema", None) != MANIFEST_SCHEMA:
         raise ConfigError(f"{printable(path)}: was written by another version of leukokit; run it again")
     return settings
 
@@ -102,7 +102,7 @@ def settings_of(out: Path) -> dict[str, Any]:
 def query_manifest(out: Path, query: str) -> list[tuple[Any, ...]]:
     """Return what the manifest in a folder answers; nothing where it holds none that can be read."""
     try:
-        if not (out / NAME).is_file():
+        if not (out / MANIFEST_NAME).is_file():
             return []
         with _open_to_read(out) as base:
             return base.execute(query).fetchall()
@@ -119,7 +119,7 @@ def readable_manifest(folder: Path, out: Path) -> Iterator[Path]:
     """
     if os.access(folder, os.W_OK):
         with closing(lock_folder(folder)):
-            yield folder / NAME
+            yield folder / MANIFEST_NAME
         return
     with _copied(folder, out) as path:
         yield path
@@ -128,7 +128,7 @@ def readable_manifest(folder: Path, out: Path) -> Iterator[Path]:
 @contextmanager
 def _open_to_read(folder: Path) -> Iterator[sqlite3.Connection]:
     if os.access(folder, os.W_OK):
-        with closing(sqlite3.connect(folder / NAME)) as base:
+        with closing(sqlite3.connect(folder / MANIFEST_NAME)) as base:
             yield base
         return
     # SQLite reads a log beside a database only where it may write to the folder.
@@ -139,10 +139,10 @@ def _open_to_read(folder: Path) -> Iterator[sqlite3.Connection]:
 @contextmanager
 def _copied(folder: Path, near: Path | None) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(dir=near, prefix=".leukokit-") as place:
-        for name in (NAME, f"{NAME}-wal"):
+        for name in (MANIFEST_NAME, f"{MANIFEST_NAME}-wal"):
             with suppress(FileNotFoundError):
                 shutil.copyfile(folder / name, Path(place, name))
-        yield Path(place, NAME)
+        yield Path(place, MANIFEST_NAME)
 
 
 def changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
@@ -155,9 +155,9 @@ def _changes(earlier: Any, now: Any, where: str = "") -> Iterator[str]:
         for key in {*earlier, *now}:
             yield from _changes(earlier.get(key), now.get(key), f"{where}.{key}" if where else str(key))
     elif earlier != now:
-        yield f"{where}: {_short(earlier)} is now {_short(now)}"
+        yield f"{where}: {_one_value(earlier)} is now {_one_value(now)}"
 
 
-def _short(value: Any) -> str:
+def _one_value(value: Any) -> str:
     text = json.dumps(value, default=str)
     return text if len(text) <= 40 else f"{text[:37]}..."

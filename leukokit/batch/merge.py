@@ -12,7 +12,7 @@ from typing import Any, Final
 from leukokit._files import make_folder
 from leukokit._text import printable
 from leukokit.batch.manifest import Manifest
-from leukokit.batch.manifest_files import LOCK, NAME, PARTS, changes, settings_of
+from leukokit.batch.manifest_files import LOCK, MANIFEST_NAME, PARTS, changes, settings_of
 from leukokit.batch.outputs.grouping import Grouping
 from leukokit.batch.outputs.parquet import require_pyarrow
 from leukokit.batch.outputs.tables import FILES, PARQUET
@@ -79,7 +79,7 @@ def _join(
     """The manifest of all, open, and a line for each thing that is missing: inputs, shards, images."""
     if out.resolve() in {folder.resolve() for folder in folders}:
         raise ConfigError(f"{printable(out)}: is one of the batches to merge; choose another --out")
-    if (out / NAME).exists() and not restart:
+    if (out / MANIFEST_NAME).exists() and not restart:
         raise ConfigError(f"{printable(out)}: holds a batch; choose another --out, or use --restart")
     shards = [each.pop("shard", None) for each in settings]
     for folder, other in zip(folders[1:], settings[1:], strict=True):

@@ -44,8 +44,8 @@ THUMBNAIL_REACH: Final = 1.6
 _DROPPED: Final = frozenset({"cells", "graph", "standardization", "provenance"})
 """What no table shows of an image's document; the provenance is the same for every image, and in run.json."""
 
-Outcome = SmearResult | LeukokitError
-Keep = Callable[[FoundImage, Stamp, Outcome], "Future[None]"]
+FieldOutcome = SmearResult | LeukokitError
+Keep = Callable[[FoundImage, Stamp, FieldOutcome], "Future[None]"]
 _Read = tuple[Stamp, Smear, float]
 
 
@@ -68,7 +68,7 @@ class RecordMaker:
     def __init__(self, writers: Sequence[Writer], out: Path, time_limit: float) -> None:
         self.writers, self._out, self._limit = writers, out, TimeLimit(time_limit)
 
-    def make(self, image: FoundImage, stamp: Stamp, outcome: Outcome) -> Record:
+    def make(self, image: FoundImage, stamp: Stamp, outcome: FieldOutcome) -> Record:
         """Return the record of an image that is through.
 
         Args:
@@ -197,15 +197,15 @@ class _Ahead:
         if not (is_idle or memory.done()) or not self._budget.take(memory.result(), wait=is_idle):
             return False
         self._next, self.taken[image] = None, memory.result()
-        self._reading.append((image, self._readers.submit(_read, self._pipeline, image)))
+        self._reading.append((image, self._readers.submit(_read_image, self._pipeline, image)))
         return True
 
 
 def _outcomes(
     pipeline: Pipeline, together: int, ahead: _Ahead
-) -> Iterator[tuple[FoundImage, Stamp, Outcome]]:
+) -> Iterator[tuple[FoundImage, Stamp, FieldOutcome]]:
     while group := ahead.next_group(together):
-        yield from _process(pipeline, group)
+        yield from _process_image(pipeline, group)
 
 
 def _memory_of(pipeline: Pipeline, image: FoundImage) -> int:
@@ -216,7 +216,7 @@ def _memory_of(pipeline: Pipeline, image: FoundImage) -> int:
         return 0
 
 
-def _read(pipeline: Pipeline, image: FoundImage) -> _Read | LeukokitError:
+def _read_image(pipeline: Pipeline, image: FoundImage) -> _Read | LeukokitError:
     started, stamp = time.perf_counter(), stamp_of(image.path)
     try:
         return stamp, pipeline.read(image.path), time.perf_counter() - started
@@ -224,9 +224,9 @@ def _read(pipeline: Pipeline, image: FoundImage) -> _Read | LeukokitError:
         return error
 
 
-def _process(
+def _process_image(
     pipeline: Pipeline, read: list[tuple[FoundImage, _Read | LeukokitError]]
-) -> Iterator[tuple[FoundImage, Stamp, Outcome]]:
+) -> Iterator[tuple[FoundImage, Stamp, FieldOutcome]]:
     yield from ((image, None, found) for image, found in read if isinstance(found, LeukokitError))
     smears = [(image, *found) for image, found in read if not isinstance(found, LeukokitError)]
     started = time.perf_counter()

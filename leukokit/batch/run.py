@@ -133,7 +133,7 @@ def run_batch(
         is_here = any(isinstance(processor, Pipeline) for processor in processors)
         writers = open_writers(names, config, out, protected) if is_here else []
         _remember(manifest, planned, found, description, devices, options)
-        unfinished = _process(manifest, processors, chosen, writers, options.workers, on_progress)
+        unfinished = _process_images(manifest, processors, chosen, writers, options.workers, on_progress)
         seconds = round((datetime.now(UTC) - started).total_seconds(), 1)
         facts = {"shard": None if shard is None else str(shard), "seconds_of_last_run": seconds}
         summary = write_outputs(manifest, outputs, facts, [*found.problems, *unfinished])
@@ -260,7 +260,7 @@ def _remember(
         )
 
 
-def _process(
+def _process_images(
     manifest: Manifest,
     processors: Sequence[Pipeline | WorkerProcess],
     images: Sequence[FoundImage],

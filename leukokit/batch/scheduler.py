@@ -12,7 +12,7 @@ from typing import Final
 
 from leukokit.batch.manifest import Manifest
 from leukokit.batch.memory import MemoryBudget
-from leukokit.batch.processing import Outcome, RecordMaker, process_images
+from leukokit.batch.processing import FieldOutcome, RecordMaker, process_images
 from leukokit.batch.recorder import Recorder
 from leukokit.batch.records import Record, Stamp
 from leukokit.batch.worker_process import WorkerProcess, finish_workers, kill_workers
@@ -109,7 +109,7 @@ class Scheduler:
     ) -> None:
         if isinstance(processor, Pipeline):
 
-            def keep(image: FoundImage, stamp: Stamp, outcome: Outcome) -> Future[None]:
+            def keep(image: FoundImage, stamp: Stamp, outcome: FieldOutcome) -> Future[None]:
                 return recorder.submit(partial(maker.make, image, stamp, outcome))
 
             readers = max(1, self.workers // len(self.processors))

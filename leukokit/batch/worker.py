@@ -22,7 +22,7 @@ from leukokit import errors
 from leukokit._guard import TimeLimit
 from leukokit.batch.memory import MemoryBudget
 from leukokit.batch.messages import Busy, Failure, LogLine, PipelineDescription, WorkerSettings
-from leukokit.batch.processing import Outcome, RecordMaker, process_images
+from leukokit.batch.processing import FieldOutcome, RecordMaker, process_images
 from leukokit.batch.records import Record, Stamp
 from leukokit.batch.writing import open_writers
 from leukokit.errors import LeukokitError, cause_of
@@ -106,7 +106,7 @@ def run_worker(connection: Connection, settings: WorkerSettings) -> None:
     _log.addHandler(port)
     TimeLimit.on_start = staticmethod(port.expect)
     try:
-        failures = _process(port, settings)
+        failures = _process_until_done(port, settings)
     except LeukokitError as error:
         failures = [error]
     except BaseException as error:  # whatever a plugin's file raises
@@ -136,7 +136,7 @@ def _send_failure(port: _Port, failure: LeukokitError) -> None:
     port.send(Failure(kind.__name__, str(failure)))
 
 
-def _process(port: _Port, settings: WorkerSettings) -> list[LeukokitError]:
+def _process_until_done(port: _Port, settings: WorkerSettings) -> list[LeukokitError]:
     """Do images until there are no more; returns what the writers fail at when they are closed."""
     import cv2
 
@@ -152,7 +152,7 @@ def _process(port: _Port, settings: WorkerSettings) -> list[LeukokitError]:
 
             make = _unsaved if settings.returns_results else maker.make
 
-            def keep(image: FoundImage, stamp: Stamp, outcome: Outcome) -> Future[None]:
+            def keep(image: FoundImage, stamp: Stamp, outcome: FieldOutcome) -> Future[None]:
                 return recorder.submit(_send_record, port, partial(make, image, stamp, outcome))
 
             process_images(pipeline, port, settings.workers, MemoryBudget(settings.memory), keep)
@@ -161,7 +161,7 @@ def _process(port: _Port, settings: WorkerSettings) -> list[LeukokitError]:
     return failures
 
 
-def _unsaved(image: FoundImage, stamp: Stamp, outcome: Outcome) -> Record:
+def _unsaved(image: FoundImage, stamp: Stamp, outcome: FieldOutcome) -> Record:
     if isinstance(outcome, LeukokitError):
         return Record(image, error=str(outcome))
     return Record(image, stamp, result=outcome)

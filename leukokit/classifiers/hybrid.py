@@ -21,8 +21,8 @@ from leukokit.engines.base import Model, Network
 from leukokit.engines.choose import load
 from leukokit.errors import WeightsError
 
-INPUTS: Final = ("features", "embeddings", "edges", "edge_features")
-OUTPUTS: Final = ("logits",)
+HYBRID_INPUTS: Final = ("features", "embeddings", "edges", "edge_features")
+HYBRID_OUTPUTS: Final = ("logits",)
 
 
 class HybridParams(NeuralParams):
@@ -65,9 +65,11 @@ class HybridClassifier(NeuralClassifier[HybridParams]):
         path, card = self.path, self.card
 
         if path.suffix != ".safetensors":
-            return Model.exported(path, card.sha256, INPUTS, OUTPUTS)
+            return Model.exported(path, card.sha256, HYBRID_INPUTS, HYBRID_OUTPUTS)
         module = partial(_context_module, path, len(card.classes))
-        return Model(path, INPUTS, OUTPUTS, weights.graph_of(path, card), card.onnx_sha256, module)
+        return Model(
+            path, HYBRID_INPUTS, HYBRID_OUTPUTS, weights.graph_of(path, card), card.onnx_sha256, module
+        )
 
     @cached_property
     def cnn(self) -> Network:
@@ -95,7 +97,7 @@ class HybridClassifier(NeuralClassifier[HybridParams]):
         embeddings = np.zeros((len(arrays.features), found[0].shape[1]), np.float32)
         embeddings[nodes] = np.concatenate(found)
         inputs = (arrays.features, embeddings, arrays.edges, arrays.edge_features)
-        logits = self.network(dict(zip(INPUTS, inputs, strict=True)))["logits"]
+        logits = self.network(dict(zip(HYBRID_INPUTS, inputs, strict=True)))["logits"]
         return np.asarray(logits[nodes], np.float32)
 
 

@@ -38,10 +38,10 @@ app.command("review")(review.review)
 app.command("graph")(graph.graph)
 app.add_typer(train.app, name="train")
 app.add_typer(evaluate.app, name="evaluate")
-app.command("compare")(compare.compare)
+app.command("compare")(compare.compare_command)
 app.add_typer(plugins.app, name="plugins")
 app.add_typer(data.app, name="data")
-app.command("export")(export.export)
+app.command("export")(export.export_command)
 app.command("doctor")(doctor.doctor)
 
 

@@ -62,15 +62,15 @@ def run(
     restart: options.Restart = False,
     overwrite: options.Overwrite = False,
     group_by: options.GroupBy = None,
-    target: options.Target = None,
+    target: options.TargetCount = None,
     save: Save = "",
-    detector: options.Detector = None,
+    detector: options.DetectorName = None,
     graph: options.Graph = None,
-    classifier: options.Classifier = None,
+    classifier: options.ClassifierName = None,
     config: options.Config = None,
     settings: options.Settings = None,
     plugins: options.Plugins = None,
-    engine: options.Engine = None,
+    engine: options.EngineName = None,
     device: options.Devices = "auto",
     workers: Workers = 2,
     processes: Processes = None,
@@ -117,7 +117,7 @@ def merge(
     out: options.ResultsFolder,
     restart: options.Restart = False,
     group_by: options.GroupBy = None,
-    target: options.Target = None,
+    target: options.TargetCount = None,
     parquet: options.Parquet = False,
     quiet: options.Quiet = False,
 ) -> None:
@@ -156,8 +156,8 @@ def status(
         typer.echo(f"failed: {printable(name.as_posix())}: {cause}")
 
 
-@app.command()
-def recount(
+@app.command("recount")
+def recount_command(
     results: Annotated[Path, typer.Argument(help="Folder of a batch.", show_default=False)],
     settings: Annotated[
         list[str] | None,
@@ -169,7 +169,7 @@ def recount(
         ),
     ] = None,
     group_by: options.GroupBy = None,
-    target: options.Target = None,
+    target: options.TargetCount = None,
     parquet: options.Parquet = False,
     quiet: options.Quiet = False,
 ) -> None:

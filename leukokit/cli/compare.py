@@ -11,7 +11,7 @@ from leukokit.cli import options
 from leukokit.cli.progress import progress_bar
 
 
-def compare(
+def compare_command(
     config: Annotated[Path, typer.Option(help="What to compare, on what: a YAML file.", show_default=False)],
     out: Annotated[
         Path, typer.Option(help="Folder for results and tables; a stopped run resumes.", show_default=False)
@@ -28,7 +28,7 @@ def compare(
     from leukokit.config import load_settings
     from leukokit.evaluation import comparison
     from leukokit.evaluation.comparison.methods import Comparison, fields_of
-    from leukokit.evaluation.comparison.report import note_of
+    from leukokit.evaluation.comparison.report import comparison_note
 
     options.load_plugins(plugins)
     wanted = load_settings(Comparison, config, settings or ())
@@ -41,7 +41,7 @@ def compare(
         report = comparison.compare(wanted, out, device, restart, progress)
     console = make_console()
     for test in tests:
-        print_tables(console, comparison_table(report.rows, test), note_of(report.rows, test))
+        print_tables(console, comparison_table(report.rows, test), comparison_note(report.rows, test))
         console.print()
     for path in report.files:
         typer.echo(f"wrote {path}")

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from leukokit.datasets.recipe import SetRecipe
-    from leukokit.datasets.report import Report
+    from leukokit.datasets.report import PreparationReport
 
 app = typer.Typer(help="List, download and prepare image sets; draw smears.", no_args_is_help=True)
 
@@ -51,8 +51,8 @@ def list_sets(catalogue: OwnCatalogue = None) -> None:
     _stderr().print(table)
 
 
-@app.command()
-def fetch(
+@app.command("fetch")
+def fetch_command(
     name: Annotated[str, typer.Argument(help="A set of 'leukokit data list'.", show_default=False)],
     out: Annotated[Path, typer.Option(help="Folder of all sets; this one goes to OUT/NAME.")] = Path("data"),
     catalogue: OwnCatalogue = None,
@@ -76,8 +76,8 @@ def fetch(
     typer.echo(f"Licence: {entry.licence}. Please cite: {entry.citation or entry.home}", err=True)
 
 
-@app.command()
-def prepare(
+@app.command("prepare")
+def prepare_command(
     folder: Annotated[
         Path | None, typer.Argument(help="One annotated set; or give --config.", show_default=False)
     ] = None,
@@ -198,7 +198,7 @@ def _recipe(name: str, form: Form, annotated: str | None, classes: list[str]) ->
         raise ConfigError(f"--{first_fault(error).replace('classes', 'class', 1)}") from error
 
 
-def _print_report(report: Report, out: Path) -> None:
+def _print_report(report: PreparationReport, out: Path) -> None:
     from rich.table import Table
     from rich.text import Text
 

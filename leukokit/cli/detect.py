@@ -44,13 +44,13 @@ def detect(
             show_default=DEFAULT_SAVE,
         ),
     ] = None,
-    detector: options.Detector = None,
+    detector: options.DetectorName = None,
     graph: options.Graph = None,
-    classifier: options.Classifier = None,
+    classifier: options.ClassifierName = None,
     config: options.Config = None,
     settings: options.Settings = None,
     plugins: options.Plugins = None,
-    engine: options.Engine = None,
+    engine: options.EngineName = None,
     device: options.Device = "auto",
     trust_pickle: options.TrustPickle = False,
     quiet: options.Quiet = False,
@@ -148,7 +148,7 @@ def _writer_names(save: str | None, writes: bool) -> list[str]:
 def _open_writers(names: list[str], out: Path, unfinished: list[str]) -> Iterator[list[Writer]]:
     """Writers that are open; what they fail at when they finish is added to ``unfinished``."""
     from leukokit._files import make_folder
-    from leukokit.batch.manifest_files import NAME as MANIFEST
+    from leukokit.batch.manifest_files import MANIFEST_NAME as MANIFEST
     from leukokit.errors import ConfigError
     from leukokit.registry import writers
     from leukokit.writers.base import close_all

@@ -15,12 +15,12 @@ app = typer.Typer(help="Measure on annotated fields.", no_args_is_help=True)
 
 
 @app.callback()
-def _group() -> None:
+def _evaluate_group() -> None:
     pass
 
 
-@app.command()
-def detector(
+@app.command("detector")
+def evaluate_detector_command(
     fields: options.Fields,
     datasets: options.Datasets = None,
     labs: options.Labs = None,
@@ -29,10 +29,10 @@ def detector(
     config: options.Config = None,
     settings: options.Settings = None,
     plugins: options.Plugins = None,
-    detector: options.Detector = None,
+    detector: options.DetectorName = None,
     device: options.Device = "auto",
     out: options.FiguresFile = None,
-    card: options.Card = None,
+    card: options.CardFile = None,
     title: options.Title = "",
     as_json: options.Json = False,
 ) -> None:
@@ -50,22 +50,22 @@ def detector(
         figures = evaluate_detector(pipeline, chosen, progress)
     if card:
         record_metrics(card, title or "detector", figures)
-    if not _write(figures, out, as_json):
+    if not _write_figures(figures, out, as_json):
         from leukokit.cli.tables import detection_table, make_console
 
         make_console().print(detection_table(figures))
     _exit_for(figures["failures"])
 
 
-@app.command()
-def classifier(
+@app.command("classifier")
+def evaluate_classifier_command(
     cells: Annotated[list[Path], typer.Option(help="Folder of 'leukokit data cells'; repeatable.")],
     datasets: options.Datasets = None,
     labs: options.Labs = None,
     splits: options.Splits = None,
     slides: options.Slides = None,
     classes: options.Classes = None,
-    classifier: options.Classifier = None,
+    classifier: options.ClassifierName = None,
     graph: options.Graph = None,
     config: options.Config = None,
     settings: options.Settings = None,
@@ -75,15 +75,15 @@ def classifier(
     predictions: Annotated[
         Path | None, typer.Option(help="Write every prediction to this CSV file.", show_default=False)
     ] = None,
-    picture: options.Picture = None,
-    card: options.Card = None,
+    picture: options.PictureFile = None,
+    card: options.CardFile = None,
     title: options.Title = "",
     as_json: options.Json = False,
 ) -> None:
     """Measure how well detected leukocytes are named: accuracy, figures per class, calibration."""
     from leukokit.datasets.detected import select_detected
     from leukokit.evaluation import evaluate_classifier
-    from leukokit.evaluation.classification import card_figures, note_of
+    from leukokit.evaluation.classification import card_figures, classification_note
     from leukokit.pipeline import Pipeline
     from leukokit.weights import record_metrics
 
@@ -99,10 +99,10 @@ def classifier(
         from leukokit.evaluation.confusion import save_confusion
 
         save_confusion(picture, report.confusion)
-    if not _write(report.to_json(), out, as_json):
+    if not _write_figures(report.to_json(), out, as_json):
         from leukokit.cli.tables import classification_table, confusion_table, make_console, print_tables
 
-        parts = classification_table(report), note_of(report), confusion_table(report.confusion)
+        parts = classification_table(report), classification_note(report), confusion_table(report.confusion)
         print_tables(make_console(), *parts)
 
 
@@ -116,18 +116,18 @@ def pipeline(
     config: options.Config = None,
     settings: options.Settings = None,
     plugins: options.Plugins = None,
-    detector: options.Detector = None,
+    detector: options.DetectorName = None,
     graph: options.Graph = None,
-    classifier: options.Classifier = None,
+    classifier: options.ClassifierName = None,
     device: options.Device = "auto",
     out: options.FiguresFile = None,
-    picture: options.Picture = None,
+    picture: options.PictureFile = None,
     as_json: options.Json = False,
 ) -> None:
     """Measure how well leukocytes are found and named, end to end: missed and false cells count as errors."""
     from leukokit.datasets.fields import select_fields
     from leukokit.evaluation import evaluate_pipeline
-    from leukokit.evaluation.end_to_end import note_of
+    from leukokit.evaluation.end_to_end import end_to_end_note
     from leukokit.metrics.confusion import ConfusionMatrix
     from leukokit.pipeline import Pipeline
 
@@ -142,14 +142,16 @@ def pipeline(
         from leukokit.evaluation.confusion import save_confusion
 
         save_confusion(picture, confusion)
-    if not _write(figures, out, as_json):
+    if not _write_figures(figures, out, as_json):
         from leukokit.cli.tables import confusion_table, make_console, pipeline_tables, print_tables
 
-        print_tables(make_console(), *pipeline_tables(figures), note_of(figures), confusion_table(confusion))
+        print_tables(
+            make_console(), *pipeline_tables(figures), end_to_end_note(figures), confusion_table(confusion)
+        )
     _exit_for(figures["failures"])
 
 
-def _write(figures: dict[str, Any], out: Path | None, as_json: bool) -> bool:
+def _write_figures(figures: dict[str, Any], out: Path | None, as_json: bool) -> bool:
     """Write the figures as JSON where they are asked for; whether stdout has had them."""
     from leukokit._files import write_atomically
 

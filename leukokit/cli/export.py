@@ -18,7 +18,7 @@ class What(StrEnum):
     CLASSIFIER = "classifier"
 
 
-class Format(StrEnum):
+class ExportFormat(StrEnum):
     """What the files are."""
 
     ONNX = "onnx"
@@ -26,10 +26,10 @@ class Format(StrEnum):
     TORCHSCRIPT = "torchscript"
 
 
-def export(
+def export_command(
     what: Annotated[What, typer.Argument(help="The network of a detector or of a classifier.")],
     out: options.ResultsFolder,
-    kind: Annotated[Format, typer.Option("--format", help="What the files are.")] = Format.ONNX,
+    kind: Annotated[ExportFormat, typer.Option("--format", help="What the files are.")] = ExportFormat.ONNX,
     weights: Annotated[
         Path | None,
         typer.Option("--weights", help="Name of shipped weights, or a weight file.", show_default="shipped"),
@@ -57,7 +57,7 @@ def export(
     options.load_plugins(plugins)
     if int8 != (calibrate is not None):
         raise ConfigError("--int8 and --calibrate FOLDER go together")
-    if int8 and (what is not What.DETECTOR or kind is not Format.ONNX):
+    if int8 and (what is not What.DETECTOR or kind is not ExportFormat.ONNX):
         raise ConfigError("--int8 is offered for a detector as ONNX")
     if what is What.DETECTOR:
         targets = detector_targets(find(weights or Path("smear-yolo11n")), trust_pickle)

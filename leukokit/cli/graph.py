@@ -25,12 +25,12 @@ def graph(
         Path, typer.Option(help="File to write; its ending decides: .graphml, .gexf, .json or .png.")
     ],
     builder: options.Graph = None,
-    detector: options.Detector = None,
+    detector: options.DetectorName = None,
     classifier: options.OptionalClassifier = None,
     config: options.Config = None,
     settings: options.Settings = None,
     plugins: options.Plugins = None,
-    engine: options.Engine = None,
+    engine: options.EngineName = None,
     device: options.Device = "auto",
     trust_pickle: options.TrustPickle = False,
     quiet: options.Quiet = False,
@@ -118,7 +118,7 @@ def _gexf(graph: CellGraph) -> bytes:
     linked.graph = {"name": graph.builder}
     places = zip(graph.cells.centres.tolist(), graph.cells.diameters.tolist(), strict=True)
     for node, ((x, y), diameter) in zip(linked.nodes.values(), places, strict=True):
-        red, green, blue = _rgb(colour_of(node.get("label") or node["kind"]))
+        red, green, blue = _parse_rgb(colour_of(node.get("label") or node["kind"]))
         # Laid out as on the smear; in Gephi y grows upwards.
         node["viz"] = {
             "color": {"r": red, "g": green, "b": blue, "a": 1.0},
@@ -174,6 +174,6 @@ def _png(graph: CellGraph, image: RGBImage) -> bytes:
     return mark_as_drawn(stream.getvalue())
 
 
-def _rgb(colour: str) -> tuple[int, int, int]:
+def _parse_rgb(colour: str) -> tuple[int, int, int]:
     red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
     return red, green, blue

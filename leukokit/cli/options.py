@@ -34,9 +34,9 @@ Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print errors only.")
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 # The pipeline
-Detector = Annotated[str | None, typer.Option("--detector", help="Detector plugin.", show_default="yolo")]
+DetectorName = Annotated[str | None, typer.Option("--detector", help="Detector plugin.", show_default="yolo")]
 Graph = Annotated[str | None, typer.Option("--graph", help="Graph builder plugin.", show_default="knn")]
-Classifier = Annotated[
+ClassifierName = Annotated[
     str | None,
     typer.Option(
         "--classifier",
@@ -71,7 +71,7 @@ Devices = Annotated[
     str, typer.Option("--device", help="auto, cpu, cuda, cuda:N, or several GPUs: cuda:0,cuda:1.")
 ]
 
-Engine = Annotated[
+EngineName = Annotated[
     str | None,
     typer.Option(
         "--engine",
@@ -89,7 +89,7 @@ GroupBy = Annotated[
         show_default=False,
     ),
 ]
-Target = Annotated[
+TargetCount = Annotated[
     int | None,
     typer.Option(
         "--target",
@@ -141,11 +141,11 @@ Classes = Annotated[
 FiguresFile = Annotated[
     Path | None, typer.Option("--out", help="Write the figures to this JSON file.", show_default=False)
 ]
-Picture = Annotated[
+PictureFile = Annotated[
     Path | None,
     typer.Option("--picture", help="Draw the confusion matrix to this PNG file.", show_default=False),
 ]
-Card = Annotated[
+CardFile = Annotated[
     Path | None,
     typer.Option(
         "--card", help="Record the figures in this weights' card, under --title.", show_default=False

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 app = typer.Typer(help="List, describe, create and check plugins.", no_args_is_help=True)
 
 
-class Kind(StrEnum):
+class PluginKind(StrEnum):
     """Kinds of plugins, as they are written on the command line."""
 
     DETECTOR = "detector"
@@ -79,7 +79,7 @@ def info(
 
 @app.command()
 def new(
-    kind: Annotated[Kind, typer.Argument(help="Kind of plugin.")],
+    kind: Annotated[PluginKind, typer.Argument(help="Kind of plugin.")],
     name: Annotated[str, typer.Argument(help="Name of the plugin, e.g. my-net.")],
     out: Annotated[Path, typer.Option(help="Folder to put it into.")] = Path(),
     single_file: Annotated[
@@ -101,7 +101,7 @@ def new(
 def check(
     target: Annotated[str, typer.Argument(help="Name of a plugin, a .py file, or the folder of a package.")],
     kind: Annotated[
-        Kind | None, typer.Option(help="Kind, if plugins of several kinds have this name.")
+        PluginKind | None, typer.Option(help="Kind, if plugins of several kinds have this name.")
     ] = None,
     plugins: options.Plugins = None,
     time_limit: Annotated[float, typer.Option(min=0.1, help="Time limit of each check, in seconds.")] = 60.0,
@@ -142,14 +142,14 @@ def _show_report(console: Console, report: Report, verbose: bool) -> None:
         table.add_row(mark, escape(outcome.name), f"{outcome.seconds:.2f}", escape(shown))
     console.print(
         f"[bold]{escape(report.plugin)}[/bold]: {len(report.outcomes) - len(failed)} of "
-        f"{len(report.outcomes)} checks passed; {report.seconds:.1f} s{_memory(report)}",
+        f"{len(report.outcomes)} checks passed; {report.seconds:.1f} s{_memory_line(report)}",
         soft_wrap=True,
     )
     if table.row_count:
         console.print(table)
 
 
-def _memory(report: Report) -> str:
+def _memory_line(report: Report) -> str:
     if report.peak_mb is None or report.grown_mb is None:
         return ""
     return f", peak memory {report.peak_mb:.0f} MB ({report.grown_mb:.0f} MB of it the checks')"

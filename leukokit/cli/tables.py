@@ -15,7 +15,7 @@ from leukokit.evaluation.end_to_end import MODES
 
 if TYPE_CHECKING:
     from leukokit.evaluation.classification import ClassificationReport
-    from leukokit.evaluation.comparison.figures import Row
+    from leukokit.evaluation.comparison.figures import MethodRow
     from leukokit.metrics.confusion import ConfusionMatrix
 
 WIDE = 1000
@@ -144,7 +144,7 @@ def pipeline_tables(figures: dict[str, Any]) -> list[Table]:
     return [by_class, over_all]
 
 
-def comparison_table(rows: Sequence[Row], test: str) -> Table:
+def comparison_table(rows: Sequence[MethodRow], test: str) -> Table:
     """One test for a terminal."""
     figures = rows[0].tests[test]
     title = f"{test}: {figures.fields} fields of {figures.photos} photographs, {figures.cells} leukocytes"

@@ -15,12 +15,12 @@ app = typer.Typer(help="Train from a recipe (YAML).", no_args_is_help=True)
 
 
 @app.callback()
-def _group() -> None:
+def _train_group() -> None:
     pass
 
 
-@app.command()
-def detector(
+@app.command("detector")
+def train_detector_command(
     config: options.Recipe,
     out: Runs = Path("runs"),
     settings: options.RecipeSettings = None,
@@ -35,8 +35,8 @@ def detector(
     typer.echo(f"wrote {weights} and its card")
 
 
-@app.command()
-def classifier(
+@app.command("classifier")
+def train_classifier_command(
     config: options.Recipe,
     out: Runs = Path("runs"),
     settings: options.RecipeSettings = None,

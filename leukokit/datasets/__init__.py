@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from leukokit.datasets.fields import is_held_back as is_held_back
     from leukokit.datasets.fields import read_fields as read_fields
     from leukokit.datasets.recipe import FieldsConfig, SetRecipe
-    from leukokit.datasets.report import Report
+    from leukokit.datasets.report import PreparationReport
 
 _MODULES = {
     "AnnotatedField": "fields",
@@ -35,7 +35,7 @@ def prepare(
     photo_pattern: str | None = None,
     val: float = 0.2,
     seed: int = 0,
-) -> Report:
+) -> PreparationReport:
     """Turn annotated images into the fields that training and evaluation read.
 
     Args:

@@ -71,7 +71,7 @@ def parse_yolo(content: bytes, names: Mapping[int, str], size: tuple[int, int], 
         if not words:
             continue
         try:
-            kind, shares = _whole(float(words[0])), [_finite(word) for word in words[1:]]
+            kind, shares = _whole_number(float(words[0])), [_finite(word) for word in words[1:]]
         except ValueError as error:
             raise DataError(f"{where}, line {number}: not a YOLO label ({error})") from error
         if len(shares) == 4:
@@ -175,7 +175,9 @@ def _parse_xml(content: bytes, where: str) -> ElementTree.Element:
 
 def _voc_size(root: ElementTree.Element) -> tuple[int, int] | None:
     try:
-        width, height = (_whole(_finite(root.findtext(f"size/{side}"))) for side in ("width", "height"))
+        width, height = (
+            _whole_number(_finite(root.findtext(f"size/{side}"))) for side in ("width", "height")
+        )
     except ValueError:
         return None
     return (width, height) if width and height else None
@@ -226,7 +228,7 @@ def _finite(value: Any) -> float:
     return number
 
 
-def _whole(number: float) -> int:
+def _whole_number(number: float) -> int:
     if not number.is_integer() or number < 0:
         raise ValueError(f"{number} is not a whole number")
     return int(number)

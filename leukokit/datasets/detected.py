@@ -145,7 +145,7 @@ def detect_fields(
             sides = REACH * (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
             store[crops : crops + len(annotated)] = cut_crops(smear, boxes, sides, CROP_PX)
             looks.append(appearance(smear, cells))
-            row = _row(field, out, cells, labels, crops)
+            row = _cell_row(field, out, cells, labels, crops)
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
             crops += len(annotated)
             if number % 100 == 0 or number == len(chosen):
@@ -216,7 +216,7 @@ def select_detected(
     ]
 
 
-def _row(
+def _cell_row(
     field: AnnotatedField, folder: Path, cells: Cells, labels: list[str], first_crop: int
 ) -> dict[str, Any]:
     return {

@@ -36,7 +36,7 @@ from leukokit.datasets.photographs import (
 )
 from leukokit.datasets.reading import Candidate, read_candidates
 from leukokit.datasets.recipe import FieldsConfig, SetRecipe
-from leukokit.datasets.report import Reason, Report, report_path
+from leukokit.datasets.report import PreparationReport, Reason, report_path
 from leukokit.errors import ConfigError, DataError, OutputError
 from leukokit.taxonomy import KINDS
 
@@ -51,7 +51,7 @@ def prepare_set(
     photo_pattern: str | None = None,
     val: float = 0.2,
     seed: int = 0,
-) -> Report:
+) -> PreparationReport:
     """Prepare one set, splitting its photographs by the order of a hash of their names.
 
     Args:
@@ -74,7 +74,7 @@ def prepare_set(
         raise ConfigError(f"--val is {val}; a share of at least 0 and less than 1 is needed")
     if not folder.is_dir():
         raise DataError(f"{folder}: no such folder; 'leukokit data list' names sets to fetch")
-    report, photos, reader = Report(), Photographs(), open_reader(folder, recipe)
+    report, photos, reader = PreparationReport(), Photographs(), open_reader(folder, recipe)
     images = reader.images()
     if not images:
         raise DataError(f"{folder}: no image in it or below it")
@@ -87,7 +87,7 @@ def prepare_set(
     copies = {} if photo_pattern else likely_copies(names.values())
     for image, name in names.items():
         if name in copies and photos[name] != photos[copies[name]]:
-            report.note(Reason.LIKELY_COPY, f"{_shown(image, folder)} and {copies[name]}")
+            report.note(Reason.LIKELY_COPY, f"{_relative_name(image, folder)} and {copies[name]}")
     kinds = _kinds(reader, images, recipe)
     if recipe.annotated is None:
         recipe = recipe.model_copy(update={"annotated": _occurring(kinds, recipe)})
@@ -95,15 +95,15 @@ def prepare_set(
 
     def candidates() -> Iterator[tuple[SetRecipe, AnnotationReader, Candidate]]:
         for image in images:
-            photo, shown = photos[names[image]], _shown(image, folder)
+            photo, shown = photos[names[image]], _relative_name(image, folder)
             split = "val" if photo in chosen else "train"
             yield recipe, reader, Candidate(image, shown, lab, photo, "", split)
 
-    _write(out, read_candidates(candidates(), contents, report), report)
+    _write_fields(out, read_candidates(candidates(), contents, report), report)
     return report
 
 
-def prepare_index(config: FieldsConfig, out: Path) -> Report:
+def prepare_index(config: FieldsConfig, out: Path) -> PreparationReport:
     """Prepare several sets whose index says which photograph and which split every file belongs to.
 
     Fields come in the order of the index, then those of sets with an index of their own. Such a set is
@@ -131,7 +131,7 @@ def prepare_index(config: FieldsConfig, out: Path) -> Report:
         side[photo] = max(side[photo], SIDES.get(row["split"], 0))
         if row["dataset"] in order:
             owner[photo] = min(owner.get(photo, len(order)), order[row["dataset"]])
-    report = Report()
+    report = PreparationReport()
     for fault in faults:
         report.note(Reason.BAD_ANNOTATION, fault)
 
@@ -151,7 +151,7 @@ def prepare_index(config: FieldsConfig, out: Path) -> Report:
                 candidate = Candidate(image, shown, row["lab"], photo, row["slide"], split, row["label"])
                 yield config.sets[order[dataset]], readers[dataset], candidate
 
-    _write(out, read_candidates(candidates(), contents, report), report)
+    _write_fields(out, read_candidates(candidates(), contents, report), report)
     return report
 
 
@@ -188,12 +188,12 @@ def open_reader(folder: Path, recipe: SetRecipe) -> AnnotationReader:
     return CocoReader(folder) if recipe.format == "coco" else ClassFolderReader(folder)
 
 
-def _shown(image: Path, folder: Path) -> str:
+def _relative_name(image: Path, folder: Path) -> str:
     return image.relative_to(folder).as_posix() if image.is_relative_to(folder) else image.as_posix()
 
 
 def _photo_names(
-    images: list[Path], photo_pattern: str | None, folder: Path, report: Report
+    images: list[Path], photo_pattern: str | None, folder: Path, report: PreparationReport
 ) -> dict[Path, str]:
     """The photograph that each image shows, by the user's pattern or by its name."""
     if photo_pattern is None:
@@ -203,7 +203,7 @@ def _photo_names(
     for image, match in zip(images, found, strict=True):
         name = match[1] if match else None
         if not name:
-            report.note(Reason.PATTERN, _shown(image, folder))
+            report.note(Reason.PATTERN, _relative_name(image, folder))
         names[image] = name or photo_name(image)
     return names
 
@@ -227,7 +227,7 @@ def _occurring(kinds: Mapping[Path, set[str]], recipe: SetRecipe) -> tuple[str, 
     return tuple(kind for kind in KINDS if kind in found)
 
 
-def _write(out: Path, fields: Iterator[AnnotatedField], report: Report) -> None:
+def _write_fields(out: Path, fields: Iterator[AnnotatedField], report: PreparationReport) -> None:
     make_folder(out.parent)
     try:
         write_fields(out, fields)

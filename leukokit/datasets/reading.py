@@ -12,7 +12,7 @@ from leukokit.datasets.fields import AnnotatedField
 from leukokit.datasets.formats import AnnotationReader
 from leukokit.datasets.photographs import image_size
 from leukokit.datasets.recipe import SetRecipe
-from leukokit.datasets.report import Reason, Report
+from leukokit.datasets.report import PreparationReport, Reason
 from leukokit.errors import DataError
 
 ROUNDING_PX: Final = 1.0
@@ -35,7 +35,7 @@ class Candidate:
 def read_candidates(
     candidates: Iterable[tuple[SetRecipe, AnnotationReader, Candidate]],
     contents: Mapping[Path, str],
-    report: Report,
+    report: PreparationReport,
 ) -> Iterator[AnnotatedField]:
     """Read candidates into fields, leaving out what cannot be read and, without own index, equal files."""
     seen: set[tuple[str, str]] = set()
@@ -45,7 +45,7 @@ def read_candidates(
         if content is not None and recipe.index is None and (recipe.name, content) in seen:
             report.note(Reason.DUPLICATE_PHOTO, candidate.shown)
             continue
-        annotated = _read(recipe, reader, candidate, report)
+        annotated = _read_one(recipe, reader, candidate, report)
         if annotated is None:
             continue
         if content is not None:
@@ -66,8 +66,8 @@ def read_candidates(
         raise DataError(f"no class of the set is known (first: {first}); map each: --class NAME=KIND[:LABEL]")
 
 
-def _read(
-    recipe: SetRecipe, reader: AnnotationReader, candidate: Candidate, report: Report
+def _read_one(
+    recipe: SetRecipe, reader: AnnotationReader, candidate: Candidate, report: PreparationReport
 ) -> AnnotatedField | None:
     annotation, size = _annotation(reader, candidate, report)
     if annotation is None:
@@ -90,7 +90,7 @@ def _read(
 
 
 def _annotation(
-    reader: AnnotationReader, candidate: Candidate, report: Report
+    reader: AnnotationReader, candidate: Candidate, report: PreparationReport
 ) -> tuple[Annotation | None, tuple[int, int]]:
     """An image's annotation, and the image's size; None, and a note, if it is not usable."""
     try:
@@ -116,7 +116,7 @@ def _annotation(
 
 
 def _at_size(
-    annotation: Annotation, size: tuple[int, int], candidate: Candidate, report: Report
+    annotation: Annotation, size: tuple[int, int], candidate: Candidate, report: PreparationReport
 ) -> Annotation | None:
     """The annotation with its boxes in pixels of the image; None where its size is not the image's at all."""
     if annotation.size in (None, size):
@@ -140,7 +140,7 @@ def _at_size(
 
 
 def _cell(
-    named: NamedBox, size: tuple[int, int], recipe: SetRecipe, candidate: Candidate, report: Report
+    named: NamedBox, size: tuple[int, int], recipe: SetRecipe, candidate: Candidate, report: PreparationReport
 ) -> tuple[list[float], str, str] | None:
     """Box within the image, kind and label; ``None``, and a note in the report, if it is no usable cell."""
     meaning = recipe.meaning(named.name)
@@ -169,7 +169,7 @@ def _cell(
 
 
 def _without_repeats(
-    cells: list[tuple[list[float], str, str]], candidate: Candidate, report: Report
+    cells: list[tuple[list[float], str, str]], candidate: Candidate, report: PreparationReport
 ) -> list[tuple[list[float], str, str]]:
     """Cells without those whose box, kind and label were there before."""
     known: set[tuple[tuple[float, ...], str, str]] = set()

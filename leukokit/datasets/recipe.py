@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from leukokit.taxonomy import KINDS, class_of, kind_of
 
 Format = Literal["yolo", "voc", "coco", "classes"]
-Kind = Literal["leukocyte", "erythrocyte", "platelet"]
+CellKind = Literal["leukocyte", "erythrocyte", "platelet"]
 
 
 class SetRecipe(BaseModel):
@@ -24,7 +24,7 @@ class SetRecipe(BaseModel):
     classes: dict[str, str] = Field(
         default={}, description="class name or number -> KIND or KIND:LABEL, over the usual meaning"
     )
-    annotated: tuple[Kind, ...] | None = Field(
+    annotated: tuple[CellKind, ...] | None = Field(
         default=None, description="kinds annotated completely; all that occur, if left out"
     )
     labels_in_box_order: bool = Field(
@@ -48,7 +48,7 @@ class SetRecipe(BaseModel):
                 raise ValueError(
                     f"'{name}' is mapped to '{meaning}', whose kind must be one of {', '.join(KINDS)}"
                 )
-        return {_plain(name): meaning for name, meaning in classes.items()}
+        return {_plain_class_name(name): meaning for name, meaning in classes.items()}
 
     @model_validator(mode="after")
     def _defaults_of_an_index(self) -> SetRecipe:
@@ -58,7 +58,7 @@ class SetRecipe(BaseModel):
 
     def meaning(self, name: str) -> tuple[str, str] | None:
         """Kind and label of a class name; ``None`` if it is not known."""
-        plain = _plain(name)
+        plain = _plain_class_name(name)
         found = self.classes.get(plain) or self.classes.get(plain.removesuffix("s"))
         if found is not None:
             kind, _, label = found.partition(":")
@@ -83,5 +83,5 @@ class FieldsConfig(BaseModel):
     )
 
 
-def _plain(name: str) -> str:
+def _plain_class_name(name: str) -> str:
     return re.sub(r"[\s_-]+", " ", name).strip().lower()

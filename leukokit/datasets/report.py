@@ -32,7 +32,7 @@ class Reason(StrEnum):
 
 
 @dataclass(slots=True)
-class Report:
+class PreparationReport:
     """What was prepared and what was not: ``left_out`` holds, by reason, the files, a box a line."""
 
     fields: Counter[tuple[str, str]] = field(default_factory=Counter)

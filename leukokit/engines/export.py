@@ -62,12 +62,12 @@ def write_graph_beside(network: Exportable, path: Path) -> str:
     Raises:
         WeightsError: the network cannot be exported, or is not the file's.
     """
-    graph = graph_of(network.module, network.inputs, network.outputs)
+    graph = export_graph(network.module, network.inputs, network.outputs)
     share_weights(graph, path)
     return save_graph(graph, path.with_suffix(".onnx"))
 
 
-def graph_of(module: Any, inputs: Sequence[Example], outputs: Mapping[str, Mapping[int, str]]) -> Any:
+def export_graph(module: Any, inputs: Sequence[Example], outputs: Mapping[str, Mapping[int, str]]) -> Any:
     """A torch module in evaluation mode as an ONNX ``ModelProto``, its weights under their own names.
 
     Args:
@@ -130,7 +130,7 @@ def share_weights(model: Any, weights: Path) -> None:
     import numpy as np
     from onnx import TensorProto, helper, numpy_helper
 
-    header, start = read_header(weights)
+    header, start = read_safetensors_header(weights)
     data = weights.read_bytes()
     sizes = {"F16": np.float16, "F32": np.float32, "I64": np.int64}
     kinds = {"F16": TensorProto.FLOAT16, "F32": TensorProto.FLOAT, "I64": TensorProto.INT64}
@@ -166,7 +166,7 @@ def share_weights(model: Any, weights: Path) -> None:
     model.graph.node.extend([*casts, *nodes])
 
 
-def read_header(weights: Path) -> tuple[dict[str, Any], int]:
+def read_safetensors_header(weights: Path) -> tuple[dict[str, Any], int]:
     """The header of a safetensors file, and the position of its first tensor.
 
     Raises:

@@ -18,9 +18,9 @@ from typing import Final
 
 from leukokit.errors import WeightsError
 
-MAX_BYTES: Final = (1 << 31) - 1
+MAX_MODEL_BYTES: Final = (1 << 31) - 1
 """Largest message of protobuf."""
-MAX_DEPTH: Final = 16
+MAX_GRAPH_DEPTH: Final = 16
 """Most levels of graphs within graphs."""
 STANDARD_DOMAINS: Final = frozenset({"", "ai.onnx", "ai.onnx.ml"})
 """Operators that ONNX itself defines."""
@@ -167,14 +167,14 @@ class _Scan:
 
     def graph(self, data: memoryview, depth: int) -> None:
         """Walk over a GraphProto; ports are noted of the outermost one."""
-        if depth > MAX_DEPTH:
-            raise _FaultError(f"has graphs within graphs, more than {MAX_DEPTH} deep")
+        if depth > MAX_GRAPH_DEPTH:
+            raise _FaultError(f"has graphs within graphs, more than {MAX_GRAPH_DEPTH} deep")
         for number, value in _messages(data):
             if number == _GRAPH_NODE:
                 self._node(value, depth)
             elif number == _GRAPH_INITIALIZER:
                 self._tensor(value)
-                self.initializers.add(_text(value, _TENSOR_NAME))
+                self.initializers.add(_message_text(value, _TENSOR_NAME))
             elif number == _GRAPH_SPARSE:
                 self._sparse(value)
             elif depth == 0 and number == _GRAPH_INPUT:
@@ -208,13 +208,13 @@ class _Scan:
                 self._tensor(value)
 
     def _tensor(self, data: memoryview) -> None:
-        fields = list(_fields(data))
+        fields = list(_message_fields(data))
         location = next((value for number, value in fields if number == _TENSOR_LOCATION), 0)
         if location == _EXTERNAL or any(number == _TENSOR_EXTERNAL for number, _ in fields):
             self.external.append(data)
 
     def _function(self, data: memoryview) -> None:
-        self.functions.add((_text(data, _FUNCTION_DOMAIN), _text(data, _FUNCTION_NAME)))
+        self.functions.add((_message_text(data, _FUNCTION_DOMAIN), _message_text(data, _FUNCTION_NAME)))
         for number, value in _messages(data):
             if number == _FUNCTION_NODE:
                 self._node(value, 1)
@@ -237,7 +237,7 @@ def _stored(tensor: memoryview) -> StoredTensor:
     shape: list[int] = []
     entries: dict[str, str] = {}
     kind, name = 0, ""
-    for number, value in _fields(tensor):
+    for number, value in _message_fields(tensor):
         if number == _TENSOR_DIMS:
             shape += [value] if isinstance(value, int) else _varints(value)
         elif number == _TENSOR_TYPE and isinstance(value, int):
@@ -270,7 +270,7 @@ def _outside(path: Path, weights: Path | None, stored: tuple[StoredTensor, ...])
                 "keep together the files that were made together"
             )
         found.append(blob)
-    if sum(map(len, found)) + path.stat().st_size > MAX_BYTES:
+    if sum(map(len, found)) + path.stat().st_size > MAX_MODEL_BYTES:
         raise _FaultError("is larger than 2 GiB with its weights")
     return found
 
@@ -288,7 +288,7 @@ def _read_outside(path: Path, weights: Path | None, location: str) -> bytes:
             raise _FaultError(f"has weights in '{location}', outside its own folder; that is not read")
     if not target.is_file():
         raise _FaultError(f"has its weights in '{location}', which is not there; keep the two together")
-    if target.stat().st_size > MAX_BYTES:
+    if target.stat().st_size > MAX_MODEL_BYTES:
         raise _FaultError(f"has its weights in '{location}', which is larger than 2 GiB")
     return target.read_bytes()
 
@@ -301,10 +301,10 @@ def _embedded(data: bytes, blobs: dict[StoredTensor, bytes]) -> bytes:
         return _rewritten(message, {_GRAPH_INITIALIZER: tensor})
 
     def tensor(message: memoryview) -> bytes:
-        if not any(number == _TENSOR_EXTERNAL for number, _ in _fields(message)):
+        if not any(number == _TENSOR_EXTERNAL for number, _ in _message_fields(message)):
             return bytes(message)
         kept = _rewritten(message, {}, without=(_TENSOR_EXTERNAL, _TENSOR_LOCATION, _TENSOR_RAW))
-        return kept + _tagged(_TENSOR_RAW, left.pop(_stored(message)))
+        return kept + _tagged_bytes(_TENSOR_RAW, left.pop(_stored(message)))
 
     whole = _rewritten(memoryview(data), {_MODEL_GRAPH: graph})
     if left:
@@ -315,18 +315,18 @@ def _embedded(data: bytes, blobs: dict[StoredTensor, bytes]) -> bytes:
 def _rewritten(message: memoryview, changes: dict[int, object], without: tuple[int, ...] = ()) -> bytes:
     """A message with some of its parts changed by functions, or left out."""
     parts: list[bytes | memoryview] = []
-    for number, wire, start, value_start, end in _spans(message):
+    for number, wire, start, value_start, end in _message_spans(message):
         change = changes.get(number)
         if number in without:
             continue
         if change is not None and wire == _LENGTH and callable(change):
-            parts.append(_tagged(number, change(message[value_start:end])))
+            parts.append(_tagged_bytes(number, change(message[value_start:end])))
         else:
             parts.append(message[start:end])
     return b"".join(parts)
 
 
-def _tagged(number: int, value: bytes) -> bytes:
+def _tagged_bytes(number: int, value: bytes) -> bytes:
     return _varint_bytes(number << 3 | _LENGTH) + _varint_bytes(len(value)) + value
 
 
@@ -339,7 +339,7 @@ def _varint_bytes(value: int) -> bytes:
     return bytes(out)
 
 
-def _text(message: memoryview, wanted: int) -> str:
+def _message_text(message: memoryview, wanted: int) -> str:
     return next((bytes(value).decode() for number, value in _messages(message) if number == wanted), "")
 
 
@@ -348,11 +348,13 @@ def _port(message: memoryview) -> Port:
     shape: list[int | None] = []
     kind = 0
     for tensor in _within(message, 2, 1):
-        kind = next((value for key, value in _fields(tensor) if key == 1 and isinstance(value, int)), 0)
+        kind = next(
+            (value for key, value in _message_fields(tensor) if key == 1 and isinstance(value, int)), 0
+        )
         for side in _within(tensor, 2, 1):
-            known = [value for key, value in _fields(side) if key == 1 and isinstance(value, int)]
+            known = [value for key, value in _message_fields(side) if key == 1 and isinstance(value, int)]
             shape.append(known[0] if known and known[0] > 0 else None)
-    return Port(_text(message, 1), tuple(shape), kind)
+    return Port(_message_text(message, 1), tuple(shape), kind)
 
 
 def _within(message: memoryview, outer: int, inner: int) -> Iterator[memoryview]:
@@ -365,21 +367,21 @@ def _within(message: memoryview, outer: int, inner: int) -> Iterator[memoryview]
 
 def _messages(message: memoryview) -> Iterator[tuple[int, memoryview]]:
     """Number and bytes of the parts that have a length: messages, texts, packed numbers."""
-    for number, value in _fields(message):
+    for number, value in _message_fields(message):
         if not isinstance(value, int):
             yield number, value
 
 
-def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
+def _message_fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     """Number and value of every part; numbers of fixed size are passed over."""
-    for number, wire, _, start, end in _spans(message):
+    for number, wire, _, start, end in _message_spans(message):
         if wire == _LENGTH:
             yield number, message[start:end]
         elif wire == _VARINT:
             yield number, _varint(message, start)[0]
 
 
-def _spans(message: memoryview) -> Iterator[tuple[int, int, int, int, int]]:
+def _message_spans(message: memoryview) -> Iterator[tuple[int, int, int, int, int]]:
     """Number, wire type, start, start of the value and end of every part of a message.
 
     Raises:

@@ -42,7 +42,7 @@ class _Document(BaseModel):
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, numbers to six decimals; what is not known is None."""
-        document: dict[str, Any] = _rounded(self.model_dump(mode="json"))
+        document: dict[str, Any] = _round_all(self.model_dump(mode="json"))
         return document
 
 
@@ -251,10 +251,10 @@ def card_figures(report: ClassificationReport) -> dict[str, Any]:
         "calibration_error": report.calibration and report.calibration.expected_error,
         "recalls": {row.name: {"cells": row.cells, "recall": row.recall} for row in forced.classes},
     }
-    return {name: _rounded(value, 4) for name, value in figures.items()}
+    return {name: _round_all(value, 4) for name, value in figures.items()}
 
 
-def note_of(report: ClassificationReport) -> str:
+def classification_note(report: ClassificationReport) -> str:
     """What to say under the table; may be empty."""
     return rare_classes_note(report.rare_classes)
 
@@ -267,9 +267,9 @@ def _scores(predictions: Predictions, chosen: npt.NDArray[np.bool_], resamples: 
     photos = predictions.photo_codes[chosen]
     values = _one_hot(truth, answers, count)
     totals = values.sum(axis=0)
-    figures = _figures(totals[None], count)[0]
+    figures = _drawn_figures(totals[None], count)[0]
     samples = (
-        bootstrap_photos(values, photos, lambda drawn: _figures(drawn, count), truth, resamples, seed)
+        bootstrap_photos(values, photos, lambda drawn: _drawn_figures(drawn, count), truth, resamples, seed)
         if len(truth)
         else np.full((1, len(figures)), np.nan)
     )
@@ -290,12 +290,12 @@ def _scores(predictions: Predictions, chosen: npt.NDArray[np.bool_], resamples: 
     return Scores(
         cells=len(truth),
         photos=photo_count,
-        accuracy=_known(figures[0]),
+        accuracy=_none_if_nan(figures[0]),
         accuracy_interval=accuracy_interval(truth == answers, truth, photos, resamples, seed),
         accuracy_exact=clopper_pearson(hits, len(truth)) if len(truth) else None,
-        balanced_accuracy=_known(figures[1]),
+        balanced_accuracy=_none_if_nan(figures[1]),
         balanced_accuracy_interval=balanced_interval,
-        macro_f1=_known(figures[2]),
+        macro_f1=_none_if_nan(figures[2]),
         macro_f1_interval=spread(samples[:, 2]),
         classes=rows,
     )
@@ -311,7 +311,7 @@ def _class_scores(
         name=name,
         cells=true,
         photos=photo_count,
-        recall=_known(figures[3 + number]),
+        recall=_none_if_nan(figures[3 + number]),
         recall_interval=cell_interval(hits, true, photo_count, samples[:, 3 + number]),
         precision=hits / answered if answered else None,
         f1=2 * hits / (true + answered) if true + answered else None,
@@ -326,7 +326,7 @@ def _one_hot(truth: Ints, answers: Ints, count: int) -> Floats:
     return np.concatenate([true[:, :count] * answered, true, answered], axis=1)
 
 
-def _figures(totals: Floats, count: int) -> Floats:
+def _drawn_figures(totals: Floats, count: int) -> Floats:
     """(R, 3 + C): accuracy, balanced accuracy, macro F1, recalls; NaN where there is nothing to share."""
     hits = np.pad(totals[:, :count], ((0, 0), (0, 1)))
     true = totals[:, count : 2 * count + 1]
@@ -382,13 +382,13 @@ def _few(predictions: Predictions) -> tuple[str, ...]:
     return rare_classes(names.tolist(), None if groups is None else groups.tolist())
 
 
-def _known(value: float) -> float | None:
+def _none_if_nan(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
 
-def _rounded(value: Any, digits: int = 6) -> Any:
+def _round_all(value: Any, digits: int = 6) -> Any:
     if isinstance(value, float):
         return round(value, digits)
     if isinstance(value, dict):
-        return {key: _rounded(part, digits) for key, part in value.items()}
-    return [_rounded(part, digits) for part in value] if isinstance(value, list | tuple) else value
+        return {key: _round_all(part, digits) for key, part in value.items()}
+    return [_round_all(part, digits) for part in value] if isinstance(value, list | tuple) else value

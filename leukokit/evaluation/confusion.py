@@ -13,7 +13,7 @@ from leukokit.metrics.confusion import ConfusionMatrix
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-LONGEST_NAME = 24
+LONGEST_LABEL = 24
 """Characters of a class name that a picture has room for."""
 
 
@@ -62,8 +62,10 @@ def _draw(axes: Axes, matrix: ConfusionMatrix, title: str) -> None:
         text = share_text(int(counts[row, column]), share).replace(" ", "\n")
         # White is read on the darker half of the blues only.
         axes.text(column, row, text, ha="center", va="center", color="white" if share > 0.5 else "black")
-    columns = [_short(name) for name in matrix.columns]
-    rows = [f"{_short(name)} ({total})" for name, total in zip(matrix.rows, counts.sum(axis=1), strict=True)]
+    columns = [_short_label(name) for name in matrix.columns]
+    rows = [
+        f"{_short_label(name)} ({total})" for name, total in zip(matrix.rows, counts.sum(axis=1), strict=True)
+    ]
     # A dollar sign in a name opens no formula.
     axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(rows)), rows)
@@ -83,6 +85,6 @@ def share_text(count: int, share: float) -> str:
     return f"{count} {100 * share:.1f}%" if count else "0"
 
 
-def _short(name: str) -> str:
+def _short_label(name: str) -> str:
     plain = " ".join(name.split())
-    return plain if len(plain) <= LONGEST_NAME else f"{plain[: LONGEST_NAME - 1]}…"
+    return plain if len(plain) <= LONGEST_LABEL else f"{plain[: LONGEST_LABEL - 1]}…"

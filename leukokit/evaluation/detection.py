@@ -88,7 +88,7 @@ def evaluate_detector(
     progress(len(fields), len(fields))
     if failures and not photos:
         raise DataError(f"every field failed; the first failure: {failures[0]}")
-    kinds = {kind: _figures(tallies[kind], threshold) for kind in KINDS if tallies[kind].truths}
+    kinds = {kind: _kind_figures(tallies[kind], threshold) for kind in KINDS if tallies[kind].truths}
     return {
         "fields": len(fields) - len(failures),
         "photos": len(photos),
@@ -133,7 +133,7 @@ def _coco(image: int, box: npt.NDArray[np.float32]) -> dict[str, Any]:
     }
 
 
-def _figures(tally: _Tally, threshold: float) -> dict[str, Any]:
+def _kind_figures(tally: _Tally, threshold: float) -> dict[str, Any]:
     by_photo: dict[str, list[Matches]] = defaultdict(list)
     for matches in tally.matches:
         by_photo[matches.photo].append(matches)

@@ -51,7 +51,7 @@ MODES = ("forced", "with_threshold")
 Names = npt.NDArray[np.str_]
 
 
-class Outcome(NamedTuple):
+class CellOutcome(NamedTuple):
     """One annotated leukocyte, or one detection that met none.
 
     Attributes:
@@ -109,7 +109,7 @@ def evaluate_pipeline(
             "no leukocyte has a class in those fields whose leukocytes are all annotated "
             f"({len(complete)} of {len(fields)}); choose others"
         )
-    seen: list[tuple[AnnotatedField, list[Outcome]]] = []
+    seen: list[tuple[AnnotatedField, list[CellOutcome]]] = []
     failures: list[str] = []
     for number, annotated in enumerate(complete, 1):
         try:
@@ -133,7 +133,7 @@ def evaluate_pipeline(
     return head | figures | {"failures": failures, "provenance": pipeline.provenance}
 
 
-def outcomes_of(annotated: AnnotatedField, cells: Cells) -> list[Outcome]:
+def outcomes_of(annotated: AnnotatedField, cells: Cells) -> list[CellOutcome]:
     """What became of every annotated leukocyte of a field, and every leukocyte found where none is."""
     boxes, labels = _leukocytes(annotated)
     found = cells[cells.kinds == LEUKOCYTE]
@@ -143,13 +143,13 @@ def outcomes_of(annotated: AnnotatedField, cells: Cells) -> list[Outcome]:
     forced, given = replace(found.labelling, review_threshold=0.0).labels, found.labelling.labels
     missed = np.setdiff1d(np.arange(len(labels)), met)
     return [
-        *(Outcome(*names) for names in zip(truth, forced, given, strict=True)),
-        *(Outcome(labels[number], MISSED, MISSED) for number in missed),
+        *(CellOutcome(*names) for names in zip(truth, forced, given, strict=True)),
+        *(CellOutcome(labels[number], MISSED, MISSED) for number in missed),
     ]
 
 
 def figures_of(
-    outcomes: Sequence[Sequence[Outcome]], photos: npt.NDArray[np.int64], classes: tuple[str, ...]
+    outcomes: Sequence[Sequence[CellOutcome]], photos: npt.NDArray[np.int64], classes: tuple[str, ...]
 ) -> dict[str, Any]:
     """The figures of F fields: their outcomes, the photograph (F,) of each, the classifier's classes.
 
@@ -175,13 +175,13 @@ def figures_of(
     told = annotated & found
     modes = {
         mode: {
-            "balanced_recall": _known(balanced[number]),
+            "balanced_recall": _rounded_share(balanced[number]),
             "balanced_recall_interval": _rounded_interval(
                 balanced_interval(
                     drawn[:, number], right[annotated, number], codes[annotated], of_cell[annotated]
                 )
             ),
-            "accuracy": _known(float(right[told, number].mean())) if told.any() else None,
+            "accuracy": _rounded_share(float(right[told, number].mean())) if told.any() else None,
             "accuracy_interval": _rounded_interval(
                 accuracy_interval(right[told, number], codes[told], of_cell[told])
             ),
@@ -198,9 +198,9 @@ def figures_of(
             "found": int((real & found).sum()),
             "missed": int((~found).sum()),
             "false": int((~real).sum()),
-            "recall": _known(recall),
+            "recall": _rounded_share(recall),
             "recall_interval": _photo_interval(recall, of_cell[real], samples[:, 0]),
-            "precision": _known(precision),
+            "precision": _rounded_share(precision),
             "precision_interval": _photo_interval(precision, of_cell[found], samples[:, 1]),
         },
         **modes,
@@ -209,7 +209,7 @@ def figures_of(
     }
 
 
-def note_of(figures: dict[str, Any]) -> str:
+def end_to_end_note(figures: dict[str, Any]) -> str:
     """What to say under the tables; may be empty."""
     return rare_classes_note(figures["rare_classes"])
 
@@ -261,9 +261,9 @@ def _class_figures(matrix: ConfusionMatrix) -> dict[str, dict[str, Any]]:
         figures[name] = {
             "cells": cells,
             "given": given,
-            "recall": _known(hits / cells) if cells else None,
-            "precision": _known(hits / given) if given else None,
-            "f1": _known(2 * hits / (cells + given)) if cells + given else None,
+            "recall": _rounded_share(hits / cells) if cells else None,
+            "precision": _rounded_share(hits / given) if given else None,
+            "f1": _rounded_share(2 * hits / (cells + given)) if cells + given else None,
         }
     return figures
 
@@ -274,7 +274,10 @@ def _differentials(matrix: ConfusionMatrix) -> dict[str, Any]:
     annotated = differential(dict(zip(names, counts.sum(axis=1).tolist(), strict=False)))
     told = differential({name: given.get(name, 0) for name in names})
     classes = {
-        name: {"annotated": _known(share.percent), "pipeline": _known(told.shares[name].percent)}
+        name: {
+            "annotated": _rounded_share(share.percent),
+            "pipeline": _rounded_share(told.shares[name].percent),
+        }
         for name, share in annotated.shares.items()
         if share.count or told.shares[name].count
     }
@@ -282,7 +285,7 @@ def _differentials(matrix: ConfusionMatrix) -> dict[str, Any]:
     return {
         "annotated": annotated.n,
         "pipeline": told.n,
-        "mean_difference": _known(float(np.mean(apart))) if annotated.n and told.n else None,
+        "mean_difference": _rounded_share(float(np.mean(apart))) if annotated.n and told.n else None,
         "classes": classes,
     }
 
@@ -296,5 +299,5 @@ def _rounded_interval(limits: ConfidenceInterval | None) -> list[float] | None:
     return None if limits is None else [round(value, 4) for value in limits]
 
 
-def _known(value: float | None) -> float | None:
+def _rounded_share(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else round(float(value), 4)

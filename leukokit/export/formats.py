@@ -11,7 +11,7 @@ import numpy as np
 from leukokit._files import make_folder
 from leukokit.engines.base import Engine, Model
 from leukokit.engines.choose import load
-from leukokit.engines.export import Exportable, graph_of, save_graph
+from leukokit.engines.export import Exportable, export_graph, save_graph
 from leukokit.engines.onnxruntime import OnnxRuntimeEngine
 from leukokit.engines.openvino import OpenVinoEngine
 from leukokit.errors import ConfigError, WeightsError, cause_of
@@ -48,10 +48,10 @@ def export(target: Target, kind: str, out: Path) -> tuple[Path, float]:
     try:
         apart = difference(target, path, engine)
     except WeightsError:
-        _remove(path)
+        _remove_file(path)
         raise
     if apart > TOLERANCE:
-        _remove(path)
+        _remove_file(path)
         raise WeightsError(
             f"{target.path}: as {kind} it returns other values than in torch (by {apart:.2g}, allowed are "
             f"{TOLERANCE:g}); nothing is written"
@@ -89,7 +89,7 @@ def difference(target: Target, path: Path, engine: type[Engine] | None) -> float
 
 
 def _write_onnx(network: Exportable, path: Path) -> None:
-    save_graph(graph_of(network.fused, network.inputs, network.outputs), path)
+    save_graph(export_graph(network.fused, network.inputs, network.outputs), path)
 
 
 def _write_openvino(network: Exportable, path: Path) -> None:
@@ -97,7 +97,7 @@ def _write_openvino(network: Exportable, path: Path) -> None:
         import openvino
     except ImportError as error:
         raise WeightsError("needs OpenVINO; pip install 'leukokit[openvino]'") from error
-    data = graph_of(network.fused, network.inputs, network.outputs).SerializeToString()
+    data = export_graph(network.fused, network.inputs, network.outputs).SerializeToString()
     try:
         model = openvino.Core().read_model(model=data, weights=b"")
         openvino.save_model(model, str(path), compress_to_fp16=False)
@@ -137,7 +137,7 @@ def _scripted(
     return run
 
 
-def _remove(path: Path) -> None:
+def _remove_file(path: Path) -> None:
     for file in (path, path.with_suffix(".bin")):
         file.unlink(missing_ok=True)
 

@@ -21,7 +21,7 @@ import numpy as np
 
 from leukokit._files import make_folder
 from leukokit.config import PipelineConfig, PluginChoice
-from leukokit.engines.export import graph_of, save_graph
+from leukokit.engines.export import export_graph, save_graph
 from leukokit.errors import DataError, LeukokitError, WeightsError, cause_of
 from leukokit.export.targets import Target
 from leukokit.images.inputs import find_images
@@ -40,7 +40,7 @@ SAME_CELL: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Int8Change:
     """What eight bits change on the calibration fields.
 
     Attributes:
@@ -70,7 +70,7 @@ def export_int8(
     out: Path,
     config: PipelineConfig | None = None,
     report: Callable[[str], None] = print,
-) -> tuple[Path, Change]:
+) -> tuple[Path, Int8Change]:
     """Write a detector's network in eight bits, with its card.
 
     Args:
@@ -91,7 +91,7 @@ def export_int8(
     exact = _with_weights(config, target.path)
     report(f"full precision on {len(images)} fields")
     pictures: list[dict[str, Any]] = []
-    before = [_outcome(exact, path, partial(_keep, pictures)) for path in images]
+    before = [_result_of(exact, path, partial(_keep, pictures)) for path in images]
     make_folder(out)
     path = out / f"{target.card.name}-int8.onnx"
     _quantize(target, pictures, path)
@@ -100,7 +100,7 @@ def export_int8(
     report("eight bits on the same")
     try:
         small = _with_weights(config, path)
-        change = compare(before, [_outcome(small, image) for image in images])
+        change = compare_results(before, [_result_of(small, image) for image in images])
     except LeukokitError:
         _remove(path)
         raise
@@ -114,7 +114,7 @@ def export_int8(
     return path, change
 
 
-def compare(before: Sequence[SmearResult], after: Sequence[SmearResult]) -> Change:
+def compare_results(before: Sequence[SmearResult], after: Sequence[SmearResult]) -> Int8Change:
     """What differs between the results of the same fields."""
     moved = labels = leukocytes = 0
     counts: tuple[Counter[str], Counter[str]] = (Counter(), Counter())
@@ -125,7 +125,7 @@ def compare(before: Sequence[SmearResult], after: Sequence[SmearResult]) -> Chan
         moved += abs(first.cells.counts["leukocyte"] - second.cells.counts["leukocyte"])
         labels += _other_labels(first, second)
     cells = {kind: (counts[0][kind], counts[1][kind]) for kind in counts[0]}
-    return Change(len(before), leukocytes, moved, labels, cells)
+    return Int8Change(len(before), leukocytes, moved, labels, cells)
 
 
 def _other_labels(first: SmearResult, second: SmearResult) -> int:
@@ -137,13 +137,13 @@ def _other_labels(first: SmearResult, second: SmearResult) -> int:
     count = 0
     for number in own:
         box = first.cells.boxes[number]
-        overlaps = [_overlap(box, second.cells.boxes[other]) for other in others]
+        overlaps = [_box_overlap(box, second.cells.boxes[other]) for other in others]
         if overlaps and max(overlaps) >= SAME_CELL:
             count += labels[0][number] != labels[1][others[int(np.argmax(overlaps))]]
     return count
 
 
-def _overlap(first: Any, second: Any) -> float:
+def _box_overlap(first: Any, second: Any) -> float:
     """Intersection over union of two boxes."""
     sides = np.clip(np.minimum(first[2:], second[2:]) - np.maximum(first[:2], second[:2]), 0, None)
     shared = float(sides.prod())
@@ -158,7 +158,7 @@ def _with_weights(config: PipelineConfig, path: Path) -> Pipeline:
     return Pipeline.from_config(config.model_copy(update={"detector": detector}), "cpu")
 
 
-def _outcome(
+def _result_of(
     pipeline: Pipeline, path: Path, see: Callable[[Mapping[str, Any]], None] | None = None
 ) -> SmearResult:
     """A field's result without its pixels; ``see`` is given what the network is given."""
@@ -199,7 +199,7 @@ def _quantize(target: Target, pictures: Sequence[Mapping[str, Any]], path: Path)
         def get_next(self) -> Mapping[str, Any] | None:
             return next(self.left, None)
 
-    graph = graph_of(target.network.fused, target.network.inputs, target.network.outputs)
+    graph = export_graph(target.network.fused, target.network.inputs, target.network.outputs)
     head = _head_convolutions(graph)
     with tempfile.TemporaryDirectory() as folder:
         whole, ready = Path(folder) / "whole.onnx", Path(folder) / "ready.onnx"

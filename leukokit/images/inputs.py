@@ -231,7 +231,7 @@ def _walk(
             continue
         for entry in listed:
             below = (*parts, entry.name)
-            is_folder = _is(entry.is_dir)
+            is_folder = _is_true(entry.is_dir)
             if is_folder and _is_of_system(entry.name):
                 search.skipped_folders.add((real, entry.name))
             elif entry.name.startswith("."):
@@ -239,7 +239,7 @@ def _walk(
             elif is_folder:
                 if enter(below):
                     folders.append(below)
-            elif _is(entry.is_file):
+            elif _is_true(entry.is_file):
                 if accepts(Path(entry.path)):
                     yield below, True
                 else:
@@ -273,7 +273,7 @@ def _suffix(name: str) -> str:
     return OWN_PICTURES if name.casefold().endswith(OWN_PICTURES) else "drawn by leukokit"
 
 
-def _is(test: Callable[[], bool]) -> bool:
+def _is_true(test: Callable[[], bool]) -> bool:
     try:
         return test()
     except OSError:  # a link in a circle is neither file nor folder

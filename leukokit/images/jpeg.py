@@ -34,7 +34,7 @@ _WITHOUT_LENGTH: Final = frozenset({0x01, *range(0xD0, 0xD9)})
 
 
 @dataclass(slots=True)
-class _Header:
+class _JpegHeader:
     frame: int = 0
     precision: int = 0
     width: int = 0
@@ -53,7 +53,7 @@ def open_jpeg(stream: BinaryIO, max_pixels: int, notes: list[str]) -> EncodedIma
     """
     size = stream.seek(0, os.SEEK_END)
     stream.seek(0)
-    header = _read_header(stream)
+    header = _read_jpeg_header(stream)
     check_size(header.width, header.height, max_pixels)
     check_room(header.width, header.height, header.width * header.height / PIXELS_PER_BYTE - 1024, size)
     if header.frame in _LOSSLESS or header.precision not in (8, 12) or header.components not in (1, 3, 4):
@@ -69,7 +69,7 @@ def open_jpeg(stream: BinaryIO, max_pixels: int, notes: list[str]) -> EncodedIma
         header.height,
         orientation_of(header.exif, header.xmp, notes),
         size + pixels * (3 if header.precision == 8 else 12),
-        partial(_decode, stream, header, notes),
+        partial(_decode_jpeg, stream, header, notes),
     )
 
 
@@ -111,7 +111,7 @@ def decode_strictly(data: bytes, colours: str, notes: list[str], reduced: bool =
         raise ImageError(f"is truncated or damaged ({reason}); {REMEDY}") from error
 
 
-def _decode(stream: BinaryIO, header: _Header, notes: list[str]) -> RGBImage:
+def _decode_jpeg(stream: BinaryIO, header: _JpegHeader, notes: list[str]) -> RGBImage:
     stream.seek(0)
     data = stream.read()
     # Within coded pixels, 0xff is never followed by 0xda.
@@ -138,8 +138,8 @@ def _convert_cmyk(data: bytes) -> RGBImage:
     return np.asarray(picture.convert("RGB"))
 
 
-def _read_header(stream: BinaryIO) -> _Header:
-    header = _Header()
+def _read_jpeg_header(stream: BinaryIO) -> _JpegHeader:
+    header = _JpegHeader()
     stream.read(2)
     while not header.frame:
         marker = _next_marker(stream)

@@ -72,7 +72,7 @@ class FoundImage:
 
 def place(images: Iterable[FoundImage]) -> list[FoundImage]:
     """Give each of the images a ``stem_path`` of its own."""
-    return _tagged(_with_suffixes(_with_common_root(list(images))))
+    return _tagged_images(_with_suffixes(_with_common_root(list(images))))
 
 
 def absolute(path: Path) -> Path:
@@ -136,7 +136,7 @@ def _with_suffixes(images: list[FoundImage]) -> list[FoundImage]:
         images = kept
 
 
-def _tagged(images: list[FoundImage]) -> list[FoundImage]:
+def _tagged_images(images: list[FoundImage]) -> list[FoundImage]:
     stems = Counter(_folded(image.stem_path) for image in images)
     return [
         image

@@ -41,7 +41,7 @@ LONGEST_TEXT: Final = 1 << 20
 
 
 @dataclass(slots=True)
-class _Header:
+class _PngHeader:
     width: int = 0
     height: int = 0
     depth: int = 0
@@ -78,7 +78,7 @@ def open_png(stream: BinaryIO, max_pixels: int, notes: list[str]) -> EncodedImag
     Raises:
         ImageError: it is too large, truncated or damaged.
     """
-    header = _read_header(stream, max_pixels)
+    header = _read_png_header(stream, max_pixels)
     if header.is_animated:
         notes.append("the first frame of an animation was read")
     if header.damaged:
@@ -90,15 +90,15 @@ def open_png(stream: BinaryIO, max_pixels: int, notes: list[str]) -> EncodedImag
         header.height,
         orientation_of(header.exif, header.xmp, notes),
         2 * header.pixel_bytes + decoded + (0 if _is_simple(header) else 3 * pixels),
-        partial(_decode, stream, header, notes),
+        partial(_decode_png, stream, header, notes),
     )
 
 
-def _is_simple(header: _Header) -> bool:
+def _is_simple(header: _PngHeader) -> bool:
     return (header.depth, header.colour_type, header.is_interlaced) == (8, 2, False)
 
 
-def _decode(stream: BinaryIO, header: _Header, notes: list[str]) -> RGBImage:
+def _decode_png(stream: BinaryIO, header: _PngHeader, notes: list[str]) -> RGBImage:
     import imagecodecs
 
     parts, has_transparency = [_SIGNATURE], False
@@ -122,8 +122,8 @@ def _decode(stream: BinaryIO, header: _Header, notes: list[str]) -> RGBImage:
     return Samples.of_channels(imagecodecs.png_decode(data)).to_rgb(notes)
 
 
-def _read_header(stream: BinaryIO, max_pixels: int) -> _Header:
-    header, has_palette = _Header(), False
+def _read_png_header(stream: BinaryIO, max_pixels: int) -> _PngHeader:
+    header, has_palette = _PngHeader(), False
     for number, (kind, length, at) in enumerate(_chunks(stream)):
         if (number == 0) != (kind == b"IHDR"):
             raise ImageError(f"is damaged (its first chunk is not the header); {REMEDY}")
@@ -146,14 +146,14 @@ def _read_header(stream: BinaryIO, max_pixels: int) -> _Header:
     return header
 
 
-def _parse_header(header: _Header, content: bytes) -> None:
+def _parse_header(header: _PngHeader, content: bytes) -> None:
     header.width, header.height = (int.from_bytes(content[at : at + 4], "big") for at in (0, 4))
     if len(content) != 13 or content[9] not in _CHANNELS or content[8] not in (1, 2, 4, 8, 16):
         raise ImageError(f"is damaged (its header is not one of a PNG); {REMEDY}")
     header.depth, header.colour_type, header.is_interlaced = content[8], content[9], content[12] != 0
 
 
-def _read_metadata(header: _Header, kind: bytes, content: bytes) -> None:
+def _read_metadata(header: _PngHeader, kind: bytes, content: bytes) -> None:
     """Take EXIF and XMP out of a chunk's content, which its checksum follows."""
     content, check = content[:-4], int.from_bytes(content[-4:], "big")
     if zlib.crc32(kind + content) != check:

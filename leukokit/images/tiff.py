@@ -46,18 +46,18 @@ def open_tiff(stream: BinaryIO, max_pixels: int, notes: list[str]) -> EncodedIma
         planes = choose_planes(tiff, notes)
         page = planes.page
         for other in planes.pages:
-            _check(other, size, max_pixels)
+            _check_page(other, size, max_pixels)
     pixels = page.imagewidth * page.imagelength
     return EncodedImage(
         page.imagewidth,
         page.imagelength,
         page.tags.valueof(ORIENTATION, 1),
         size + int(page.nbytes) * planes.count + 3 * pixels,
-        partial(_decode, stream, planes, notes),
+        partial(_decode_tiff, stream, planes, notes),
     )
 
 
-def _decode(stream: BinaryIO, planes: Planes, notes: list[str]) -> RGBImage:
+def _decode_tiff(stream: BinaryIO, planes: Planes, notes: list[str]) -> RGBImage:
     with _quiet_tifffile():
         if planes.count == 1:
             _check_jpeg(stream, planes.page)
@@ -74,7 +74,7 @@ def _decode(stream: BinaryIO, planes: Planes, notes: list[str]) -> RGBImage:
     return colours.to_rgb(notes)
 
 
-def _check(page: TiffPage, size: int, max_pixels: int) -> None:
+def _check_page(page: TiffPage, size: int, max_pixels: int) -> None:
     from tifffile import TIFF
 
     check_size(page.imagewidth, page.imagelength, max_pixels)

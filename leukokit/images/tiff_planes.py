@@ -75,7 +75,7 @@ def choose_planes(tiff: TiffFile, notes: list[str]) -> Planes:
     colours = _colour_axis(series, page, planes)
     others = {axis: extent for axis, extent in planes.items() if axis != colours}
     if others:
-        notes.append(f"{_names(others)} read")
+        notes.append(f"{_list_planes(others)} read")
     if not colours:
         return Planes(page, (page,))
     if planes[colours] == 4:
@@ -167,5 +167,5 @@ def _step(series: TiffPageSeries, axis: str) -> int:
 _AXES: Final = {"Z": "plane", "T": "time point", "C": "channel", "S": "sample", "I": "page", "Q": "page"}
 
 
-def _names(planes: dict[str, int]) -> str:
+def _list_planes(planes: dict[str, int]) -> str:
     return " and ".join(f"{_AXES.get(axis, 'plane')} 1 of {extent}" for axis, extent in planes.items())

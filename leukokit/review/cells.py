@@ -97,7 +97,7 @@ def read_batch(results: Path) -> ReviewBatch:
         fields[name] = ReviewField(
             name, Path(size["path"]), size["width"], size["height"], document["erythrocyte_diameter_px"]
         )
-        cells += _leukocytes(name, rows, classes)
+        cells += _review_cells(name, rows, classes)
     if not fields:
         raise ConfigError(f"{printable(results)}: no image of this batch is done; run 'leukokit batch' first")
     classifier = (facts.get("provenance") or {}).get("classifier") or {}
@@ -109,7 +109,7 @@ def _facts(results: Path) -> dict[str, Any]:
     return {key: json.loads(value) for key, value in query_manifest(results, "SELECT key, value FROM facts")}
 
 
-def _leukocytes(name: str, rows: str, classes: tuple[str, ...]) -> Iterator[ReviewCell]:
+def _review_cells(name: str, rows: str, classes: tuple[str, ...]) -> Iterator[ReviewCell]:
     columns = column_classes(classes)
     for row in csv.DictReader(io.StringIO(rows, newline=""), cell_columns(columns)):
         if row["kind"] != KINDS[LEUKOCYTE]:

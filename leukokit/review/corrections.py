@@ -17,7 +17,7 @@ from leukokit.errors import DataError
 from leukokit.review.cells import ReviewBatch
 from leukokit.taxonomy import UNKNOWN, class_of
 
-COLUMNS: Final = ("image", "cell", "label", "by")
+CORRECTION_COLUMNS: Final = ("image", "cell", "label", "by")
 MAX_LABEL: Final = 60
 
 
@@ -41,16 +41,17 @@ def read_corrections(path: Path) -> list[Correction]:
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{printable(path)}: cannot be read as UTF-8 text ({error})") from error
     reader = csv.DictReader(io.StringIO(text, newline=""))
-    missing = [column for column in COLUMNS if column not in (reader.fieldnames or ())]
+    missing = [column for column in CORRECTION_COLUMNS if column not in (reader.fieldnames or ())]
     if missing:
+        needed = ", ".join(CORRECTION_COLUMNS)
         raise DataError(
-            f"{printable(path)}: has no column '{missing[0]}'; it needs {', '.join(COLUMNS)}, comma-separated"
+            f"{printable(path)}: has no column '{missing[0]}'; it needs {needed}, comma-separated"
         )
     return [_correction(path, reader.line_num, row) for row in reader]
 
 
 def _correction(path: Path, line: int, row: dict[str, str]) -> Correction:
-    image, cell, label, by = (unescape_formula((row[column] or "").strip()) for column in COLUMNS)
+    image, cell, label, by = (unescape_formula((row[column] or "").strip()) for column in CORRECTION_COLUMNS)
     if not (image and cell.isdecimal() and by):
         raise DataError(
             f"{printable(path)}, line {line}: needs an image, a cell number and who reviewed it ('by')"
@@ -113,7 +114,7 @@ def write_corrections(results: Path, log: DecisionLog) -> list[Path]:
     table, lines = results / "corrections.csv", results / "corrections.jsonl"
     stream = io.StringIO(newline="")
     writer = csv.writer(stream)
-    writer.writerow([*COLUMNS, "at"])
+    writer.writerow([*CORRECTION_COLUMNS, "at"])
     for key, verdict in sorted(log.current().items()):
         writer.writerow(
             [

@@ -14,7 +14,7 @@ from leukokit.images.pixels import RGBImage, scale_image
 from leukokit.review.cells import ReviewBatch, ReviewCell, ReviewField
 from leukokit.smear import Smear, read_smear
 
-CROP_PX: Final = 128
+PICTURE_PX: Final = 128
 CROP_DIAMETERS: Final = 3.2
 """Side of a crop in erythrocyte diameters, about 24 um: the largest leukocytes fit."""
 CROP_BOXES: Final = 1.6
@@ -40,7 +40,7 @@ class Pictures:
         box = np.array([cell.box], dtype=np.float32)
         side = CROP_DIAMETERS * (field.erythrocyte_diameter_px or 0)
         side = side or CROP_BOXES * float(max(box[0, 2] - box[0, 0], box[0, 3] - box[0, 1], 1))
-        (crop,) = cut_crops(self._read(field), box, np.array([side], dtype=np.float32), CROP_PX)
+        (crop,) = cut_crops(self._read(field), box, np.array([side], dtype=np.float32), PICTURE_PX)
         return _jpeg(crop)
 
     def field(self, field: ReviewField) -> bytes:

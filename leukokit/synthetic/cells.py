@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from leukokit.synthetic.shapes import Floats, Outline, Patch, band_noise, granules, ragged, smoothstep
+from leukokit.synthetic.shapes import Outline, Patch, Plane, band_noise, granules, ragged, smoothstep
 
 Centre = tuple[float, float]
 
@@ -37,10 +37,10 @@ class DrawnCell:
     label: str
     left: int
     top: int
-    density: Floats
+    density: Plane
     mask: npt.NDArray[np.bool_]
 
-    def box(self, width: int, height: int) -> tuple[Floats, float]:
+    def box(self, width: int, height: int) -> tuple[Plane, float]:
         """Tight xyxy box of the mask clipped to a field, float32 (4,), and the mask's visible fraction."""
         rows, columns = np.nonzero(self.mask)
         rows, columns = rows + self.top, columns + self.left
@@ -51,7 +51,7 @@ class DrawnCell:
         corners = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
         return np.array(corners, dtype=np.float32), float(seen.mean())
 
-    def stamp(self, field_density: Floats) -> None:
+    def stamp(self, field_density: Plane) -> None:
         """Add the cell's optical density to a field's, (H, W, 3) float32, in place."""
         height, width = field_density.shape[:2]
         top, left = max(self.top, 0), max(self.left, 0)
@@ -68,8 +68,8 @@ def finish(
     patch: Patch,
     kind: str,
     label: str,
-    density: Floats,
-    distance: Floats,
+    density: Plane,
+    distance: Plane,
     unit: float,
 ) -> DrawnCell:
     """Put a drawn cell slightly out of focus, as a cell a little above or below the focal plane is.
@@ -120,7 +120,7 @@ def draw_erythrocyte(rng: np.random.Generator, centre: Centre, outline: Outline,
     return finish(rng, patch, "erythrocyte", "", thickness[..., None] * colour, distance, unit)
 
 
-def _biconcave_profile(rng: np.random.Generator, patch: Patch, outline: Outline, unit: float) -> Floats:
+def _biconcave_profile(rng: np.random.Generator, patch: Patch, outline: Outline, unit: float) -> Plane:
     shift = rng.normal(0, 0.045, 2) * unit
     narrow, turn = rng.uniform(0.65, 1.0), rng.uniform(0, np.pi)
     x, y = patch.x - np.float32(shift[0]), patch.y - np.float32(shift[1])

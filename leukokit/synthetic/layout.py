@@ -16,7 +16,7 @@ from leukokit.synthetic.cells import (
     erythrocyte_outline,
 )
 from leukokit.synthetic.leukocytes import DIAMETERS, draw_leukocyte
-from leukokit.synthetic.shapes import Floats, band_noise
+from leukokit.synthetic.shapes import Plane, band_noise
 from leukokit.taxonomy import LEUKOCYTE_CLASSES
 
 DIFFERENTIAL = np.array([0.55, 0.33, 0.07, 0.04, 0.01])
@@ -131,7 +131,7 @@ def draw_erythrocytes(rng: np.random.Generator, layout: Layout) -> list[DrawnCel
     return cells
 
 
-def _crowding(rng: np.random.Generator, layout: Layout) -> Floats:
+def _crowding(rng: np.random.Generator, layout: Layout) -> Plane:
     """Chance that an erythrocyte settles, float32, a value for 8 x 8 pixels: open and crowded areas."""
     shape = (layout.height // 8 + 1, layout.width // 8 + 1)
     noise = band_noise(rng, shape, 1.3 * layout.unit / 8)
@@ -139,7 +139,7 @@ def _crowding(rng: np.random.Generator, layout: Layout) -> Floats:
 
 
 def _erythrocyte_place(
-    rng: np.random.Generator, layout: Layout, leukocytes: int, radius: float, crowding: Floats
+    rng: np.random.Generator, layout: Layout, leukocytes: int, radius: float, crowding: Plane
 ) -> Centre | None:
     """A place for one more erythrocyte: on its own, or beside or over another; None: try again."""
     beside = len(layout.centres) > leukocytes and rng.random() < 0.45

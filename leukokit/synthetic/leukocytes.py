@@ -10,9 +10,9 @@ import numpy.typing as npt
 
 from leukokit.synthetic.cells import Centre, DrawnCell, finish
 from leukokit.synthetic.shapes import (
-    Floats,
     Outline,
     Patch,
+    Plane,
     band_noise,
     beaded_distance,
     granules,
@@ -44,7 +44,7 @@ class _Cell:
 
     rng: np.random.Generator
     patch: Patch
-    distance: Floats
+    distance: Plane
     radius: float
     unit: float
 
@@ -52,7 +52,7 @@ class _Cell:
     def shape(self) -> tuple[int, int]:
         return self.distance.shape[0], self.distance.shape[1]
 
-    def warped(self, amount: float) -> tuple[Floats, Floats]:
+    def warped(self, amount: float) -> tuple[Plane, Plane]:
         """The patch's coordinates, bent by about ``amount`` radii, so that no contour is a circle."""
         bend = amount * self.radius
         x = self.patch.x + bend * band_noise(self.rng, self.shape, 0.18 * self.radius)
@@ -90,7 +90,7 @@ def draw_leukocyte(
     return finish(rng, patch, "leukocyte", label, density * rng.uniform(0.93, 1.06), cell.distance, unit)
 
 
-def _chromatin(cell: _Cell, nucleus: Floats, *, clump: float, loose: float) -> Floats:
+def _chromatin(cell: _Cell, nucleus: Plane, *, clump: float, loose: float) -> Plane:
     """Optical density of chromatin, clumped at ``clump`` radii, with a ``loose`` share of paler gaps."""
     size = clump * cell.radius
     noise = band_noise(cell.rng, cell.shape, size, 2.6 * size)
@@ -100,7 +100,7 @@ def _chromatin(cell: _Cell, nucleus: Floats, *, clump: float, loose: float) -> F
     gaps = (smoothstep(threshold - 0.8, threshold + 1.0, noise) * deep)[..., None]
     cloud = 0.08 * band_noise(cell.rng, cell.shape, 0.15 * cell.radius)
     cloud += 0.06 * band_noise(cell.rng, cell.shape, 0.018 * cell.unit)
-    density: Floats = (CHROMATIN_DENSE * (1 - gaps) + CHROMATIN_LOOSE * gaps) * (1 + cloud[..., None])
+    density: Plane = (CHROMATIN_DENSE * (1 - gaps) + CHROMATIN_LOOSE * gaps) * (1 + cloud[..., None])
     return density
 
 
@@ -126,7 +126,7 @@ def _lobes(
     return np.concatenate(pieces)
 
 
-def _neutrophil(cell: _Cell) -> tuple[Floats, Floats, Floats]:
+def _neutrophil(cell: _Cell) -> tuple[Plane, Plane, Plane]:
     rng, radius = cell.rng, cell.radius
     count = int(rng.choice([3, 4, 5], p=[0.5, 0.35, 0.15]))
     step = {3: rng.uniform(1.55, 1.9), 4: rng.uniform(1.2, 1.4), 5: rng.uniform(1.0, 1.12)}[count]
@@ -150,7 +150,7 @@ def _neutrophil(cell: _Cell) -> tuple[Floats, Floats, Floats]:
     return cytoplasm.astype(np.float32), nucleus, _chromatin(cell, nucleus, clump=0.036, loose=0.46)
 
 
-def _lymphocyte(cell: _Cell) -> tuple[Floats, Floats, Floats]:
+def _lymphocyte(cell: _Cell) -> tuple[Plane, Plane, Plane]:
     rng, radius = cell.rng, cell.radius
     share = rng.uniform(0.80, 0.88)
     outline = Outline.draw(rng, 2 * share * radius, elongation=rng.uniform(1.0, 1.14), roughness=0.022)
@@ -164,7 +164,7 @@ def _lymphocyte(cell: _Cell) -> tuple[Floats, Floats, Floats]:
     return cytoplasm.astype(np.float32), nucleus, _chromatin(cell, nucleus, clump=0.058, loose=0.38)
 
 
-def _monocyte(cell: _Cell) -> tuple[Floats, Floats, Floats]:
+def _monocyte(cell: _Cell) -> tuple[Plane, Plane, Plane]:
     rng, radius = cell.rng, cell.radius
     # A thick arc: short and fat it is a kidney, long and slim a horseshoe.
     spread = rng.uniform(1.7, 3.6)
@@ -191,7 +191,7 @@ def _monocyte(cell: _Cell) -> tuple[Floats, Floats, Floats]:
     return cytoplasm.astype(np.float32), nucleus, chromatin
 
 
-def _eosinophil(cell: _Cell) -> tuple[Floats, Floats, Floats]:
+def _eosinophil(cell: _Cell) -> tuple[Plane, Plane, Plane]:
     rng, radius = cell.rng, cell.radius
     start, step = rng.uniform(0, 2 * np.pi), rng.uniform(1.75, 2.3)
     places = [_polar(rng.uniform(0.46, 0.56) * radius, start + number * step) for number in range(2)]
@@ -208,7 +208,7 @@ def _eosinophil(cell: _Cell) -> tuple[Floats, Floats, Floats]:
     return cytoplasm.astype(np.float32), nucleus, _chromatin(cell, nucleus, clump=0.038, loose=0.48)
 
 
-def _basophil(cell: _Cell) -> tuple[Floats, Floats, Floats]:
+def _basophil(cell: _Cell) -> tuple[Plane, Plane, Plane]:
     rng, radius = cell.rng, cell.radius
     start, step = rng.uniform(0, 2 * np.pi), rng.uniform(1.6, 2.4)
     places = [_polar(rng.uniform(0.22, 0.34) * radius, start + number * step) for number in range(2)]
@@ -220,7 +220,7 @@ def _basophil(cell: _Cell) -> tuple[Floats, Floats, Floats]:
     return cytoplasm.astype(np.float32), nucleus, chromatin
 
 
-def _covering_granules(cell: _Cell) -> Floats:
+def _covering_granules(cell: _Cell) -> Plane:
     """Two layers of granules of unlike size, thinner towards the rim: some merge and some lie alone."""
     thin = 0.55 + 0.45 * smoothstep(0.0, 0.45 * cell.radius, -cell.distance)
     strength = np.zeros(cell.shape, dtype=np.float32)

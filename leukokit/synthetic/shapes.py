@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.spatial import cKDTree
 
-Floats = npt.NDArray[np.float32]
+Plane = npt.NDArray[np.float32]
 
 _ANGLES = np.linspace(0.0, 2 * np.pi, 360, endpoint=False)
 
@@ -30,8 +30,8 @@ class Patch:
 
     left: int
     top: int
-    x: Floats
-    y: Floats
+    x: Plane
+    y: Plane
 
     @classmethod
     def around(cls, centre: tuple[float, float], reach: float) -> Patch:
@@ -90,14 +90,14 @@ class Outline:
         """Largest distance of the contour from the centre, in pixels."""
         return float(self.radii.max())
 
-    def radius_at(self, x: Floats, y: Floats) -> Floats:
+    def radius_at(self, x: Plane, y: Plane) -> Plane:
         """Radius of the contour, in pixels, in the direction of each point."""
         turn = np.degrees(np.arctan2(y, x)) % 360
         return np.asarray(
             np.interp(turn, np.arange(361), np.append(self.radii, self.radii[0])), dtype=np.float32
         )
 
-    def distance(self, x: Floats, y: Floats) -> Floats:
+    def distance(self, x: Plane, y: Plane) -> Plane:
         """Signed distance of each point from the contour, in pixels, to first order."""
         slope = np.gradient(np.append(self.radii, self.radii[0]), np.radians(1.0))[:-1] / self.radii
         turn = np.degrees(np.arctan2(y, x)) % 360
@@ -118,13 +118,13 @@ class Outline:
         return Outline(np.minimum(self.radii, np.maximum(reach, 0.4 * self.radii)))
 
 
-def smoothstep(low: float, high: float, value: Floats) -> Floats:
+def smoothstep(low: float, high: float, value: Plane) -> Plane:
     """0 below ``low``, 1 above ``high``, a smooth cubic between."""
     t = np.clip((value - low) / (high - low), 0, 1)
     return np.asarray(t * t * (3 - 2 * t), dtype=np.float32)
 
 
-def band_noise(rng: np.random.Generator, shape: tuple[int, int], fine: float, coarse: float = 0.0) -> Floats:
+def band_noise(rng: np.random.Generator, shape: tuple[int, int], fine: float, coarse: float = 0.0) -> Plane:
     """Noise of mean 0 and deviation 1 without detail below ``fine`` pixels and above ``coarse``, if given."""
     white = rng.standard_normal(shape, dtype=np.float32)
     noise = cv2.GaussianBlur(white, (0, 0), max(fine, 0.3), borderType=cv2.BORDER_REFLECT)
@@ -133,13 +133,13 @@ def band_noise(rng: np.random.Generator, shape: tuple[int, int], fine: float, co
     return np.asarray((noise - noise.mean()) / max(float(noise.std()), 1e-6), dtype=np.float32)
 
 
-def ragged(rng: np.random.Generator, distance: Floats, unit: float, amount: float) -> Floats:
+def ragged(rng: np.random.Generator, distance: Plane, unit: float, amount: float) -> Plane:
     """A signed distance whose contour is unsteady by ``amount`` erythrocyte diameters of ``unit`` pixels."""
     fine = band_noise(rng, (distance.shape[0], distance.shape[1]), 0.05 * unit)
     return np.asarray(distance + amount * unit * np.clip(fine, -2, 2), dtype=np.float32)
 
 
-def beaded_distance(x: Floats, y: Floats, beads: npt.NDArray[np.float64]) -> Floats:
+def beaded_distance(x: Plane, y: Plane, beads: npt.NDArray[np.float64]) -> Plane:
     """Signed distance from a string of discs, ``beads`` float64 (N, 3) of x, y, radius: a lobed nucleus."""
     distance = np.full(x.shape, np.inf, dtype=np.float32)
     for bead_x, bead_y, radius in beads.astype(np.float32):
@@ -159,8 +159,8 @@ def string_of_beads(
 
 
 def granules(
-    rng: np.random.Generator, x: Floats, y: Floats, spacing: float, size: float, vacancy: float = 0.0
-) -> tuple[Floats, Floats]:
+    rng: np.random.Generator, x: Plane, y: Plane, spacing: float, size: float, vacancy: float = 0.0
+) -> tuple[Plane, Plane]:
     """Closely packed round granules.
 
     Args:

@@ -20,7 +20,7 @@ import numpy.typing as npt
 from leukokit.errors import DataError
 from leukokit.synthetic.cells import DrawnCell
 from leukokit.synthetic.layout import Layout, draw_erythrocytes, draw_leukocytes, draw_platelets
-from leukokit.synthetic.shapes import Floats, band_noise
+from leukokit.synthetic.shapes import Plane, band_noise
 
 LAMP = np.array([246.0, 233.0, 219.0], dtype=np.float32)
 """Grey value of the empty background (red, green, blue) in the middle of the field."""
@@ -73,7 +73,7 @@ def draw_smear(
     The density of overlapping cells adds as Beer and Lambert have it; how it is separated on real
     slides is in Ruifrok & Johnston (2001, Anal. Quant. Cytol. Histol. 23:291-299).
     """
-    _check(seed, width, height, leukocytes, erythrocyte_diameter_px)
+    _check_arguments(seed, width, height, leukocytes, erythrocyte_diameter_px)
     rng = np.random.default_rng(seed)
     layout = Layout(width, height, erythrocyte_diameter_px)
     cells = draw_leukocytes(rng, layout, leukocytes)
@@ -125,7 +125,7 @@ def save_smear(smear: SyntheticSmear, path: Path) -> Path:
     return truth_path
 
 
-def _check(seed: int, width: int, height: int, leukocytes: int, diameter: float) -> None:
+def _check_arguments(seed: int, width: int, height: int, leukocytes: int, diameter: float) -> None:
     if seed < 0 or leukocytes < 0:
         raise DataError(f"drawn smear: seed {seed} and {leukocytes} leukocytes must not be negative")
     if not SMALLEST_DIAMETER <= diameter <= min(width, height) / 2:
@@ -162,7 +162,7 @@ def _truth_json(smear: SyntheticSmear, name: str) -> str:
     return json.dumps(head)[:-1] + ', "cells": [\n' + lines + "\n]}\n"
 
 
-def _bare_slide(rng: np.random.Generator, width: int, height: int, unit: float) -> Floats:
+def _bare_slide(rng: np.random.Generator, width: int, height: int, unit: float) -> Plane:
     """Optical density of the slide without cells: a thin film of plasma, dust out of focus, stain specks."""
     film = 0.006 * band_noise(rng, (height // 4 + 1, width // 4 + 1), 0.3 * unit / 4)
     film += 0.004 * band_noise(rng, film.shape, 1.5 * unit / 4)
@@ -181,7 +181,7 @@ def _bare_slide(rng: np.random.Generator, width: int, height: int, unit: float) 
 
 
 def _add_speck(
-    density: Floats, place: npt.NDArray[np.float64], spread: float, colour: npt.NDArray[np.float64]
+    density: Plane, place: npt.NDArray[np.float64], spread: float, colour: npt.NDArray[np.float64]
 ) -> None:
     height, width = density.shape[:2]
     reach = int(np.ceil(3 * spread)) + 1
@@ -192,7 +192,7 @@ def _add_speck(
     density[top:bottom, left:right] += (down[:, None] * across)[..., None] * colour
 
 
-def _photograph(rng: np.random.Generator, density: Floats, unit: float) -> npt.NDArray[np.uint8]:
+def _photograph(rng: np.random.Generator, density: Plane, unit: float) -> npt.NDArray[np.uint8]:
     """Light through the slide as a camera on an ordinary microscope records it: RGB uint8 (H, W, 3)."""
     height, width = density.shape[:2]
     light = np.exp(-density) * _lamp(rng, width, height)
@@ -210,7 +210,7 @@ def _photograph(rng: np.random.Generator, density: Floats, unit: float) -> npt.N
     return np.clip(np.rint(light), 0, 255).astype(np.uint8)
 
 
-def _lamp(rng: np.random.Generator, width: int, height: int) -> Floats:
+def _lamp(rng: np.random.Generator, width: int, height: int) -> Plane:
     y, x = np.mgrid[-1 : 1 : height * 1j, -1 : 1 : width * 1j].astype(np.float32)
     off_axis = rng.uniform(-0.15, 0.15, 2)
     radius = (x - off_axis[0]) ** 2 + (y - off_axis[1]) ** 2
@@ -218,5 +218,5 @@ def _lamp(rng: np.random.Generator, width: int, height: int) -> Floats:
     turn = rng.uniform(0, 2 * np.pi)
     slope = (np.cos(turn) * x + np.sin(turn) * y).astype(np.float32)
     tint = np.array([0.022, 0.028, 0.042], dtype=np.float32)
-    lamp: Floats = (vignette[..., None] * (1 + slope[..., None] * tint) * LAMP).astype(np.float32)
+    lamp: Plane = (vignette[..., None] * (1 + slope[..., None] * tint) * LAMP).astype(np.float32)
     return lamp

@@ -13,6 +13,6 @@ All inputs are drawn by code. The kit downloads nothing and needs no GPU.
 """
 
 from leukokit.testing.check import TIME_LIMIT, Check
-from leukokit.testing.kit import Outcome, Report, checks, run_checks
+from leukokit.testing.kit import CheckOutcome, Report, checks, run_checks
 
-__all__ = ["TIME_LIMIT", "Check", "Outcome", "Report", "checks", "run_checks"]
+__all__ = ["TIME_LIMIT", "Check", "CheckOutcome", "Report", "checks", "run_checks"]

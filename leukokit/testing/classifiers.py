@@ -17,12 +17,12 @@ from leukokit.testing.check import Check, Subject, require
 from leukokit.testing.declarations import instance_checks, pickled
 from leukokit.testing.guards import no_gpu, no_network
 
-TOLERANCE = 1e-4
+PROBABILITY_TOLERANCE = 1e-4
 """Largest difference between two predictions for the same cell: batches add up in another order."""
 SUM_TOLERANCE = 1e-3
 """Largest distance of a row's sum from 1, as ``leukokit.cells.Labelling`` accepts it."""
 
-Floats = npt.NDArray[np.float32]
+Probabilities32 = npt.NDArray[np.float32]
 
 
 def classifier_checks(subject: Subject, seconds: float) -> Iterator[Check]:
@@ -30,13 +30,17 @@ def classifier_checks(subject: Subject, seconds: float) -> Iterator[Check]:
 
     def offline() -> None:
         with no_network() as tried:
-            _drawn(subject.fresh())
+            _classify_drawn(subject.fresh())
         require(not tried, f"needs the network: {', '.join(tried[:3])}")
 
     def pickles() -> None:
         instance = subject.fresh()
         copy = pickled(instance)
-        _same(answer(copy, *_fields()), answer(instance, *_fields()), "the result of a pickled copy")
+        _same_probabilities(
+            classifier_output(copy, *_classified_fields()),
+            classifier_output(instance, *_classified_fields()),
+            "the result of a pickled copy",
+        )
 
     # First, while nothing is cached yet.
     yield subject.bare("works without network", seconds, offline)
@@ -44,19 +48,25 @@ def classifier_checks(subject: Subject, seconds: float) -> Iterator[Check]:
     yield subject.check("classes and review threshold", seconds, _classes)
     yield subject.check("no graphs", seconds, _no_graphs)
     for name in samples.arrangements():
-        yield subject.check(name, seconds, partial(_arrangement, name=name))
+        yield subject.check(name, seconds, partial(_classify_arrangement, name=name))
     yield subject.check("a smear of one pixel", seconds, _one_pixel)
     yield subject.check("cells without links", seconds, _unlinked)
-    yield subject.check("a drawn smear", seconds, _drawn)
+    yield subject.check("a drawn smear", seconds, _classify_drawn)
     yield subject.check("a standardised smear", seconds, _standardized)
-    yield subject.check("a batch gives the same as its graphs one by one, in order", seconds, _in_order)
-    yield subject.check("the same result twice", seconds, lambda plugin: _deterministic(plugin, subject))
-    yield subject.check("smears and graphs stay unchanged", seconds, _unchanged)
-    yield subject.check("stays on the CPU", seconds, _on_cpu)
+    yield subject.check(
+        "a batch gives the same as its graphs one by one, in order", seconds, _classifier_keeps_order
+    )
+    yield subject.check(
+        "the same result twice", seconds, lambda plugin: _classifier_is_deterministic(plugin, subject)
+    )
+    yield subject.check("smears and graphs stay unchanged", seconds, _classifier_keeps_inputs)
+    yield subject.check("stays on the CPU", seconds, _classifier_runs_on_cpu)
     yield subject.bare("a new instance can be pickled", seconds, pickles)
 
 
-def answer(plugin: Any, smears: Sequence[Smear], graphs: Sequence[CellGraph]) -> list[Floats]:
+def classifier_output(
+    plugin: Any, smears: Sequence[Smear], graphs: Sequence[CellGraph]
+) -> list[Probabilities32]:
     """The probabilities that a classifier returns, after a check of their form.
 
     Raises:
@@ -86,7 +96,7 @@ def _form(rows: Any, graph: CellGraph, classes: int) -> None:
     require(not rows[~leukocyte].any(), "the row of a cell that is not a leukocyte must be zero")
 
 
-def _fields() -> tuple[list[Smear], list[CellGraph]]:
+def _classified_fields() -> tuple[list[Smear], list[CellGraph]]:
     return [samples.smear()], [samples.neighbours(samples.true_cells())]
 
 
@@ -105,7 +115,7 @@ def _classes(plugin: Any) -> None:
         isinstance(review_threshold, int | float) and 0 <= review_threshold <= 1,
         f"review_threshold is {review_threshold!r}, not a number from 0 to 1",
     )
-    answer(plugin, *_fields())
+    classifier_output(plugin, *_classified_fields())
     require(plugin.classes == classes, "classes changed while cells were classified")
 
 
@@ -113,58 +123,62 @@ def _no_graphs(plugin: Any) -> None:
     require(plugin.classify([], []) == [], "classify([], []) must return []")
 
 
-def _arrangement(plugin: Any, name: str) -> None:
-    answer(plugin, [samples.smear()], [samples.neighbours(samples.arrangements()[name])])
+def _classify_arrangement(plugin: Any, name: str) -> None:
+    classifier_output(plugin, [samples.smear()], [samples.neighbours(samples.arrangements()[name])])
 
 
 def _one_pixel(plugin: Any) -> None:
     tiny = samples.odd_smears()["one pixel"]
-    answer(plugin, [tiny], [samples.neighbours(samples.arrangements()["two cells"])])
+    classifier_output(plugin, [tiny], [samples.neighbours(samples.arrangements()["two cells"])])
 
 
 def _unlinked(plugin: Any) -> None:
-    answer(plugin, [samples.smear()], [CellGraph.unlinked(samples.true_cells())])
+    classifier_output(plugin, [samples.smear()], [CellGraph.unlinked(samples.true_cells())])
 
 
-def _drawn(plugin: Any) -> None:
-    answer(plugin, *_fields())
+def _classify_drawn(plugin: Any) -> None:
+    classifier_output(plugin, *_classified_fields())
 
 
 def _standardized(plugin: Any) -> None:
-    answer(plugin, [samples.standardized()], _fields()[1])
+    classifier_output(plugin, [samples.standardized()], _classified_fields()[1])
 
 
-def _in_order(plugin: Any) -> None:
+def _classifier_keeps_order(plugin: Any) -> None:
     smears = (samples.smear(1), samples.odd_smears()["white"], samples.smear(2))
     graphs = (
         samples.neighbours(samples.true_cells(1)),
         CellGraph.unlinked(samples.arrangements()["no cell"]),
         samples.neighbours(samples.true_cells(2)),
     )
-    alone = [answer(plugin, [smear], [graph])[0] for smear, graph in zip(smears, graphs, strict=True)]
-    _same(answer(plugin, smears, graphs), alone, "the result of a batch")
+    alone = [
+        classifier_output(plugin, [smear], [graph])[0] for smear, graph in zip(smears, graphs, strict=True)
+    ]
+    _same_probabilities(classifier_output(plugin, smears, graphs), alone, "the result of a batch")
 
 
-def _deterministic(plugin: Any, subject: Subject) -> None:
-    first = answer(plugin, *_fields())
-    _same(answer(plugin, *_fields()), first, "the second result")
-    _same(answer(subject.fresh(), *_fields()), first, "the result of another instance")
+def _classifier_is_deterministic(plugin: Any, subject: Subject) -> None:
+    first = classifier_output(plugin, *_classified_fields())
+    _same_probabilities(classifier_output(plugin, *_classified_fields()), first, "the second result")
+    _same_probabilities(
+        classifier_output(subject.fresh(), *_classified_fields()), first, "the result of another instance"
+    )
 
 
-def _unchanged(plugin: Any) -> None:
-    smears, graphs = _fields()
-    answer(plugin, smears, graphs)
-    (smear,), (graph,) = _fields()
+def _classifier_keeps_inputs(plugin: Any) -> None:
+    smears, graphs = _classified_fields()
+    classifier_output(plugin, smears, graphs)
+    (smear,), (graph,) = _classified_fields()
     require(np.array_equal(smears[0].image, smear.image), "the smear's image was changed; work on a copy")
     same = samples.same_cells(graphs[0].cells, graph.cells) and samples.same(graphs[0].edges, graph.edges)
     require(same, "the graph's arrays were changed; work on copies")
 
 
-def _on_cpu(plugin: Any) -> None:
+def _classifier_runs_on_cpu(plugin: Any) -> None:
     with no_gpu():
-        answer(plugin, *_fields())
+        classifier_output(plugin, *_classified_fields())
 
 
-def _same(found: list[Floats], expected: list[Floats], what: str) -> None:
+def _same_probabilities(found: list[Probabilities32], expected: list[Probabilities32], what: str) -> None:
     for number, (one, other) in enumerate(zip(found, expected, strict=True)):
-        require(samples.same(one, other, TOLERANCE), f"{what} differs for graph {number + 1}")
+        require(samples.same(one, other, PROBABILITY_TOLERANCE), f"{what} differs for graph {number + 1}")

@@ -13,7 +13,7 @@ from leukokit.plugin import PluginParams
 from leukokit.registry import Registry
 from leukokit.testing.check import Check, Subject, refuses, require
 
-NAME = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
+NAME_PATTERN = re.compile(r"[a-z0-9]+([-_][a-z0-9]+)*")
 """Names that need no quotes in a shell or in YAML."""
 
 
@@ -23,7 +23,9 @@ def declaration_checks(subject: Subject, registry: Registry[Any], seconds: float
 
     def identity() -> None:
         registry.check(plugin, str(getattr(plugin, "name", "")))
-        require(NAME.fullmatch(plugin.name), f"name {plugin.name!r}: lower case, digits, '-' and '_' only")
+        require(
+            NAME_PATTERN.fullmatch(plugin.name), f"name {plugin.name!r}: lower case, digits, '-' and '_' only"
+        )
         require(plugin.version.strip(), "version is empty")
         require(plugin.summary.strip(), "summary is empty; 'plugins list' and 'plugins info' show it")
         require(plugin.summary.isprintable(), "summary must be one line")
@@ -36,7 +38,7 @@ def declaration_checks(subject: Subject, registry: Registry[Any], seconds: float
         params = subject.params()
         require(type(params) is plugin.Params, f"parse gave {type(params).__name__}, not Params")
         dumped = params.model_dump(mode="json")
-        require(_is_json(dumped), "Params cannot be written as JSON (an infinite number?)")
+        require(_has_json_form(dumped), "Params cannot be written as JSON (an infinite number?)")
         require(plugin.parse(dumped) == params, "Params differ after being written as JSON and read again")
         require(
             plugin.parse(params.model_dump()) == params, "Params differ after being dumped and read again"
@@ -73,7 +75,9 @@ def instance_checks(subject: Subject, seconds: float) -> Iterator[Check]:
 def provenance(instance: Any) -> None:
     """Check that a plugin's provenance can be written as JSON."""
     stored = instance.provenance()
-    require(isinstance(stored, dict) and _is_json(stored), "provenance() must be a dictionary of plain JSON")
+    require(
+        isinstance(stored, dict) and _has_json_form(stored), "provenance() must be a dictionary of plain JSON"
+    )
     require({"name", "version", "params"} <= set(stored), "provenance() lacks name, version or params")
 
 
@@ -97,7 +101,7 @@ def pickled(value: Any) -> Any:
         ) from error
 
 
-def _is_json(value: Any) -> bool:
+def _has_json_form(value: Any) -> bool:
     try:
         return bool(json.loads(json.dumps(value, allow_nan=False)) == value)
     except (TypeError, ValueError):

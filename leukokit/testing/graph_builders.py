@@ -21,27 +21,29 @@ def graph_builder_checks(subject: Subject, seconds: float) -> Iterator[Check]:
 
     def offline() -> None:
         with no_network() as tried:
-            answer(subject.fresh(), samples.true_cells())
+            builder_output(subject.fresh(), samples.true_cells())
         require(not tried, f"needs the network: {', '.join(tried[:3])}")
 
     def pickles() -> None:
         copy = pickled(subject.fresh())
         cells = samples.true_cells()
-        same = samples.same(answer(copy, cells).edges, answer(subject.fresh(), cells).edges)
+        same = samples.same(builder_output(copy, cells).edges, builder_output(subject.fresh(), cells).edges)
         require(same, "the result of a pickled copy differs")
 
     yield subject.bare("works without network", seconds, offline)
     yield from instance_checks(subject, seconds)
     for name in samples.arrangements():
-        yield subject.check(name, seconds, partial(_arrangement, name=name))
-    yield subject.check("the cells of a smear", seconds, lambda plugin: _drawn(plugin))
-    yield subject.check("the same result twice", seconds, lambda plugin: _deterministic(plugin, subject))
-    yield subject.check("cells stay unchanged", seconds, _unchanged)
-    yield subject.check("stays on the CPU", seconds, _on_cpu)
+        yield subject.check(name, seconds, partial(_build_arrangement, name=name))
+    yield subject.check("the cells of a smear", seconds, lambda plugin: _build_drawn(plugin))
+    yield subject.check(
+        "the same result twice", seconds, lambda plugin: _builder_is_deterministic(plugin, subject)
+    )
+    yield subject.check("cells stay unchanged", seconds, _builder_keeps_inputs)
+    yield subject.check("stays on the CPU", seconds, _builder_runs_on_cpu)
     yield subject.bare("a new instance can be pickled", seconds, pickles)
 
 
-def answer(plugin: Any, cells: Cells) -> CellGraph:
+def builder_output(plugin: Any, cells: Cells) -> CellGraph:
     """The graph that a builder returns, after a check of its form.
 
     Raises:
@@ -65,31 +67,31 @@ def answer(plugin: Any, cells: Cells) -> CellGraph:
     return graph
 
 
-def _arrangement(plugin: Any, name: str) -> None:
-    answer(plugin, samples.arrangements()[name])
+def _build_arrangement(plugin: Any, name: str) -> None:
+    builder_output(plugin, samples.arrangements()[name])
 
 
-def _drawn(plugin: Any) -> None:
-    graph = answer(plugin, samples.true_cells())
+def _build_drawn(plugin: Any) -> None:
+    graph = builder_output(plugin, samples.true_cells())
     require(np.isfinite(graph.lengths).all(), "a link has no finite length")
 
 
-def _deterministic(plugin: Any, subject: Subject) -> None:
+def _builder_is_deterministic(plugin: Any, subject: Subject) -> None:
     for cells in (samples.true_cells(), samples.arrangements()["cells on a grid"]):
-        first = answer(plugin, cells).edges
-        require(samples.same(answer(plugin, cells).edges, first), "the second result differs")
+        first = builder_output(plugin, cells).edges
+        require(samples.same(builder_output(plugin, cells).edges, first), "the second result differs")
         require(
-            samples.same(answer(subject.fresh(), cells).edges, first),
+            samples.same(builder_output(subject.fresh(), cells).edges, first),
             "the result of another instance differs",
         )
 
 
-def _unchanged(plugin: Any) -> None:
+def _builder_keeps_inputs(plugin: Any) -> None:
     cells, before = samples.true_cells(), samples.true_cells()
-    answer(plugin, cells)
+    builder_output(plugin, cells)
     require(samples.same_cells(cells, before), "the cells' arrays were changed; work on copies")
 
 
-def _on_cpu(plugin: Any) -> None:
+def _builder_runs_on_cpu(plugin: Any) -> None:
     with no_gpu():
-        answer(plugin, samples.true_cells())
+        builder_output(plugin, samples.true_cells())

@@ -27,7 +27,7 @@ _OF_KIND: Final[dict[str, Callable[[Subject, float], Iterator[Check]]]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class CheckOutcome:
     """The outcome of one check; ``message`` is empty if it passed."""
 
     name: str
@@ -49,7 +49,7 @@ class Report:
     """
 
     plugin: str
-    outcomes: tuple[Outcome, ...]
+    outcomes: tuple[CheckOutcome, ...]
     seconds: float
     peak_mb: float | None
     grown_mb: float | None
@@ -88,7 +88,7 @@ def run_checks(
     params: PluginParams | dict[str, Any] | None = None,
     kind: str | None = None,
     seconds: float = TIME_LIMIT,
-    each: Callable[[Outcome], None] = lambda outcome: None,
+    each: Callable[[CheckOutcome], None] = lambda outcome: None,
 ) -> Report:
     """Run all checks of a plugin, and measure time and memory.
 
@@ -107,11 +107,11 @@ def run_checks(
     """
     todo = checks(plugin, params, kind, seconds)
     started, memory = time.perf_counter(), peak_mb()
-    outcomes: list[Outcome] = []
+    outcomes: list[CheckOutcome] = []
     hung = ""
     for check in todo:
         if hung:
-            outcome = Outcome(
+            outcome = CheckOutcome(
                 check.name, False, f"{check.plugin}: not run, because '{hung}' did not finish", 0.0
             )
         else:
@@ -141,11 +141,11 @@ def _found(plugin: type[Any] | str, kind: str | None) -> tuple[Registry[Any], ty
     return registry, registry.get(plugin)
 
 
-def _outcome(check: Check) -> tuple[Outcome, bool]:
+def _outcome(check: Check) -> tuple[CheckOutcome, bool]:
     """The outcome of a check, and whether it finished at all."""
     started, message, ended = time.perf_counter(), "", True
     try:
         check.run()
     except (AssertionError, PluginError) as error:
         message, ended = str(error), not isinstance(error, Hang)
-    return Outcome(check.name, not message, message, time.perf_counter() - started), ended
+    return CheckOutcome(check.name, not message, message, time.perf_counter() - started), ended

@@ -24,13 +24,13 @@ DIAMETER: Final = 40.0
 
 
 @cache
-def _drawn(seed: int) -> SyntheticSmear:
+def _drawn_smear(seed: int) -> SyntheticSmear:
     return draw_smear(seed, WIDTH, HEIGHT, leukocytes=4, erythrocyte_diameter_px=DIAMETER)
 
 
 def smear(seed: int = 1, path: str = "field.png") -> Smear:
     """A drawn field of view, 480 x 360 pixels, with four leukocytes; the pixels are a copy of its own."""
-    return Smear.from_array(_drawn(seed).image.copy(), Path(path))
+    return Smear.from_array(_drawn_smear(seed).image.copy(), Path(path))
 
 
 def standardized(seed: int = 1) -> Smear:
@@ -57,7 +57,7 @@ def odd_smears() -> dict[str, Smear]:
 
 def true_cells(seed: int = 1) -> Cells:
     """All cells of a drawn field, as a perfect detector would find them."""
-    drawn = _drawn(seed)
+    drawn = _drawn_smear(seed)
     kinds = np.array([KINDS.index(kind) for kind in drawn.kinds], np.int64)
     return Cells(drawn.boxes.copy(), kinds, np.full(len(kinds), 0.9, np.float32))
 

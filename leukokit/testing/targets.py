@@ -28,7 +28,7 @@ def plugins_of(target: str, kind: str | None = None) -> list[type[Any]]:
     if target.endswith(".py"):
         found = load_plugin_file(path)
     elif path.is_dir() and (os.sep in target or not _named(target, None)):
-        found = _in_folder(path)
+        found = _plugins_in_folder(path)
         if not found:
             raise PluginError(f"{path}: pyproject.toml has no entry points of leukokit's groups")
     else:
@@ -53,7 +53,7 @@ def _by_name(name: str, kind: str | None) -> list[type[Any]]:
     return [registry.get(name) for registry in having]
 
 
-def _in_folder(folder: Path) -> list[type[Any]]:
+def _plugins_in_folder(folder: Path) -> list[type[Any]]:
     project = folder / "pyproject.toml"
     try:
         with project.open("rb") as stream:

@@ -38,20 +38,20 @@ def writer_checks(subject: Subject, seconds: float) -> Iterator[Check]:
     """All checks of a writer except those of its declarations."""
     yield subject.bare("takes a folder and its parameters", seconds, lambda: _made(subject))
     yield subject.bare("works without network", seconds, lambda: _offline(subject))
-    yield subject.bare("stays on the CPU", seconds, lambda: _on_cpu(subject))
-    yield subject.bare("no results", seconds, lambda: _in_folder(lambda out: written(subject, out, [])))
-    for name in _results():
-        yield subject.bare(f"a result with {name}", seconds, partial(_one, subject, name))
+    yield subject.bare("stays on the CPU", seconds, lambda: _writer_runs_on_cpu(subject))
+    yield subject.bare("no results", seconds, lambda: _run_in_folder(lambda out: written(subject, out, [])))
+    for name in _sample_results():
+        yield subject.bare(f"a result with {name}", seconds, partial(_write_one, subject, name))
     yield subject.bare("equal names in two folders stay apart", seconds, lambda: _mirrors(subject))
     yield subject.bare("an image's files exist when write returns", seconds, lambda: _at_once(subject))
     # Windows allows none of the other names.
     for name in HOSTILE if os.name != "nt" else ["other alphabets"]:
         yield subject.bare(f"a file name with {name}", seconds, partial(_hostile, subject, name))
-    yield subject.bare("files are replaced as a whole", seconds, lambda: _whole(subject))
-    yield subject.bare("the same files from two runs", seconds, lambda: _deterministic(subject))
+    yield subject.bare("files are replaced as a whole", seconds, lambda: _replaces_whole_files(subject))
+    yield subject.bare("the same files from two runs", seconds, lambda: _writer_is_deterministic(subject))
     yield subject.bare("closes after a failure", seconds, lambda: _after_failure(subject))
     yield subject.bare("a file that cannot be written gives one line", seconds, lambda: _blocked(subject))
-    yield subject.bare("results stay unchanged", seconds, lambda: _unchanged(subject))
+    yield subject.bare("results stay unchanged", seconds, lambda: _writer_keeps_inputs(subject))
 
 
 def written(subject: Subject, out: Path, results: Sequence[SmearResult]) -> list[Path]:
@@ -65,16 +65,16 @@ def written(subject: Subject, out: Path, results: Sequence[SmearResult]) -> list
         for result in results:
             writer.write(result)
     stray = _below(out.parent) - around - _below(out)
-    require(not stray, f"wrote outside its folder: {_names(stray)}")
+    require(not stray, f"wrote outside its folder: {_list_names(stray)}")
     files = [Path(path) for path in writer.files]
     for path in files:
         # Resolved: listed files may be removed later, and must not lie outside the folder.
         inside = path.resolve().is_relative_to(out.resolve()) and path.is_relative_to(out)
         require(inside and ".." not in path.parts, f"'files' names {path.name!r}, which is not under 'out'")
         require(path.is_file(), f"'files' names {path.name!r}, which does not exist")
-    require(len(set(files)) == len(files), f"'files' names a file twice: {_names(files)}")
+    require(len(set(files)) == len(files), f"'files' names a file twice: {_list_names(files)}")
     unlisted = _below(out) - set(files)
-    require(not unlisted, f"left files that 'files' does not name: {_names(unlisted)}")
+    require(not unlisted, f"left files that 'files' does not name: {_list_names(unlisted)}")
     for path in files:
         _readable(path)
     return sorted(path.relative_to(out) for path in files)
@@ -84,18 +84,18 @@ def _below(folder: Path) -> set[Path]:
     return {path for path in folder.rglob("*") if not path.is_dir()}
 
 
-def _names(paths: Any) -> str:
+def _list_names(paths: Any) -> str:
     return ", ".join(sorted(ascii(path.name) for path in paths)[:3])
 
 
-def _in_folder(body: Callable[[Path], object]) -> None:
+def _run_in_folder(body: Callable[[Path], object]) -> None:
     with tempfile.TemporaryDirectory(prefix="leukokit-check-") as folder:
         out = Path(folder) / "around" / "out"
         out.mkdir(parents=True)
         body(out)
 
 
-def _results() -> dict[str, SmearResult]:
+def _sample_results() -> dict[str, SmearResult]:
     cells = samples.true_cells()
     labelled = samples.labelled(cells)
     kinds = samples.arrangements()
@@ -118,22 +118,22 @@ def _made(subject: Subject) -> None:
             require(isinstance(writer.file_per_image, bool), "file_per_image must be True or False")
             provenance(writer)
 
-    _in_folder(body)
+    _run_in_folder(body)
 
 
 def _offline(subject: Subject) -> None:
     with no_network() as tried:
-        _one(subject, "labelled cells")
+        _write_one(subject, "labelled cells")
     require(not tried, f"needs the network: {', '.join(tried[:3])}")
 
 
-def _on_cpu(subject: Subject) -> None:
+def _writer_runs_on_cpu(subject: Subject) -> None:
     with no_gpu():
-        _one(subject, "labelled cells")
+        _write_one(subject, "labelled cells")
 
 
-def _one(subject: Subject, name: str) -> None:
-    _in_folder(lambda out: written(subject, out, [_results()[name]]))
+def _write_one(subject: Subject, name: str) -> None:
+    _run_in_folder(lambda out: written(subject, out, [_sample_results()[name]]))
 
 
 def _two() -> list[SmearResult]:
@@ -149,7 +149,7 @@ def _mirrors(subject: Subject) -> None:
                 found = [path for path in files if path.parts[0] == folder and path.name.startswith("field")]
                 require(found, f"no file of the image {folder}/field has that name; use path_for")
 
-    _in_folder(body)
+    _run_in_folder(body)
 
 
 def _at_once(subject: Subject) -> None:
@@ -160,19 +160,19 @@ def _at_once(subject: Subject) -> None:
                 writer.write(result)
                 now = {Path(path) for path in writer.files}
                 missing = [path for path in now if not path.is_file()]
-                require(not missing, f"'files' names {_names(missing)} before it exists")
+                require(not missing, f"'files' names {_list_names(missing)} before it exists")
                 if writer.file_per_image:
                     say = "write returned and listed no new file; set file_per_image = False"
                     require(now - known, f"{say} where a file holds all images")
                 known = now
 
-    _in_folder(body)
+    _run_in_folder(body)
 
 
 def _hostile(subject: Subject, name: str) -> None:
     stem = HOSTILE[name]
     result = samples.result(samples.labelled(samples.true_cells()), stem)
-    _in_folder(lambda out: written(subject, out, [result]))
+    _run_in_folder(lambda out: written(subject, out, [result]))
 
 
 def _readable(path: Path) -> None:
@@ -211,11 +211,11 @@ def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _whole(subject: Subject) -> None:
+def _replaces_whole_files(subject: Subject) -> None:
     """A second run must replace the files, not write into them."""
 
     def body(out: Path) -> None:
-        files = written(subject, out, [_results()["labelled cells"]])
+        files = written(subject, out, [_sample_results()["labelled cells"]])
         kept = out.parent.parent / "kept"
         kept.mkdir()
         before = {}
@@ -227,7 +227,7 @@ def _whole(subject: Subject) -> None:
                 return
             before[path] = (out / path).read_bytes()
         with subject.writer(out) as writer:
-            writer.write(_results()["no cell"])
+            writer.write(_sample_results()["no cell"])
         for number, path in enumerate(files):
             old = (kept / str(number)).read_bytes()
             same_file = (kept / str(number)).samefile(out / path)
@@ -236,22 +236,22 @@ def _whole(subject: Subject) -> None:
                 f"{path.name!r} is written in place, so a reader may see an incomplete file; use save()",
             )
 
-    _in_folder(body)
+    _run_in_folder(body)
 
 
-def _deterministic(subject: Subject) -> None:
+def _writer_is_deterministic(subject: Subject) -> None:
     stored: list[dict[Path, bytes]] = []
 
     def body(out: Path) -> None:
         files = written(subject, out, _two())
         stored.append({path: (out / path).read_bytes() for path in files})
 
-    _in_folder(body)
-    _in_folder(body)
+    _run_in_folder(body)
+    _run_in_folder(body)
     first, second = stored
     require(first.keys() == second.keys(), "the second run made files with other names")
     differing = [path for path in first if first[path] != second[path]]
-    require(not differing, f"{_names(differing)} differs from run to run (a time, a random number?)")
+    require(not differing, f"{_list_names(differing)} differs from run to run (a time, a random number?)")
 
 
 def _after_failure(subject: Subject) -> None:
@@ -260,26 +260,26 @@ def _after_failure(subject: Subject) -> None:
 
         def fails() -> None:
             with writer:
-                writer.write(_results()["labelled cells"])
+                writer.write(_sample_results()["labelled cells"])
                 raise KeyError("a failure between two images")
 
         require(refuses(fails, (KeyError,)), "the failure did not come through the 'with' block")
         unlisted = _below(out) - {Path(path) for path in writer.files}
-        require(not unlisted, f"left files that 'files' does not name: {_names(unlisted)}")
+        require(not unlisted, f"left files that 'files' does not name: {_list_names(unlisted)}")
 
-    _in_folder(body)
+    _run_in_folder(body)
 
 
 def _blocked(subject: Subject) -> None:
     """Put a folder in the file's place: writing then fails as on a full disk."""
 
     def body(out: Path) -> None:
-        for path in written(subject, out, [_results()["labelled cells"]]):
+        for path in written(subject, out, [_sample_results()["labelled cells"]]):
             (out / path).unlink()
             (out / path).mkdir()
         try:
             with subject.writer(out) as writer:
-                writer.write(_results()["labelled cells"])
+                writer.write(_sample_results()["labelled cells"])
         except LeukokitError as error:
             require("\n" not in str(error), "the error is not one line")
         except Exception as error:
@@ -289,14 +289,14 @@ def _blocked(subject: Subject) -> None:
             ) from error
         else:
             raise AssertionError("a file that cannot be written raised nothing")
-        require(not _below(out), f"left {_names(_below(out))} although a file could not be written")
+        require(not _below(out), f"left {_list_names(_below(out))} although a file could not be written")
 
-    _in_folder(body)
+    _run_in_folder(body)
 
 
-def _unchanged(subject: Subject) -> None:
-    result, before = _results()["labelled cells"], _results()["labelled cells"]
-    _in_folder(lambda out: written(subject, out, [result]))
+def _writer_keeps_inputs(subject: Subject) -> None:
+    result, before = _sample_results()["labelled cells"], _sample_results()["labelled cells"]
+    _run_in_folder(lambda out: written(subject, out, [result]))
     require(np.array_equal(result.smear.image, before.smear.image), "the smear's image was changed")
     require(samples.same_cells(result.cells, before.cells), "the cells' arrays were changed; work on copies")
     require(result.provenance == before.provenance, "the result's provenance was changed")

@@ -45,7 +45,7 @@ from leukokit.training.stain_transfer import StainTransfer
 from leukokit.training.views import Variation, varied_view
 from leukokit.weights.files import save_weights
 
-WARM_UP: Final = 40
+CLASSIFIER_WARM_UP: Final = 40
 """Steps over which the learning rate rises."""
 
 
@@ -194,7 +194,7 @@ def classifier_plan(recipe: AnnotatedCellsRecipe, workers: int = 0) -> Plan:
         batch=recipe.batch,
         check_every=recipe.check_every,
         learning_rate=recipe.learning_rate,
-        schedule=warm_up_and_cosine(recipe.steps, WARM_UP, floor=0.02),
+        schedule=warm_up_and_cosine(recipe.steps, CLASSIFIER_WARM_UP, floor=0.02),
         weight_decay=recipe.weight_decay,
         max_norm=5.0,
         # The first steps, from a random head, are forgotten soon.

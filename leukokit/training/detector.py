@@ -39,7 +39,7 @@ from leukokit.training.loop import Plan, Training, fit, warm_up_and_cosine
 from leukokit.weights import DetectorCard, sha256_of, write_card
 from leukokit.weights.files import load_weights, save_weights
 
-WARM_UP: Final = 200
+DETECTOR_WARM_UP: Final = 200
 """Steps over which the learning rate rises."""
 FIELD_DIAMETER_PX: Final = 80.0
 """Fields are kept in memory at no more than this erythrocyte diameter."""
@@ -235,7 +235,7 @@ def detector_plan(recipe: DetectorRecipe) -> Plan:
         batch=recipe.batch,
         check_every=recipe.check_every,
         learning_rate=recipe.learning_rate,
-        schedule=warm_up_and_cosine(recipe.steps, WARM_UP, floor=0.01, start=WARM_UP),
+        schedule=warm_up_and_cosine(recipe.steps, DETECTOR_WARM_UP, floor=0.01, start=DETECTOR_WARM_UP),
         weight_decay=recipe.weight_decay,
         max_norm=10.0,
         # The first steps, from random weights, are forgotten soon: the decay rises to 0.998.

@@ -61,7 +61,7 @@ from leukokit.weights import ClassifierCard, read_card, sha256_of
 from leukokit.weights.files import load_weights, save_weights
 
 _COLOURS = [number for number, name in enumerate(CONTEXT_FEATURES) if name[-2:] in ("_r", "_g", "_b")]
-_OWN = [n for n, name in enumerate(CONTEXT_FEATURES) if name not in ("degree", "mean_edge_length")]
+_OWN_COLUMNS = [n for n, name in enumerate(CONTEXT_FEATURES) if name not in ("degree", "mean_edge_length")]
 _LENGTHS = [CONTEXT_FEATURES.index(name) for name in ("diameter", "mean_edge_length")]
 
 
@@ -240,7 +240,7 @@ class FieldGraphs:
         for number, host, node in zip(numbers, hosts, nodes.tolist(), strict=True):
             if number != host:
                 own = self.graphs[id(self.cells[number].field)].features[self.cells[number].node]
-                batch.tensors.features[node, _OWN] = own[_OWN]
+                batch.tensors.features[node, _OWN_COLUMNS] = own[_OWN_COLUMNS]
         return batch, nodes
 
     def node_embeddings(

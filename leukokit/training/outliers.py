@@ -18,7 +18,7 @@ from leukokit.datasets.detected import CROP_PX
 from leukokit.images.pixels import RGBImage
 from leukokit.images.standardize import WHITE
 
-Picture = npt.NDArray[np.float32]
+DensityPicture = npt.NDArray[np.float32]
 
 CELL_PX: Final = CROP_PX / REACH
 """Longer side of the cell's box in a kept crop."""
@@ -56,7 +56,7 @@ def smudge(crop: RGBImage, rng: np.random.Generator) -> RGBImage | None:
     shape = np.clip(shape * (1 + grain * rng.uniform(0.2, 0.9)), 0, 1.3) * rng.uniform(0.45, 0.95)
     around = _without_cell(density, rng)
     covered = np.clip(shape, 0, 1)[..., None]
-    return _picture(around * (1 - 0.7 * covered) + shape[..., None] * dye)
+    return _drawn_picture(around * (1 - 0.7 * covered) + shape[..., None] * dye)
 
 
 def beside(crop: RGBImage, rng: np.random.Generator) -> RGBImage:
@@ -75,7 +75,7 @@ def pair(left: RGBImage, right: RGBImage, rng: np.random.Generator) -> RGBImage:
     return np.asarray(one * (1 - share) + two * share, np.uint8)
 
 
-def _spread(shape: Picture, rng: np.random.Generator) -> Picture:
+def _spread(shape: DensityPicture, rng: np.random.Generator) -> DensityPicture:
     """Enlarge, stretch and tear a shape (CROP_PX, CROP_PX)."""
     size, stretch = rng.uniform(1.1, 1.7), math.exp(rng.normal(0, 0.25))
     turn = cv2.getRotationMatrix2D((0, 0), math.degrees(rng.uniform(0, math.pi)), 1)[:, :2]
@@ -88,7 +88,7 @@ def _spread(shape: Picture, rng: np.random.Generator) -> Picture:
     return np.asarray(cv2.remap(shape, source_x, source_y, cv2.INTER_LINEAR), np.float32)
 
 
-def _streak(rng: np.random.Generator) -> Picture:
+def _streak(rng: np.random.Generator) -> DensityPicture:
     """A kernel that blurs along a line."""
     reach, angle = int(rng.integers(3, 21)), rng.uniform(0, math.pi)
     kernel = np.zeros((2 * reach + 1, 2 * reach + 1), np.float32)
@@ -97,7 +97,7 @@ def _streak(rng: np.random.Generator) -> Picture:
     return kernel / max(float(kernel.sum()), 1.0)
 
 
-def _without_cell(density: Picture, rng: np.random.Generator) -> Picture:
+def _without_cell(density: DensityPicture, rng: np.random.Generator) -> DensityPicture:
     """Fill the cell's place in (CROP_PX, CROP_PX, 3) optical densities smoothly from around."""
     drift = _noise(rng, 8, 3)
     distance = np.hypot(_X + drift[..., 0], _Y + drift[..., 1])
@@ -112,12 +112,12 @@ def _without_cell(density: Picture, rng: np.random.Generator) -> Picture:
     return np.asarray(density * kept + fill * rng.uniform(0.3, 1) * (1 - kept), np.float32)
 
 
-def _noise(rng: np.random.Generator, sigma: float, amplitude: float) -> Picture:
+def _noise(rng: np.random.Generator, sigma: float, amplitude: float) -> DensityPicture:
     """(CROP_PX, CROP_PX, 2) smooth noise with the given standard deviation, in pixels."""
     noise = rng.normal(0, 1, (CROP_PX, CROP_PX, 2)).astype(np.float32)
     smooth = np.asarray(cv2.GaussianBlur(noise, (0, 0), sigma), np.float32)
     return smooth * np.float32(amplitude / (smooth.std() + 1e-6))
 
 
-def _picture(density: npt.NDArray[np.floating]) -> RGBImage:
+def _drawn_picture(density: npt.NDArray[np.floating]) -> RGBImage:
     return np.asarray(np.clip(WHITE * np.exp(-density), 0, 255), np.uint8)

@@ -20,7 +20,7 @@ from leukokit.crops.cut import REACH, optical_density
 from leukokit.datasets.detected import CROP_PX
 from leukokit.training.cells import AnnotatedCell
 
-CELLS: Final = 60
+MAX_CELLS: Final = 60
 """Cells per laboratory and class whose pixels are measured."""
 MIN_CELLS: Final = 8
 MIN_DENSITY: Final = 0.3
@@ -47,7 +47,7 @@ class StainTransfer:
             groups[cell.field.source.lab, cell.label].append(cell)
         rng = np.random.default_rng(0)
         self.moments: dict[tuple[str, int], Matrix] = {
-            key: _second_moment([members[i].crop for i in rng.permutation(len(members))[:CELLS]])
+            key: _second_moment([members[i].crop for i in rng.permutation(len(members))[:MAX_CELLS]])
             for key, members in sorted(groups.items())
             if len(members) >= MIN_CELLS
         }

@@ -68,12 +68,12 @@ def draw(image: RGBImage, cells: Cells, longest_side: int = 4096) -> RGBImage:
     for kind in reversed(range(len(KINDS))):
         for number in np.flatnonzero(cells.kinds == kind).tolist():
             label, (left, top, right, bottom) = labels[number], boxes[number].tolist()
-            colour = _rgb(KINDS[kind] if label is None else label.name)
+            colour = _class_rgb(KINDS[kind] if label is None else label.name)
             cv2.rectangle(scene, (left, top), (right, bottom), colour, thickness + (kind == LEUKOCYTE))
     taken: list[_Box] = []
     for number in np.flatnonzero(cells.kinds == LEUKOCYTE).tolist():
         label = labels[number]
-        text = f"{number} {_text(label, float(cells.scores[number]))}"
+        text = f"{number} {_label_text(label, float(cells.scores[number]))}"
         name = KINDS[LEUKOCYTE] if label is None else label.name
         taken.append(_draw_label(scene, boxes[number].tolist(), text, name, thickness, taken))
     size = scene.shape[1]
@@ -103,7 +103,7 @@ def _draw_label(
         )
     ]
     chosen = min(places, key=lambda place: sum(_shared(place, other) for other in taken))
-    cv2.rectangle(scene, chosen[:2], chosen[2:], _rgb(name), -1)
+    cv2.rectangle(scene, chosen[:2], chosen[2:], _class_rgb(name), -1)
     origin = (chosen[0] + PADDING, chosen[1] + PADDING + text_height)
     cv2.putText(scene, text, origin, _FONT, scale, _text_colour(name), 1, cv2.LINE_AA)
     return chosen
@@ -116,20 +116,20 @@ def _shared(first: _Box, second: _Box) -> int:
     return max(wide, 0) * max(high, 0)
 
 
-def _text(label: CellLabel | None, score: float) -> str:
+def _label_text(label: CellLabel | None, score: float) -> str:
     if label is None:
         return f"leukocyte {score:.2f}"
     return f"{label.likeliest}{'?' if label.review else ''} {label.probability:.2f}"
 
 
-def _rgb(name: str) -> tuple[int, int, int]:
+def _class_rgb(name: str) -> tuple[int, int, int]:
     red, green, blue = bytes.fromhex(colour_of(name)[1:])
     return red, green, blue
 
 
 def _text_colour(name: str) -> tuple[int, int, int]:
     """Black or white, whichever is read on a class's or kind's colour."""
-    red, green, blue = ((byte / 255) ** 2.2 for byte in _rgb(name))
+    red, green, blue = ((byte / 255) ** 2.2 for byte in _class_rgb(name))
     return (0, 0, 0) if 0.2126 * red + 0.7152 * green + 0.0722 * blue > LIGHT else (255, 255, 255)
 
 
@@ -145,7 +145,7 @@ def _legend(counts: dict[str, int], width: int, thickness: int) -> RGBImage:
         if x + step > width:
             bands.append(np.full((row, width, 3), 255, dtype=np.uint8))
             x = row // 3
-        cv2.rectangle(bands[-1], (x, row // 4), (x + row // 2, 3 * row // 4), _rgb(name), -1)
+        cv2.rectangle(bands[-1], (x, row // 4), (x + row // 2, 3 * row // 4), _class_rgb(name), -1)
         origin = (x + round(0.7 * row), round(0.68 * row))
         cv2.putText(bands[-1], text, origin, _FONT, scale, (40, 40, 40), 1, cv2.LINE_AA)
         x += step + row // 2

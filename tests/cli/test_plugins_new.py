@@ -15,7 +15,7 @@ import pytest
 from leukokit.cli import main
 from leukokit.plugin import API_VERSION
 from leukokit.registry import DISABLE
-from leukokit.scaffold import KINDS, NewKind, create, kind_registry
+from leukokit.scaffold import NEW_KINDS, NewKind, create, kind_registry
 
 PYTHON = [sys.executable, "-m"]
 
@@ -59,7 +59,7 @@ def install(package: Path, site: Path) -> None:
     (info / "entry_points.txt").write_text("\n".join(lines) + "\n")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", NEW_KINDS)
 def test_a_new_package_is_listed_and_passes_its_checks(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: NewKind
 ) -> None:
@@ -99,7 +99,7 @@ def test_a_new_package_is_listed_and_passes_its_checks(
         assert code == 1 and f"is disabled by {DISABLE}" in err and len(err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", NEW_KINDS)
 def test_a_new_file_passes_its_checks(
     capfd: pytest.CaptureFixture[str], tmp_path: Path, kind: NewKind
 ) -> None:
@@ -115,10 +115,10 @@ def test_a_new_file_passes_its_checks(
 
 
 def test_what_is_written_is_tidy(tmp_path: Path) -> None:
-    for kind in KINDS:
+    for kind in NEW_KINDS:
         create(kind, f"acme-{kind}", tmp_path)
     create("writer", "acme-one", tmp_path, single_file=True)
-    for folder in (tmp_path / f"leukokit-acme-{kind}" for kind in KINDS):
+    for folder in (tmp_path / f"leukokit-acme-{kind}" for kind in NEW_KINDS):
         for command in (["check", "--select", "E,F,I,UP,B,SIM,RUF,PTH"], ["format", "--check"]):
             line = [*PYTHON, "ruff", *command, "--no-cache", "--line-length", "110", "."]
             done = subprocess.run(line, cwd=folder, capture_output=True, text=True)

@@ -21,7 +21,7 @@ from leukokit.datasets.fields import AnnotatedField, read_fields
 from leukokit.datasets.formats import YoloReader
 from leukokit.datasets.photographs import image_size, photo_name
 from leukokit.datasets.recipe import SetRecipe
-from leukokit.datasets.report import Reason, Report
+from leukokit.datasets.report import PreparationReport, Reason
 from leukokit.errors import ConfigError, DataError
 from leukokit.pipeline import Pipeline
 from leukokit.smear import read_image
@@ -37,7 +37,7 @@ def picture(path: Path, shade: int = 1, size: tuple[int, int] = (WIDTH, HEIGHT),
     return path
 
 
-def prepared(folder: Path, form: str, **options: Any) -> tuple[list[AnnotatedField], Report]:
+def prepared(folder: Path, form: str, **options: Any) -> tuple[list[AnnotatedField], PreparationReport]:
     out = folder.parent / "out" / "fields.jsonl"
     recipe = SetRecipe.model_validate({"name": "mine", "format": form})
     report = prepare(folder, out, recipe, val=options.pop("val", 0), **options)

@@ -12,7 +12,7 @@ from leukokit.datasets.fields import AnnotatedField, read_fields
 from leukokit.datasets.photographs import image_size
 from leukokit.datasets.preparation import prepare_set
 from leukokit.datasets.recipe import SetRecipe
-from leukokit.datasets.report import Reason, Report, report_path
+from leukokit.datasets.report import PreparationReport, Reason, report_path
 from leukokit.errors import ConfigError, DataError, OutputError
 
 
@@ -33,7 +33,7 @@ def yolo_set(folder: Path, labels: dict[str, str | None]) -> Path:
     return folder
 
 
-def prepared(folder: Path, out: Path, **options: Any) -> tuple[list[AnnotatedField], Report]:
+def prepared(folder: Path, out: Path, **options: Any) -> tuple[list[AnnotatedField], PreparationReport]:
     recipe = SetRecipe(name="mine", format="yolo")
     report = prepare_set(folder, recipe, out / "fields.jsonl", **options)
     return list(read_fields(out / "fields.jsonl")), report

@@ -16,7 +16,7 @@ from leukokit.cli import main
 from leukokit.datasets.fields import AnnotatedField, read_fields
 from leukokit.datasets.preparation import prepare_index
 from leukokit.datasets.recipe import FieldsConfig, SetRecipe
-from leukokit.datasets.report import Reason, Report
+from leukokit.datasets.report import PreparationReport, Reason
 from leukokit.errors import ConfigError, DataError
 from leukokit.taxonomy import LEUKOCYTE_CLASSES
 
@@ -362,14 +362,16 @@ def configured(name: str) -> FieldsConfig:
 
 
 @pytest.fixture(scope="module")
-def real_fields(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[AnnotatedField], Report]:
+def real_fields(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[AnnotatedField], PreparationReport]:
     out = tmp_path_factory.mktemp("real") / "fields.jsonl"
     report = prepare_index(configured("fields.yaml"), out)
     return list(read_fields(out)), report
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real smears (../shared/data) are not here")
-def test_the_real_sets_are_prepared_without_a_leak(real_fields: tuple[list[AnnotatedField], Report]) -> None:
+def test_the_real_sets_are_prepared_without_a_leak(
+    real_fields: tuple[list[AnnotatedField], PreparationReport],
+) -> None:
     _, report = real_fields
     assert report.fields == {
         ("txl-pbc", "train"): 794,
@@ -396,7 +398,7 @@ def test_the_real_sets_are_prepared_without_a_leak(real_fields: tuple[list[Annot
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="the real smears (../shared/data) are not here")
 def test_the_real_cells_have_their_class_and_the_published_test_is_whole(
-    real_fields: tuple[list[AnnotatedField], Report], tmp_path: Path
+    real_fields: tuple[list[AnnotatedField], PreparationReport], tmp_path: Path
 ) -> None:
     report = prepare_index(configured("cells.yaml"), tmp_path / "cells.jsonl")
     fields = list(read_fields(tmp_path / "cells.jsonl"))

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from leukokit.engines.base import Model
-from leukokit.engines.export import Example, graph_of, save_graph, share_weights
+from leukokit.engines.export import Example, export_graph, save_graph, share_weights
 from leukokit.weights.files import load_weights, save_weights
 
 
@@ -45,7 +45,7 @@ def model(tmp_path: Path) -> Model:
         return Wrapped(network).eval()
 
     example = Example("pictures", torch.zeros(1, 8, 9, 3, dtype=torch.uint8), {0: "n", 1: "h", 2: "w"})
-    exported = graph_of(module(), [example], {"scores": {0: "n"}})
+    exported = export_graph(module(), [example], {"scores": {0: "n"}})
     share_weights(exported, weights)
     digest = save_graph(exported, graph)
     return Model(weights, ("pictures",), ("scores",), graph, digest, module)

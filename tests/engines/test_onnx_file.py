@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from leukokit.engines.base import Model
-from leukokit.engines.export import PREFIX, read_header, share_weights
+from leukokit.engines.export import PREFIX, read_safetensors_header, share_weights
 from leukokit.engines.onnx_file import Port, read_onnx
 from leukokit.errors import WeightsError
 
@@ -169,7 +169,7 @@ def test_changed_bytes_are_read_or_refused(tmp_path: Path, change: tuple[int, by
 
 def test_exported_graph_has_the_tensors_of_the_file(model: Model) -> None:
     assert model.graph is not None
-    header, _ = read_header(model.weights)
+    header, _ = read_safetensors_header(model.weights)
     exported = onnx.load(model.graph, load_external_data=False)
     assert {tensor.name: list(tensor.dims) for tensor in exported.graph.initializer} == {
         name: entry["shape"] for name, entry in header.items()

@@ -16,7 +16,7 @@ from leukokit.classifiers.cnn import CnnClassifier
 from leukokit.classifiers.networks.modules import write_context_graph, write_crop_graph
 from leukokit.detectors.yolo.torch_network import write_detector_graph
 from leukokit.engines.choose import load
-from leukokit.engines.export import read_header
+from leukokit.engines.export import read_safetensors_header
 from leukokit.engines.openvino import OpenVinoEngine
 from leukokit.engines.torch import TorchEngine
 from leukokit.export.targets import classifier_targets, detector_targets
@@ -32,7 +32,7 @@ WRITERS: dict[str, Any] = {
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_graph_and_weights_hold_the_same_tensors(path: Path) -> None:
-    header, start = read_header(path)
+    header, start = read_safetensors_header(path)
     graph = onnx.load(path.with_suffix(".onnx"), load_external_data=False).graph
     held = {tensor.name: tensor for tensor in graph.initializer}
     # Tensors of equal values are kept once.

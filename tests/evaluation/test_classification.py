@@ -13,7 +13,12 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from leukokit.cli.tables import classification_table
-from leukokit.evaluation.classification import ClassificationReport, confusion_of, evaluate, note_of
+from leukokit.evaluation.classification import (
+    ClassificationReport,
+    classification_note,
+    confusion_of,
+    evaluate,
+)
 from leukokit.evaluation.predictions import Predictions
 from leukokit.metrics.bootstrap import bootstrap_photos, photo_codes
 from leukokit.metrics.calibration import brier_score, expected_calibration_error
@@ -150,7 +155,7 @@ def test_few_cells_of_a_class_are_said_and_do_not_narrow_the_accuracy() -> None:
         lambda totals: totals[:, 0] / totals[:, 1],
     )
     assert report.forced.accuracy_interval == pytest.approx(tuple(percentile_interval(draws)))
-    assert note_of(report) == (
+    assert classification_note(report) == (
         "fewer than ten cells of lymphocyte, monocyte, neutrophil: intervals are too narrow"
     )
     many = [(number % 3, number % 3) for number in range(30)]
@@ -159,7 +164,7 @@ def test_few_cells_of_a_class_are_said_and_do_not_narrow_the_accuracy() -> None:
         "lymphocyte of x", "lymphocyte of y", "monocyte of x", "monocyte of y", "neutrophil of x",
         "neutrophil of y",
     )  # fmt: skip
-    assert evaluate(answered(many)).rare_classes == () and note_of(evaluate(answered(many))) == ""
+    assert evaluate(answered(many)).rare_classes == () and classification_note(evaluate(answered(many))) == ""
 
 
 def test_limit_gives_coverage_and_a_column() -> None:

@@ -18,7 +18,7 @@ from rich.console import Console
 from leukokit.cli.tables import detection_table
 from leukokit.datasets.fields import AnnotatedField
 from leukokit.errors import DataError
-from leukokit.evaluation.detection import Matches, _figures, _Tally, evaluate_detector
+from leukokit.evaluation.detection import Matches, _kind_figures, _Tally, evaluate_detector
 from leukokit.metrics.intervals import clopper_pearson
 from leukokit.metrics.matching import average_precision, match
 from leukokit.pipeline import Pipeline
@@ -205,7 +205,7 @@ def test_all_right_is_not_certain(holding: int, others: int) -> None:
     tally = _Tally([Matches(f"p{number}", one, one > 0, 1) for number in range(holding)])
     # A photograph without a cell has no part in the recall.
     tally.matches += [Matches(f"q{number}", one[:0], one[:0] > 0, 0) for number in range(others)]
-    row = _figures(tally, 0.5)
+    row = _kind_figures(tally, 0.5)
     exact = [round(clopper_pearson(holding, holding)[0], 4), 1.0]
     assert row["recall"] == row["precision"] == row["ap50"] == 1
     assert row["recall_interval"] == row["precision_interval"] == row["ap50_interval"] == exact
@@ -214,7 +214,7 @@ def test_all_right_is_not_certain(holding: int, others: int) -> None:
 
 def test_nothing_found_is_no_figure_that_is_not_a_number() -> None:
     none = np.empty(0, np.float32)
-    row = _figures(_Tally([Matches(f"p{number}", none, none > 0, 1) for number in range(4)]), 0.5)
+    row = _kind_figures(_Tally([Matches(f"p{number}", none, none > 0, 1) for number in range(4)]), 0.5)
     assert (row["ap50"], row["precision"], row["recall"]) == (0, 0, 0)
     assert row["precision_interval"] == [0, 1]
 

@@ -28,10 +28,10 @@ from leukokit.evaluation.classification import evaluate
 from leukokit.evaluation.end_to_end import (
     MISSED,
     NO_CELL,
-    Outcome,
+    CellOutcome,
+    end_to_end_note,
     evaluate_pipeline,
     figures_of,
-    note_of,
 )
 from leukokit.evaluation.predictions import Predictions
 from leukokit.graph import CellGraph
@@ -313,7 +313,7 @@ def test_figures_of_cells_have_the_limits_that_evaluate_classifier_gives(cells: 
     alone = evaluate(Predictions(truth, chances, CLASSES, names)).forced
     outcomes = [
         [
-            Outcome(CLASSES[truth[cell]], *[CLASSES[answers[cell]]] * 2)
+            CellOutcome(CLASSES[truth[cell]], *[CLASSES[answers[cell]]] * 2)
             for cell in np.flatnonzero(of_cell == photo)
         ]
         for photo in range(photos)
@@ -327,10 +327,11 @@ def test_figures_of_cells_have_the_limits_that_evaluate_classifier_gives(cells: 
 
 def test_figures_of_few_cells_are_no_certainty() -> None:
     every = [
-        [Outcome(name, name, name), Outcome("neutrophil", "neutrophil", UNCLASSIFIED)] for name in CLASSES
+        [CellOutcome(name, name, name), CellOutcome("neutrophil", "neutrophil", UNCLASSIFIED)]
+        for name in CLASSES
     ]
     figures = figures_of(every, np.arange(3), CLASSES)
-    assert figures["rare_classes"] == sorted(CLASSES) and note_of(figures).startswith(
+    assert figures["rare_classes"] == sorted(CLASSES) and end_to_end_note(figures).startswith(
         "fewer than ten cells of "
     )
     exact = [round(clopper_pearson(3, 3)[0], 4), 1.0]
@@ -371,18 +372,18 @@ def overlap(one: npt.NDArray[np.float32], other: npt.NDArray[np.float32]) -> flo
 
 names = st.sampled_from(CLASSES)
 outcome = st.one_of(
-    st.builds(Outcome, st.sampled_from([*CLASSES, "blast", "", NO_CELL]), names, names),
+    st.builds(CellOutcome, st.sampled_from([*CLASSES, "blast", "", NO_CELL]), names, names),
     st.builds(
-        lambda truth, top: Outcome(truth, top, UNCLASSIFIED), st.sampled_from([*CLASSES, NO_CELL]), names
+        lambda truth, top: CellOutcome(truth, top, UNCLASSIFIED), st.sampled_from([*CLASSES, NO_CELL]), names
     ),
-    st.builds(lambda truth: Outcome(truth, MISSED, MISSED), st.sampled_from([*CLASSES, "blast", ""])),
+    st.builds(lambda truth: CellOutcome(truth, MISSED, MISSED), st.sampled_from([*CLASSES, "blast", ""])),
 )
 
 
 @settings(deadline=None, max_examples=60)
 @given(st.lists(st.lists(outcome, max_size=6), min_size=1, max_size=4), st.data())
-def test_the_confusion_table_loses_no_cell(outcomes: list[list[Outcome]], data: st.DataObject) -> None:
-    outcomes[0].append(Outcome("neutrophil", "neutrophil", "neutrophil"))
+def test_the_confusion_table_loses_no_cell(outcomes: list[list[CellOutcome]], data: st.DataObject) -> None:
+    outcomes[0].append(CellOutcome("neutrophil", "neutrophil", "neutrophil"))
     photos = np.array([data.draw(st.integers(0, 2)) for _ in outcomes], np.int64)
     figures = figures_of(outcomes, photos, CLASSES)
     every = [one for of_field in outcomes for one in of_field]

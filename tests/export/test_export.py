@@ -19,7 +19,7 @@ from leukokit.engines.choose import load
 from leukokit.errors import ConfigError, WeightsError
 from leukokit.export import formats
 from leukokit.export.formats import export
-from leukokit.export.int8 import compare
+from leukokit.export.int8 import compare_results
 from leukokit.export.targets import classifier_targets
 from leukokit.results import SmearResult
 from leukokit.smear import Smear
@@ -109,15 +109,17 @@ def test_wrong_use_is_one_line(
 
 def test_changed_counts_and_labels_are_refused() -> None:
     exact = result([0] * 200, "a")
-    assert compare([exact], [exact]).is_allowed
-    assert compare([exact], [result([0] * 199, "a")]).is_allowed
-    assert not compare([exact], [result([0] * 198, "a")]).is_allowed
+    assert compare_results([exact], [exact]).is_allowed
+    assert compare_results([exact], [result([0] * 199, "a")]).is_allowed
+    assert not compare_results([exact], [result([0] * 198, "a")]).is_allowed
     # One more in one field and one fewer in another are two that moved.
     more, fewer = result([0] * 201, "a"), result([0] * 199, "a")
-    assert not compare([exact], [more]).moved == compare([exact] * 2, [more, fewer]).moved == 2
-    changed = compare([exact], [result([0] * 200, "a", others=3)])
+    assert (
+        not compare_results([exact], [more]).moved == compare_results([exact] * 2, [more, fewer]).moved == 2
+    )
+    changed = compare_results([exact], [result([0] * 200, "a", others=3)])
     assert (changed.labels, changed.is_allowed) == (3, False)
-    assert compare([exact], [result([0] * 200, "a", others=2)]).is_allowed
+    assert compare_results([exact], [result([0] * 200, "a", others=2)]).is_allowed
 
 
 def result(kinds: list[int], label: str, others: int = 0) -> SmearResult:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -189,11 +190,12 @@ def test_a_training_goes_on_with_more_classes(folder: Path, tmp_path: Path) -> N
     from safetensors.torch import load_file
 
     before = load_file(first.with_name("own-cnn.safetensors"))
-    weight = network.cnn.head[1].weight
+    head: Any = network.cnn.head[1]
+    weight = head.weight
     assert weight.shape[0] == 8
     torch.testing.assert_close(weight[:5], before["head.1.weight"].float())
     torch.testing.assert_close(weight[7], before["head.1.weight"].float().mean(dim=0))
-    bias, earlier = network.cnn.head[1].bias, before["head.1.bias"].float()
+    bias, earlier = head.bias, before["head.1.bias"].float()
     assert (bias[5:] < earlier.mean()).all(), "what is not learnt yet is not answered"
 
 

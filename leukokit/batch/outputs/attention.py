@@ -28,7 +28,7 @@ def attention_lines(totals: Totals, grouping: Grouping, hashes: Mapping[str, str
         _ungrouped(totals, grouping),
         _with_notes(totals),
         _empty(totals),
-        _odd(totals, grouping),
+        _odd_sizes(totals, grouping),
         _repeated(hashes),
     ]
     return [line for line in lines if line]
@@ -75,7 +75,7 @@ def _empty(totals: Totals) -> str:
     return f"{count_images(len(empty))} without any cell: {names}"
 
 
-def _odd(totals: Totals, grouping: Grouping) -> str:
+def _odd_sizes(totals: Totals, grouping: Grouping) -> str:
     if not (odd := totals.odd):
         return ""
     name, diameter, usual = odd[0]

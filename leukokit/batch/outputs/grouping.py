@@ -17,7 +17,7 @@ BY_FOLDER: Final = "folder"
 NO_GROUP: Final = ""
 MAX_SECONDS: Final = 10.0
 """Seconds that a regular expression may take over all names, and a millisecond for each of them."""
-_SEARCH: Final = """
+_GROUP_SEARCH: Final = """
 import json, re, sys
 rule, names = json.load(sys.stdin)
 pattern = re.compile(rule)
@@ -66,7 +66,7 @@ class Grouping:
             return [PurePosixPath(name).parent.as_posix() for name in names]
         try:
             searched = subprocess.run(
-                [sys.executable, "-I", "-c", _SEARCH],
+                [sys.executable, "-I", "-c", _GROUP_SEARCH],
                 input=json.dumps([self.rule, list(names)]),
                 capture_output=True,
                 text=True,

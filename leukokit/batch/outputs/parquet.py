@@ -15,7 +15,13 @@ from leukokit.errors import ConfigError, OutputError
 
 ROWS: Final = 20_000
 """Rows that are gathered before they are written."""
-_TYPES: Final = {"image": "string", "id": "int32", "kind": "string", "label": "string", "review": "bool"}
+_COLUMN_TYPES: Final = {
+    "image": "string",
+    "id": "int32",
+    "kind": "string",
+    "label": "string",
+    "review": "bool",
+}
 """Of the columns that are not float32."""
 _READERS: Final[dict[str, Callable[[str], object]]] = {
     "string": lambda text: printable(unescape_formula(text)),
@@ -51,7 +57,7 @@ class ParquetTable:
 
         self.path, self._pa = path, pa
         self._partial = partial_path(path)
-        self._schema = pa.schema([(name, _TYPES.get(name, "float32")) for name in columns])
+        self._schema = pa.schema([(name, _COLUMN_TYPES.get(name, "float32")) for name in columns])
         self._rows: list[Sequence[Any]] = []
         try:
             self._file = pq.ParquetWriter(self._partial, self._schema)

@@ -24,7 +24,7 @@ from leukokit.batch.records import Entry, Thumbnail
 from leukokit.differential import MIN_LEUKOCYTES, Differential
 from leukokit.taxonomy import KINDS, UNCLASSIFIED, UNKNOWN, colour_of
 
-NAME: Final = "report.html"
+REPORT_NAME: Final = "report.html"
 MAX_GROUPS: Final = 1000
 """Most rows of the table of groups; all are in differential.csv."""
 MAX_FAILURES: Final = 500
@@ -60,7 +60,7 @@ class Bar:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class GroupRow:
     """A row of the table of groups."""
 
     name: str
@@ -68,7 +68,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Picture:
+class GalleryPicture:
     """A leukocyte of the gallery; ``source`` is a data URI."""
 
     source: str
@@ -84,7 +84,7 @@ class Shelf:
     label: str
     colour: str
     total: int
-    pictures: list[Picture]
+    pictures: list[GalleryPicture]
 
 
 def write_report(
@@ -130,7 +130,7 @@ def write_report(
         policy=_policy(style, script),
         **_view(totals, thumbnails, failures, run, target),
     )
-    path = out / NAME
+    path = out / REPORT_NAME
     write_atomically(path, page)
     return path
 
@@ -180,11 +180,11 @@ def _view(
         "ticks": [(f"{100 * tick / _TICKS:g}%", f"{top * tick / _TICKS:g}") for tick in range(_TICKS + 1)],
         "columns": _columns(labels, bool(whole.classes), target),
         "groups": [
-            _row(escape_formula(printable(name)), group, labels, target)
+            _group_row(escape_formula(printable(name)), group, labels, target)
             for name, group in islice(sorted(totals.groups.items()), MAX_GROUPS)
         ],
         "all_groups": len(totals.groups),
-        "all_images": _row("all images", whole, labels, target),
+        "all_images": _group_row("all images", whole, labels, target),
         "shelves": _shelves(thumbnails, whole),
         "most_pictures": GALLERY,
         "review_threshold": f"{100 * run['review_threshold']:.4g}%" if run.get("review_threshold") else None,
@@ -233,17 +233,21 @@ def _columns(labels: Sequence[str], classified: bool, target: int | None) -> lis
     return columns
 
 
-def _row(name: str, group: GroupCounts, labels: Sequence[str], target: int | None) -> Row:
-    figures = [_whole(group.images), _whole(group.failed), _whole(group.kinds["leukocyte"])]
+def _group_row(name: str, group: GroupCounts, labels: Sequence[str], target: int | None) -> GroupRow:
+    figures = [
+        _whole_figure(group.images),
+        _whole_figure(group.failed),
+        _whole_figure(group.kinds["leukocyte"]),
+    ]
     # The row of a group whose images all failed has the columns of the others.
     if labels:
         count = group.differential
         figures.append(Figure(f"{count.n:,}", count.n, "few" if count.below_minimum else ""))
         if target is not None:
-            figures.append(_whole(still_needed(count, target)))
+            figures.append(_whole_figure(still_needed(count, target)))
         figures += [_share(count, label) for label in labels]
-        figures.append(_whole(count.unclassified))
-    return Row(name, figures)
+        figures.append(_whole_figure(count.unclassified))
+    return GroupRow(name, figures)
 
 
 def _share(count: Differential, label: str) -> Figure:
@@ -255,7 +259,7 @@ def _share(count: Differential, label: str) -> Figure:
     return Figure(f"{share.percent:.1f}", share.percent, f"{low:.1f} to {high:.1f}")
 
 
-def _whole(number: int) -> Figure:
+def _whole_figure(number: int) -> Figure:
     return Figure(f"{number:,}", number)
 
 
@@ -270,7 +274,10 @@ def _shelves(thumbnails: Iterable[Thumbnail], whole: GroupCounts) -> list[Shelf]
             printable(label),
             colour_of(label),
             whole.classes[label],
-            [_picture(t) for t in sorted(found, key=lambda t: (t.probability, t.name, t.cell))[:GALLERY]],
+            [
+                _gallery_picture(t)
+                for t in sorted(found, key=lambda t: (t.probability, t.name, t.cell))[:GALLERY]
+            ],
         )
         for label, found in sorted(
             by_label.items(), key=lambda item: (places.get(item[0], len(places)), item[0])
@@ -278,9 +285,9 @@ def _shelves(thumbnails: Iterable[Thumbnail], whole: GroupCounts) -> list[Shelf]
     ]
 
 
-def _picture(thumbnail: Thumbnail) -> Picture:
+def _gallery_picture(thumbnail: Thumbnail) -> GalleryPicture:
     encoded = base64.b64encode(thumbnail.jpeg).decode("ascii")
-    return Picture(
+    return GalleryPicture(
         source=f"data:image/jpeg;base64,{encoded}",
         percent=f"{100 * thumbnail.probability:.1f}%",
         name=printable(thumbnail.name.as_posix()),

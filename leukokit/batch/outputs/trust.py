@@ -11,7 +11,7 @@ from leukokit.differential import MAX_WITHOUT_CLASS, Differential
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
+class TestedShare:
     """One test of the weights, as text: the share ``without`` a class, and ``wrong``, of the rest."""
 
     title: str
@@ -32,7 +32,7 @@ class Trust:
 
     here: str
     is_doubtful: bool
-    tests: Sequence[Measured]
+    tests: Sequence[TestedShare]
 
 
 def trust_of(count: Differential, run: Mapping[str, Any]) -> Trust | None:
@@ -60,11 +60,11 @@ def trust_of(count: Differential, run: Mapping[str, Any]) -> Trust | None:
     return Trust(here, count.is_withheld, [test for test in tests if test is not None])
 
 
-def _measured(test: Mapping[str, Any]) -> Measured | None:
+def _measured(test: Mapping[str, Any]) -> TestedShare | None:
     try:
         coverage, right = float(test["coverage"]), float(test["accuracy_of_classified"])
         cells = f"{int(test['cells']):,}"
     except (KeyError, TypeError, ValueError):
         return None
     title = printable(str(test.get("title", "")))
-    return Measured(title, cells, f"{100 * (1 - coverage):.1f}%", f"{100 * (1 - right):.1f}%")
+    return TestedShare(title, cells, f"{100 * (1 - coverage):.1f}%", f"{100 * (1 - right):.1f}%")

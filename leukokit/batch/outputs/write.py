@@ -13,7 +13,7 @@ from leukokit._files import flush_to_disk, remove_partial_files
 from leukokit._text import printable
 from leukokit.batch.decisions import verdicts_of
 from leukokit.batch.manifest import Manifest
-from leukokit.batch.manifest_files import NAME
+from leukokit.batch.manifest_files import MANIFEST_NAME
 from leukokit.batch.outputs.attention import MAX_NAMES, attention_lines
 from leukokit.batch.outputs.grouping import Grouping
 from leukokit.batch.outputs.relabel import Relabelling
@@ -77,7 +77,7 @@ def require_free_tables(out: Path, restart: bool) -> None:
         ConfigError: the folder holds others, and ``restart`` does not say that they may go.
     """
     found = [name for name in FILES if (out / name).exists()]
-    if found and not restart and not (out / NAME).exists():
+    if found and not restart and not (out / MANIFEST_NAME).exists():
         raise ConfigError(
             f"{printable(out)}: holds {', '.join(found)} and no batch that they belong to; "
             "choose another --out, or replace them with --restart"

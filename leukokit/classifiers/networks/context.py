@@ -16,9 +16,9 @@ from leukokit.taxonomy import ERYTHROCYTE, KINDS
 CONTEXT_FEATURES: Final = (*NODE_FEATURES, *APPEARANCE)
 """Columns of ``context_features``: geometry (see ``leukokit.graph``), then colours."""
 
-_OWN: Final = tuple(CONTEXT_FEATURES[len(KINDS) + 1 :])
+_OWN_FEATURES: Final = tuple(CONTEXT_FEATURES[len(KINDS) + 1 :])
 DESCRIPTOR: Final = (
-    *_OWN,
+    *_OWN_FEATURES,
     *(f"neighbour_{kind}_share" for kind in KINDS),
     "neighbour_mean_diameter",
     "neighbour_spread_of_diameter",

@@ -23,7 +23,7 @@ from leukokit.weights.files import load_weights
 if TYPE_CHECKING:
     from leukokit.classifiers.neural import CropClassifier, NeuralParams
 
-CELLS: Final = {0: "cells"}
+CELL_AXIS: Final = {0: "cells"}
 """Name of the side that may have any length."""
 
 
@@ -110,24 +110,24 @@ def crop_exportable(
 ) -> Exportable:
     """The network of a crop classifier's weight file as an export needs it."""
     side, classes = card.crop_px, len(card.classes)
-    inputs = [Example("crops", torch.zeros(2, side, side, 3, dtype=torch.uint8), CELLS)]
+    inputs = [Example("crops", torch.zeros(2, side, side, 3, dtype=torch.uint8), CELL_AXIS)]
     if classifier.takes_descriptors:
-        inputs.append(Example("descriptors", torch.zeros(2, DESCRIPTOR_SIZE), CELLS))
+        inputs.append(Example("descriptors", torch.zeros(2, DESCRIPTOR_SIZE), CELL_AXIS))
     module, fused = (CropModule(classifier, classes).load(path) for _ in range(2))
-    return Exportable(module, fused.for_speed(), inputs, dict.fromkeys(classifier.outputs(), CELLS))
+    return Exportable(module, fused.for_speed(), inputs, dict.fromkeys(classifier.outputs(), CELL_AXIS))
 
 
 def context_exportable(path: Path, card: ClassifierCard) -> Exportable:
     """The graph network of a hybrid's weight file as an export needs it."""
     links = {0: "links"}
     inputs = [
-        Example("features", torch.zeros(3, len(CONTEXT_FEATURES)), CELLS),
-        Example("embeddings", torch.zeros(3, EMBEDDING), CELLS),
+        Example("features", torch.zeros(3, len(CONTEXT_FEATURES)), CELL_AXIS),
+        Example("embeddings", torch.zeros(3, EMBEDDING), CELL_AXIS),
         Example("edges", torch.tensor([[0, 1, 1, 2], [1, 0, 2, 1]]), {1: "links"}),
         Example("edge_features", torch.zeros(4, len(EDGE_FEATURES)), links),
     ]
     module = load_context_network(path, len(card.classes))
-    return Exportable(module, module, inputs, {"logits": CELLS})
+    return Exportable(module, module, inputs, {"logits": CELL_AXIS})
 
 
 def write_crop_graph(classifier: type[CropClassifier[NeuralParams]], path: Path) -> None:

@@ -16,15 +16,14 @@ import numpy as np
 import numpy.typing as npt
 
 from leukokit import weights
-from leukokit.detectors.yolo.network import EngineNetwork, Network, YoloModel
-from leukokit.engines.base import Engine, Model
-from leukokit.engines.base import Network as EngineCall
+from leukokit.detectors.yolo.network import DetectionNetwork, EngineNetwork, YoloModel
+from leukokit.engines.base import Engine, Model, Network
 from leukokit.engines.choose import load
 from leukokit.errors import WeightsError
 from leukokit.taxonomy import KINDS, kind_of
 
-INPUTS: Final = ("pictures",)
-OUTPUTS: Final = ("anchors",)
+YOLO_INPUTS: Final = ("pictures",)
+YOLO_OUTPUTS: Final = ("anchors",)
 CARDED: Final = (".safetensors", ".onnx", ".xml")
 """Suffixes of files that may lie beside a card; ``leukokit export`` writes the latter two."""
 
@@ -66,9 +65,9 @@ def load_yolo(
 def model_of(path: Path, card: weights.DetectorCard) -> Model:
     """Return what an engine needs to know of a weight file with a card."""
     if path.suffix != ".safetensors":
-        return Model.exported(path, card.sha256, INPUTS, OUTPUTS)
+        return Model.exported(path, card.sha256, YOLO_INPUTS, YOLO_OUTPUTS)
     module = partial(_yolo_module, path, card.architecture, len(card.kinds))
-    return Model(path, INPUTS, OUTPUTS, weights.graph_of(path, card), card.onnx_sha256, module)
+    return Model(path, YOLO_INPUTS, YOLO_OUTPUTS, weights.graph_of(path, card), card.onnx_sha256, module)
 
 
 def _yolo_module(path: Path, architecture: str, kinds: int) -> Any:
@@ -77,7 +76,7 @@ def _yolo_module(path: Path, architecture: str, kinds: int) -> Any:
     return torch_network.from_safetensors(path, architecture, kinds).for_speed()
 
 
-def _load_with_card(path: Path, start: Callable[[Model], EngineCall]) -> YoloModel:
+def _load_with_card(path: Path, start: Callable[[Model], Network]) -> YoloModel:
     card = weights.read_card(path, weights.DetectorCard)
     call = start(model_of(path, card))
     return YoloModel(
@@ -92,16 +91,16 @@ def _load_with_card(path: Path, start: Callable[[Model], EngineCall]) -> YoloMod
     )
 
 
-def _load_pickle(path: Path, start: Callable[[Model], EngineCall]) -> YoloModel:
+def _load_pickle(path: Path, start: Callable[[Model], Network]) -> YoloModel:
     from leukokit.detectors.yolo import torch_network
 
     module, names = torch_network.from_pickle(path)
-    model = Model(path, INPUTS, OUTPUTS, module=module.for_speed)
+    model = Model(path, YOLO_INPUTS, YOLO_OUTPUTS, module=module.for_speed)
     call = start(model)
     return _without_card(path, EngineNetwork(call), names, call.engine)
 
 
-def _without_card(path: Path, network: Network, class_names: list[str], engine: str) -> YoloModel:
+def _without_card(path: Path, network: DetectionNetwork, class_names: list[str], engine: str) -> YoloModel:
     # The sizes that such a network was trained on are not known: the range is what YOLO's strides allow.
     return YoloModel(
         network=network,

@@ -22,7 +22,7 @@ LARGEST_COORDINATE: Final = 1e6
 """Largest box coordinate, in pixels of the picture, that a working network gives."""
 
 
-class Network(Protocol):
+class DetectionNetwork(Protocol):
     """Pictures, uint8 (B, H, W, 3) RGB with sides divisible by 32, to float32 (B, A, 4 + K).
 
     Each of the A anchors has a box, xyxy in pixels of the picture, and K class scores in 0..1.
@@ -47,7 +47,7 @@ class YoloModel:
         engine: name and version of what runs it.
     """
 
-    network: Network
+    network: DetectionNetwork
     kinds: npt.NDArray[np.int64]
     cell_diameter_px: float
     diameter_range_px: tuple[float, float]

@@ -16,10 +16,10 @@ from leukokit.engines.base import Network as EngineCall
 from leukokit.engines.onnx_file import read_onnx
 from leukokit.errors import WeightsError
 
-PADDING_GREY: Final = 240
+PADDED_GREY: Final = 240
 LARGEST_SIDE: Final = 8192
 """Largest fixed side, in pixels, of a network that is accepted."""
-_TYPES: Final = {1: np.float32, 10: np.float16}
+_FLOAT_TYPES: Final = {1: np.float32, 10: np.float16}
 """By ONNX's number of the type."""
 
 
@@ -37,7 +37,7 @@ class OnnxNetwork:
     def __init__(self, path: Path, start: Callable[[Model], EngineCall]) -> None:
         file = read_onnx(path)
         self.path, self.input, self.output = path, file.inputs[0], file.outputs[0]
-        shape, known = self.input.shape, self.input.kind in _TYPES
+        shape, known = self.input.shape, self.input.kind in _FLOAT_TYPES
         if len(file.inputs) != 1 or not known or len(shape) != 4 or shape[1] != 3:
             raise WeightsError(f"{path}: not a YOLO detection network (input {shape})")
         if len(self.output.shape) != 3:
@@ -74,8 +74,8 @@ class OnnxNetwork:
                 f"the ONNX network takes {largest} px at most; set --set detector.tile_px={largest}"
             )
         padding = ((0, 0), (0, padded_height - height), (0, padded_width - width), (0, 0))
-        padded = np.pad(pictures, padding, constant_values=PADDING_GREY).transpose(0, 3, 1, 2)
-        batch = (padded.astype(np.float32) / 255).astype(_TYPES[self.input.kind])
+        padded = np.pad(pictures, padding, constant_values=PADDED_GREY).transpose(0, 3, 1, 2)
+        batch = (padded.astype(np.float32) / 255).astype(_FLOAT_TYPES[self.input.kind])
         step = fixed_batch or count
         if count % step:
             batch = np.concatenate([batch, np.zeros((step - count % step, *batch.shape[1:]), batch.dtype)])

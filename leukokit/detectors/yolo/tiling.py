@@ -37,7 +37,7 @@ def tiles_of(width: int, height: int, side: int, overlap: int) -> list[Tile]:
     """
     if not 0 <= overlap < side:
         raise ValueError(f"overlap {overlap} must be at least 0 and smaller than the tile side {side}")
-    columns, rows = _spans(width, side, overlap), _spans(height, side, overlap)
+    columns, rows = _tile_spans(width, side, overlap), _tile_spans(height, side, overlap)
     return [
         Tile((left, top, right, bottom), (core_left, core_top, core_right, core_bottom))
         for (top, bottom), (core_top, core_bottom) in rows
@@ -98,7 +98,7 @@ def suppress_enclosing(cells: Cells, kind: int, share: float) -> Cells:
     return cells[keep]
 
 
-def _spans(length: int, side: int, overlap: int) -> Sequence[tuple[tuple[int, int], tuple[int, int]]]:
+def _tile_spans(length: int, side: int, overlap: int) -> Sequence[tuple[tuple[int, int], tuple[int, int]]]:
     if length <= side:
         return [((0, length), (0, length))]
     count = -(-(length - overlap) // (side - overlap))

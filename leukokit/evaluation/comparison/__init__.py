@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from leukokit.evaluation.comparison.figures import Row
+    from leukokit.evaluation.comparison.figures import MethodRow
     from leukokit.evaluation.comparison.methods import Comparison
 
 
@@ -22,7 +22,7 @@ class ComparisonReport:
         failures: an error for each field that a method has no result for.
     """
 
-    rows: list[Row]
+    rows: list[MethodRow]
     files: list[Path]
     failures: list[str]
 

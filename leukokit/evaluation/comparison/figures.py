@@ -61,7 +61,7 @@ class Tested:
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class MethodRow:
     """A method: its figures by test, median milliseconds, stored numbers and bytes of its weights."""
 
     name: str
@@ -79,7 +79,7 @@ def rows_of(
     results: Mapping[str, ResultStore],
     pipelines: Mapping[str, Pipeline],
     baseline: str,
-) -> list[Row]:
+) -> list[MethodRow]:
     """A row for every method, in order."""
     rows = []
     for method in methods:
@@ -97,7 +97,7 @@ def rows_of(
         learnt = [pipeline.detector, *([pipeline.classifier] if pipeline.classifier else [])]
         files = [path for plugin in learnt for path in plugin.weight_files]
         rows.append(
-            Row(
+            MethodRow(
                 method.name,
                 tested,
                 _ms([one["detect"] for one in seconds]),
@@ -154,13 +154,13 @@ def _tested(
         right = cells.truth == cells.given
         known = (cells.labels, cells.photos, cells.labs)
         value, drawn = balanced_accuracies(right[:, None], *known)
-        balanced = _rounded(value[0], *balanced_interval(drawn[:, 0], right, *known))
+        balanced = _rounded_estimate(value[0], *balanced_interval(drawn[:, 0], right, *known))
         both = [one for one in answered if field_key(one) in baseline.known]
         mine, theirs = _Cells.of(both, own), _Cells.of(both, baseline)
         if not is_baseline and len(mine.truth) and theirs.classified:
             pair = (mine.truth == mine.given, theirs.truth == theirs.given)
             apart = paired_bootstrap(*pair, mine.labels, mine.photos, mine.labs)
-            difference, p = _rounded(apart.value, apart.low, apart.high), round(apart.p, 4)
+            difference, p = _rounded_estimate(apart.value, apart.low, apart.high), round(apart.p, 4)
     return Tested(
         fields=len(answered),
         failed=len(fields) - len(answered),
@@ -210,10 +210,12 @@ def _recall_and_precision(totals: Any) -> Any:
 
 
 def _estimate(value: float, photos: int, draws: Any) -> Estimate:
-    return _rounded(value, *share_interval(value, photos, draws)) if np.isfinite(value) else Estimate()
+    return (
+        _rounded_estimate(value, *share_interval(value, photos, draws)) if np.isfinite(value) else Estimate()
+    )
 
 
-def _rounded(*values: float) -> Estimate:
+def _rounded_estimate(*values: float) -> Estimate:
     return Estimate(*(round(float(value), 4) for value in values))
 
 

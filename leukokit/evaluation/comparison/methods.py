@@ -32,7 +32,7 @@ class Grid(BaseModel):
     classifier: list[PluginChoice] = _default("classifier")
 
 
-class Measured(Selection):
+class MeasuredFields(Selection):
     """Fields of one prepared data set that are measured on; all splits where none is named."""
 
     splits: list[str] = Field([])
@@ -53,7 +53,7 @@ class Comparison(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     fields: Path
-    tests: dict[str, list[Measured]] = Field(min_length=1)
+    tests: dict[str, list[MeasuredFields]] = Field(min_length=1)
     compare: list[Grid] = Field(min_length=1)
     baseline: str = ""
 
@@ -85,7 +85,7 @@ def methods_of(comparison: Comparison) -> list[Method]:
     methods: dict[str, Method] = {}
     for grid in comparison.compare:
         for detector, graph, classifier in product(grid.detector, grid.graph, grid.classifier):
-            name = " + ".join(_shown(choice) for choice in (detector, graph, classifier))
+            name = " + ".join(_choice_text(choice) for choice in (detector, graph, classifier))
             chosen = None if classifier.name == NO_CLASSIFIER else classifier
             config = PipelineConfig(detector=detector, graph=graph, classifier=chosen)
             methods.setdefault(name, Method(name, config))
@@ -125,6 +125,6 @@ def field_key(annotated: AnnotatedField) -> str:
     return f"{annotated.image.as_posix()} {hashlib.sha256(annotations.encode()).hexdigest()[:12]}"
 
 
-def _shown(choice: PluginChoice) -> str:
+def _choice_text(choice: PluginChoice) -> str:
     params = ", ".join(f"{key}={value}" for key, value in choice.params.items())
     return f"{choice.name} ({params})" if params else choice.name

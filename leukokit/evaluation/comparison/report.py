@@ -12,7 +12,7 @@ from typing import Any
 
 from leukokit._files import write_atomically
 from leukokit._text import escape_formula
-from leukokit.evaluation.comparison.figures import Estimate, Row
+from leukokit.evaluation.comparison.figures import Estimate, MethodRow
 from leukokit.metrics.intervals import rare_classes_note
 
 NO_VALUE = "-"
@@ -23,7 +23,7 @@ TESTED = ("leukocytes found", "of the found", "balanced accuracy", "minus baseli
 COST = ("detect, ms per field", "link, ms", "classify, ms per cell", "stored values", "MB")
 
 
-def texts_of(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
+def texts_of(rows: Sequence[MethodRow]) -> tuple[list[str], list[list[str]]]:
     """Titles and cells of the table for people."""
     tests = list(rows[0].tests) if rows else []
     titles = [*HEAD, *(f"{test}: {title}" for test in tests for title in TESTED), *COST]
@@ -48,12 +48,14 @@ def texts_of(rows: Sequence[Row]) -> tuple[list[str], list[list[str]]]:
     return titles, lines
 
 
-def note_of(rows: Sequence[Row], test: str) -> str:
+def comparison_note(rows: Sequence[MethodRow], test: str) -> str:
     """What to say under a test's table; may be empty."""
     return rare_classes_note(rows[0].tests[test].rare_classes)
 
 
-def write_all(out: Path, rows: Sequence[Row], baseline: str, provenance: Mapping[str, Any]) -> list[Path]:
+def write_all(
+    out: Path, rows: Sequence[MethodRow], baseline: str, provenance: Mapping[str, Any]
+) -> list[Path]:
     """Write ``compare.json``, ``.csv``, ``.md`` and ``.html``.
 
     Raises:
@@ -78,7 +80,7 @@ def write_all(out: Path, rows: Sequence[Row], baseline: str, provenance: Mapping
     return [out / name for name in contents]
 
 
-def _csv(rows: Sequence[Row]) -> str:
+def _csv(rows: Sequence[MethodRow]) -> str:
     """One row per method and test."""
     stream = io.StringIO()
     table = csv.writer(stream)
@@ -98,7 +100,7 @@ def _csv(rows: Sequence[Row]) -> str:
     return stream.getvalue()
 
 
-def _markdown(rows: Sequence[Row]) -> str:
+def _markdown(rows: Sequence[MethodRow]) -> str:
     """One table per test, and one of what the methods cost."""
     _, lines = texts_of(rows)
     parts, width = [], len(TESTED)
@@ -120,7 +122,9 @@ def _pipes(titles: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in escaped)
 
 
-def _html(titles: Sequence[str], lines: Sequence[Sequence[str]], rows: Sequence[Row], baseline: str) -> str:
+def _html(
+    titles: Sequence[str], lines: Sequence[Sequence[str]], rows: Sequence[MethodRow], baseline: str
+) -> str:
     from jinja2 import Environment, StrictUndefined
 
     environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True)
@@ -128,7 +132,7 @@ def _html(titles: Sequence[str], lines: Sequence[Sequence[str]], rows: Sequence[
         Path(__file__).with_name("compare.html.j2").read_text(encoding="utf-8")
     )
     tests = rows[0].tests if rows else {}
-    notes = {test: note_of(rows, test) for test in tests}
+    notes = {test: comparison_note(rows, test) for test in tests}
     return template.render(titles=titles, lines=lines, tests=tests, notes=notes, baseline=baseline)
 
 

@@ -161,7 +161,7 @@ def run_methods(
             lacking = [method for method in group if key not in results[method.name].known]
             errors: dict[str, None] = {}
             if lacking:
-                for name, result in _results(annotated, lacking, pipelines):
+                for name, result in _results_of_methods(annotated, lacking, pipelines):
                     results[name].add(key, result)
                     errors |= {result.error: None} if result.error else {}
             for error in errors:
@@ -194,7 +194,7 @@ def _by_detector(methods: Sequence[Method]) -> list[list[Method]]:
     return list(groups.values())
 
 
-def _results(
+def _results_of_methods(
     annotated: AnnotatedField, methods: list[Method], pipelines: dict[str, Pipeline]
 ) -> Iterator[tuple[str, FieldResult]]:
     """What methods of one detector make of a field; an error of one is not the others'."""
