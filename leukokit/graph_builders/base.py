@@ -24,7 +24,7 @@ class GraphBuilderParams(PluginParams):
     """Parameters of every graph builder."""
 
     nodes: Literal["all", "leukocytes"] = Field(
-        "all", description="which cells are linked; the others stay in the graph without edges"
+        "all", description="which cells are linked; the others stay in the graph without links"
     )
     unit: Literal["diameters", "px"] = Field(
         "diameters", description="unit of distances: erythrocyte diameters of this field, or pixels"
