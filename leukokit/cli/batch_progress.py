@@ -42,6 +42,22 @@ class _Terminal(logging.Handler):
             typer.echo(f"{record.levelname.lower()}: {printable(record.getMessage())}", err=True)
 
 
+class _LogFile(logging.FileHandler):
+    """A log file; a disk that is full costs its lines, not the batch."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802  # logging's name
+        """Warn once, and write no more."""
+        _log.removeHandler(self)
+        _log.warning(
+            "--log %s: cannot be written any more, after: %s", self.baseFilename, record.getMessage()
+        )
+
+    def close(self) -> None:
+        """Close the file; what cannot be written is lost."""
+        with suppress(OSError):
+            super().close()
+
+
 class _Progress:
     """Images done, failures and time left: a bar on a terminal, a line now and then in a file."""
 
@@ -158,7 +174,7 @@ def _add_handlers(stack: ExitStack, path: Path | None) -> None:
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        file = logging.FileHandler(path, encoding="utf-8", errors="backslashreplace")
+        file = _LogFile(path, encoding="utf-8", errors="backslashreplace")
     except OSError as error:
         raise OutputError(
             f"--log {printable(path)}: cannot be written ({error.strerror}); choose another file"

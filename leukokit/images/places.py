@@ -9,6 +9,7 @@ root it was found under, without the suffix. No two images found together share 
   images named like a file about all images (``OWN_STEMS``);
 - names that differ only in case or Unicode form (``A.jpg a.jpg``) get a short hash, because they are one
   name on other file systems;
+- folders named like a file of results (``run.json/``, ``a.json/``) get an underscore, to leave it the name;
 - names too long to be lengthened by the suffixes of results are shortened, with a hash.
 """
 
@@ -28,6 +29,12 @@ OWN_STEMS: Final = frozenset(
     {"cells", "classes", "coco", "counts", "differential", "failures", "report", "run"}
 )
 """Stems of files about all images: an image of that name keeps its suffix, never ``run.json``."""
+
+RESULT_SUFFIXES: Final = (
+    *(".csv", ".geojson", ".graphml", ".html", ".json", ".lock"),
+    *(".parquet", ".png", ".sqlite", ".txt"),
+)
+"""How files of results end, and no folder of them may."""
 
 LONGEST_NAME: Final = 180
 """Bytes of a file's or folder's name, as UTF-8, above which results use a shorter one.
@@ -66,7 +73,7 @@ class FoundImage:
         """Relative path that results are named after: append ``.json`` to it, never replace a suffix."""
         relative = self.relative
         name = relative.name if self.keeps_suffix else relative.stem
-        parts = (*relative.parent.parts, f"{name}-{self.tag}" if self.tag else name)
+        parts = (*map(_folder_name, relative.parent.parts), f"{name}-{self.tag}" if self.tag else name)
         return Path(*map(_shortened, parts))
 
 
@@ -144,6 +151,10 @@ def _tagged_images(images: list[FoundImage]) -> list[FoundImage]:
         else replace(image, tag=_hash(image.relative.as_posix())[:6])
         for image in images
     ]
+
+
+def _folder_name(name: str) -> str:
+    return f"{name}_" if name.casefold().endswith(RESULT_SUFFIXES) else name
 
 
 def _shortened(name: str) -> str:

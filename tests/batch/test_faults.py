@@ -289,3 +289,26 @@ def test_a_name_that_cannot_be_written_costs_its_image_at_most(
     assert len([path for path in out.rglob("*.json") if path.is_file()]) == (3 if fails else 4)
     assert not list(out.rglob("*.part"))
     assert run(monkeypatch, arguments(root, out)) == (3 if fails else 0)
+
+
+def test_folders_named_like_results_stand_in_no_ones_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, out = tmp_path / "in", tmp_path / "out"
+    for name in ("run.json/a.png", "a.json/b.png", "a.png", "Report.HTML/c.png"):
+        save(root / name, 1)
+    assert run(monkeypatch, arguments(root, out)) == 0
+    saved = {path.relative_to(out).as_posix() for path in out.rglob("*.json")}
+    assert saved == {"run.json", "a.json", "run.json_/a.json", "a.json_/b.json", "Report.HTML_/c.json"}
+    assert {row["image"] for row in rows(out / "counts.csv")} >= {"run.json/a.png", "a.json/b.png"}
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no full device here")
+def test_a_log_on_a_full_disk_costs_its_lines(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, out = folder_of(tmp_path / "in", 2), tmp_path / "out"
+    assert run(monkeypatch, arguments(root, out, "--log", "/dev/full")) == 0
+    said = capsys.readouterr().err
+    assert "Traceback" not in said and said.count("--log /dev/full: cannot be written any more") == 1
+    assert len(rows(out / "counts.csv")) == 2
