@@ -68,7 +68,9 @@ class SmearResult:
     def notes(self) -> tuple[str, ...]:
         """Sentences for the user, from reading and from detecting."""
         warning = self.differential.warning
-        return (*([warning] if warning else []), *self.smear.notes, *self.cells.notes)
+        standardization = self.smear.standardization
+        measured = () if standardization is None else standardization.notes
+        return (*([warning] if warning else []), *self.smear.notes, *measured, *self.cells.notes)
 
     def to_dataframe(self) -> pd.DataFrame:
         """``Cells.to_dataframe`` with the image's path as its first column, ``image``.

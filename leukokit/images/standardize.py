@@ -13,8 +13,8 @@ reduced copy of the field, undo most of it:
 3. *Stain.* The optical density of the palest half of everything that is not background, which is
    mostly erythrocytes, is scaled to a fixed anchor, one gain per channel, within limits.
 
-What shows no smear at all, the black around a round field of view or around a turned picture, is left out
-of the measurements and made white, so that nothing is found there.
+Parts that show no smear (``blank``) are left out of the measurements and made white, so that nothing is found
+there.
 
 Boxes never move: the standardised image has the size of the original.
 """
@@ -28,6 +28,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from leukokit.images.blank import BLURRED, Blank, find_blank
 from leukokit.images.pixels import RGBImage, scale_image
 
 REDUCED_SIDE = 128
@@ -39,12 +40,7 @@ ANCHOR_DENSITY = np.array([0.16, 0.50, 0.36], dtype=np.float32)
 GAIN_LIMITS = (0.5, 3.0)
 GRID = 64
 STRIP_PIXELS = 1 << 20
-UNLIT = 24
-"""Grey value, in all channels, below which a part at the picture's border shows no smear."""
-UNLIT_EDGE = 64
-"""The same beside such a part, whose edge is blurred."""
-LEAST_UNLIT = 0.002
-"""Smallest share of the picture that is taken for such a part."""
+
 WHITE = 240.0
 """Grey value given to the background, so that what is brighter than it is not clipped."""
 
@@ -57,12 +53,12 @@ class Standardization:
         surface: (7, 3) float32, log background intensity per channel (red, green, blue) as a quadratic
             in x and y and a fourth power of the radius, both running from -1 to 1 over the field.
         gains: (3,) float32, factor on the optical density per channel.
-        unlit: bool (h, w) map of the whole field, at some size, of what shows no smear; None where all does.
+        blank: the parts of the field that show no smear; None where there are none.
     """
 
     surface: npt.NDArray[np.float32]
     gains: npt.NDArray[np.float32]
-    unlit: npt.NDArray[np.bool_] | None = None
+    blank: Blank | None = None
     # (I / B) ** g = I ** g * B ** -g: the first from a table; the second is smooth, and enlarged from a small
     # grid costs next to nothing.
     _powers: npt.NDArray[np.float32] = field(init=False, repr=False, compare=False)
@@ -81,94 +77,108 @@ class Standardization:
         log_light = _basis(16, 16) @ self.surface
         return float(np.exp(np.ptp(log_light, axis=0).max()))
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """A sentence for the user where parts of the field show no smear."""
+        if self.blank is None:
+            return ()
+        share = f"{max(self.blank.share, 0.01):.0%}"
+        return (f"{share} of the image shows no smear (black, white or flat): nothing is counted there",)
+
     def apply(
         self, image: RGBImage, extent: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     ) -> RGBImage:
-        """Standardised copy of a picture of the field, at whatever size.
+        """Return a standardised copy of the field or of a part of it, at any size.
 
         Args:
             image: RGB uint8 (H, W, 3), the whole field or a part of it, reduced or not.
-            extent: the part of the field it shows: left, top, right, bottom as fractions of the field.
+            extent: the part of the field that it shows: left, top, right, bottom as fractions of the field.
 
         Returns:
-            RGB uint8 (H, W, 3). Work is done in strips, so that memory beside it stays small.
+            RGB uint8 (H, W, 3). It is made strip by strip, so that memory beside it stays small.
         """
         height, width = image.shape[:2]
         left, top, right, bottom = extent
-        unlit = None if self.unlit is None else self.unlit.astype(np.float32)
         down = (bottom - top) / max(height - 1, 1)
         out = np.empty_like(image)
         rows = max(1, STRIP_PIXELS // max(width, 1))
         for start in range(0, height, rows):
             strip = np.ascontiguousarray(image[start : start + rows])
-            shown = (left, top + start * down, right, top + (start + len(strip) - 1) * down)
-            light = _enlarged(self._light, shown, strip)
+            part = (left, top + start * down, right, top + (start + len(strip) - 1) * down)
+            light = _enlarged(self._light, part, strip)
             out[start : start + rows] = cv2.multiply(cv2.LUT(strip, self._powers), light, dtype=cv2.CV_8U)
-            if unlit is not None:
-                near = _enlarged(unlit, shown, strip)
-                out[start : start + rows][(near > 0) & (strip.max(axis=2) < UNLIT_EDGE)] = int(WHITE)
+            if self.blank is not None:
+                out[start : start + rows][_is_blank(self.blank, part, strip)] = int(WHITE)
         return out
 
     def to_json(self) -> dict[str, Any]:
-        """What a result records: the coefficients, the gains, and the unevenness for people."""
+        """Return what a result records: the coefficients, the gains, and the unevenness for people."""
         return {
             "unevenness": round(self.unevenness, 3),
             "stain_gains": [round(float(gain), 4) for gain in self.gains],
             "light_surface": [[round(float(value), 5) for value in row] for row in self.surface],
-            "unlit_share": 0.0 if self.unlit is None else round(float(self.unlit.mean()), 4),
+            "blank_share": 0.0 if self.blank is None else round(self.blank.share, 4),
         }
 
 
 def estimate_standardization(image: RGBImage) -> Standardization:
-    """Measure light and stain of a field.
+    """Measure the light, the stain and the blank parts of a field.
+
+    The expectile fit follows Newey & Powell (1987, doi:10.2307/1911031).
 
     Args:
         image: RGB uint8 (H, W, 3), H and W at least 1.
-
-    The expectile fit follows Newey & Powell (1987, doi:10.2307/1911031).
     """
     height, width = image.shape[:2]
     small = scale_image(image, min(1.0, REDUCED_SIDE / max(height, width)))
     log_intensity = np.log(np.maximum(small.reshape(-1, 3).astype(np.float32), 1.0))
     basis = _basis(*small.shape[:2])
-    unlit = _unlit(small)
-    if unlit is not None:
-        lit = ~unlit.ravel()
-        basis, log_intensity = basis[lit], log_intensity[lit]
+    blank = find_blank(small)
+    if blank is not None:
+        shows_smear = ~blank.mask.ravel()
+        basis, log_intensity = basis[shows_smear], log_intensity[shows_smear]
     surface = _upper_envelope(basis, log_intensity)
     density = np.maximum(basis @ surface - log_intensity, 0.0)
-    return Standardization(surface=surface, gains=_stain_gains(density), unlit=unlit)
+    return Standardization(surface=surface, gains=_stain_gains(density), blank=blank)
 
 
 def standardize(image: RGBImage) -> RGBImage:
-    """``estimate_standardization(image).apply(image)``."""
+    """Return a standardised copy of a field, RGB uint8 (H, W, 3).
+
+    Example:
+        >>> import numpy as np
+        >>> dim = np.full((48, 64, 3), 120, np.uint8)
+        >>> int(standardize(dim)[0, 0, 0])  # the background becomes white
+        240
+    """
     return estimate_standardization(image).apply(image)
 
 
-def _unlit(small: RGBImage) -> npt.NDArray[np.bool_] | None:
-    """What shows no smear in a reduced copy, one pixel wider than it is; None where nothing is so."""
-    dark = (small.max(axis=2) < UNLIT).astype(np.uint8)
-    if not dark.any():
-        return None
-    count, parts, figures, _ = cv2.connectedComponentsWithStats(dark, connectivity=8)
-    border = np.concatenate([parts[0], parts[-1], parts[:, 0], parts[:, -1]])
-    large = figures[:, cv2.CC_STAT_AREA] >= LEAST_UNLIT * dark.size
-    chosen = [number for number in range(1, count) if large[number] and number in border]
-    unlit = cv2.dilate(np.isin(parts, chosen).astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
-    # A picture that is dark all over is a smear badly lit.
-    return unlit if 0 < unlit.mean() < 0.9 else None
+def _is_blank(
+    blank: Blank, extent: tuple[float, float, float, float], picture: RGBImage
+) -> npt.NDArray[np.bool_]:
+    """(H, W): pixels in and near the blank parts that have their colour, a blurred edge included."""
+    near = _enlarged(blank.mask.astype(np.float32), extent, picture) > 0
+    if not near.any():
+        return near
+    colours = _enlarged(blank.colours.astype(np.float32), extent, picture, cv2.INTER_NEAREST)
+    apart = np.abs(picture.astype(np.float32) - colours).max(axis=2)
+    return np.asarray(near & (apart <= BLURRED), np.bool_)
 
 
 def _enlarged(
-    grid: npt.NDArray[np.float32], extent: tuple[float, float, float, float], picture: RGBImage
+    grid: npt.NDArray[np.float32],
+    extent: tuple[float, float, float, float],
+    picture: RGBImage,
+    interpolation: int = cv2.INTER_LINEAR,
 ) -> npt.NDArray[np.float32]:
-    """A grid over the whole field at every pixel of a picture of part of it, interpolated linearly."""
+    """A grid over the whole field at every pixel of a picture of part of it."""
     (rows, columns), (height, width) = grid.shape[:2], picture.shape[:2]
     left, top, right, bottom = extent
     across = (right - left) * (columns - 1) / max(width - 1, 1)
     down = (bottom - top) * (rows - 1) / max(height - 1, 1)
     matrix = np.array([[across, 0, left * (columns - 1)], [0, down, top * (rows - 1)]])
-    way = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+    way = interpolation | cv2.WARP_INVERSE_MAP
     enlarged = cv2.warpAffine(grid, matrix, (width, height), flags=way, borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(enlarged, np.float32)
 
@@ -186,7 +196,7 @@ def _upper_envelope(
     terms, count = np.ascontiguousarray(basis.T), len(basis)
     # The ridge spares the constant: with little background in sight the surface tends to flat light.
     ridge = 2e-3 * count * np.diag([0.0, 1, 1, 1, 1, 1, 1])
-    # Of all pixels once; every turn adds what is due to those above the surface, which are few.
+    # Sums over all pixels once; each iteration adds the share of those above the surface, which are few.
     low, more = 1 - ENVELOPE, 2 * ENVELOPE - 1
     products, moments = low * (terms @ basis), low * (terms @ log_intensity)
     surface = np.zeros((7, 3), dtype=np.float32)

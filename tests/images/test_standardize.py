@@ -192,7 +192,7 @@ def test_black_around_the_field_changes_nothing_within(drawn: SyntheticSmear, sh
         black = np.hypot(x - width / 2, y - height / 2) > 0.55 * height
     picture[black] = 3
     found = estimate_standardization(picture)
-    assert found.unlit is not None and found.to_json()["unlit_share"] == pytest.approx(black.mean(), abs=0.04)
+    assert found.blank is not None and found.to_json()["blank_share"] == pytest.approx(black.mean(), abs=0.04)
     inside, whole = found.apply(picture), estimate_standardization(drawn.image).apply(drawn.image)
     # Not the slivers between disc and border, too small to be told from a nucleus.
     assert (inside[black] == 240).mean() > 0.99
@@ -206,8 +206,8 @@ def test_black_around_the_field_changes_nothing_within(drawn: SyntheticSmear, sh
 def test_dark_nuclei_and_dark_fields_are_smear(drawn: SyntheticSmear) -> None:
     picture = drawn.image.copy()
     picture[100:140, 100:140] = 0
-    assert estimate_standardization(picture).unlit is None
-    assert estimate_standardization(np.full((60, 80, 3), 10, np.uint8)).unlit is None
+    assert estimate_standardization(picture).blank is None
+    assert estimate_standardization(np.full((60, 80, 3), 10, np.uint8)).blank is None
 
 
 def test_the_light_is_the_weighted_fit_in_double_precision(drawn: SyntheticSmear) -> None:
