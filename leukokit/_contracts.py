@@ -1,19 +1,23 @@
-"""What leukokit checks of plugins: class names, detections and provenance, once, before others meet them."""
+"""Making plugins, and what leukokit checks of them: class names, detections, provenance."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from leukokit._guard import ContractError, translate
 from leukokit._text import printable
 from leukokit.cells import Cells
 from leukokit.classifiers.base import Classifier
+from leukokit.config import PluginChoice
 from leukokit.errors import LeukokitError, PluginError, cause_of
 from leukokit.plugin import Plugin
+from leukokit.registry import Registry
 from leukokit.smear import Smear
 from leukokit.taxonomy import MAX_CLASS_NAME, is_class_name
+
+P = TypeVar("P", bound=Plugin)
 
 
 def check_classes(classifier: Classifier) -> None:
@@ -73,3 +77,31 @@ def check_detections(smears: Sequence[Smear], answer: Any) -> list[Cells]:
     if not all(type(note) is str for cells in answer for note in cells.notes):
         raise ContractError("must return notes that are text")
     return list(answer)
+
+
+def choice_of(plugin: Plugin | str) -> PluginChoice:
+    """Return the configuration of a plugin that is given by its name, or as an object."""
+    if isinstance(plugin, str):
+        return PluginChoice(name=plugin)
+    return PluginChoice(name=plugin.name, params=plugin.params.model_dump(mode="json"))
+
+
+def make_plugin(registry: Registry[P], choice: PluginChoice, plugin: Any, *device: str) -> P:
+    """Return the plugin given, or make the one that is named.
+
+    Raises:
+        PluginError: there is none of that name, or it fails.
+        ConfigError: a parameter is wrong.
+    """
+    if plugin is not None:
+        registry.check(type(plugin), plugin.name)
+        checked: P = plugin
+        return checked
+    made = registry.get(choice.name)
+    params = made.parse(choice.params)
+    try:
+        return made(params, *device)
+    except (LeukokitError, KeyboardInterrupt):
+        raise
+    except BaseException as error:
+        raise PluginError(f"{registry.kind} '{choice.name}' cannot be started ({cause_of(error)})") from error

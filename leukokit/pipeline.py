@@ -15,20 +15,19 @@ from typing import Any, Final, Self, TypeVar
 from weakref import WeakSet
 
 from leukokit import __version__
-from leukokit._contracts import check_classes, check_detections, provenance_of
+from leukokit._contracts import check_classes, check_detections, choice_of, make_plugin, provenance_of
 from leukokit._devices import disable_tf32, prepare_process, resolve_device
 from leukokit._guard import ContractError, Guard, TimeLimit, translate
 from leukokit._text import printable
 from leukokit.cells import Cells, Labelling
 from leukokit.classifiers.base import Classifier
-from leukokit.config import DEFAULT_PLUGINS, PipelineConfig, PluginChoice
+from leukokit.config import DEFAULT_PLUGINS, PipelineConfig
 from leukokit.detectors.base import Detector
 from leukokit.engines.choose import AUTO, require_engine
-from leukokit.errors import ConfigError, ImageError, LeukokitError, PluginError, cause_of
+from leukokit.errors import ConfigError, ImageError, LeukokitError, PluginError
 from leukokit.graph import CellGraph
 from leukokit.graph_builders.base import GraphBuilder
-from leukokit.plugin import Plugin
-from leukokit.registry import Registry, classifiers, detectors, engines, graph_builders
+from leukokit.registry import classifiers, detectors, engines, graph_builders
 from leukokit.results import SmearResult
 from leukokit.smear import Smear, read_header, read_smear
 from leukokit.taxonomy import LEUKOCYTE
@@ -39,7 +38,6 @@ GREY_RANGE: Final = 4
 """Largest difference between the channels of a grey image, compressed or not."""
 _Linked = tuple[Smear, CellGraph]
 T = TypeVar("T")
-P = TypeVar("P", bound=Plugin)
 
 
 class Pipeline:
@@ -89,9 +87,9 @@ class Pipeline:
         threads: int = 0,
     ) -> None:
         config = PipelineConfig(
-            detector=_choice(detector),
-            graph=_choice(graph_builder),
-            classifier=None if classifier is None else _choice(classifier),
+            detector=choice_of(detector),
+            graph=choice_of(graph_builder),
+            classifier=None if classifier is None else choice_of(classifier),
             standardize=standardize,
             time_limit=time_limit,
             engine=engine,
@@ -130,11 +128,11 @@ class Pipeline:
             :3
         ]
         detector, builder, classifier = self._objects
-        self.detector = _make(detectors, config.detector, detector, self.device)
-        self.graph_builder = _make(graph_builders, config.graph, builder)
+        self.detector = make_plugin(detectors, config.detector, detector, self.device)
+        self.graph_builder = make_plugin(graph_builders, config.graph, builder)
         self.classifier = None
         if config.classifier is not None:
-            self.classifier = _make(classifiers, config.classifier, classifier, self.device)
+            self.classifier = make_plugin(classifiers, config.classifier, classifier, self.device)
             check_classes(self.classifier)
         self._set_engine()
         self._detecting: Guard[Smear, Cells] = Guard(
@@ -394,33 +392,6 @@ def _restore(
     pipeline = kind.__new__(kind)
     pipeline._set_up(config, device, threads, *plugins)
     return pipeline
-
-
-def _choice(plugin: Plugin | str) -> PluginChoice:
-    if isinstance(plugin, str):
-        return PluginChoice(name=plugin)
-    return PluginChoice(name=plugin.name, params=plugin.params.model_dump(mode="json"))
-
-
-def _make(registry: Registry[P], choice: PluginChoice, plugin: Any, *device: str) -> P:
-    """Return the plugin given, or make the one that is named.
-
-    Raises:
-        PluginError: there is none of that name, or it fails.
-        ConfigError: a parameter is wrong.
-    """
-    if plugin is not None:
-        registry.check(type(plugin), plugin.name)
-        checked: P = plugin
-        return checked
-    made = registry.get(choice.name)
-    params = made.parse(choice.params)
-    try:
-        return made(params, *device)
-    except (LeukokitError, KeyboardInterrupt):
-        raise
-    except BaseException as error:
-        raise PluginError(f"{registry.kind} '{choice.name}' cannot be started ({cause_of(error)})") from error
 
 
 def _name_of(smear: Smear) -> str:

@@ -198,10 +198,10 @@ def _processors(
     isolate = has_foreign_plugins(config, names)
     if not (count := process_count(options.processes, devices, left, isolate)):
         # One there must be: it says what decides the results.
-        pipelines = [Pipeline.from_config(config, name) for name in devices[: max(left, 1)] if name != "cpu"]
-        if devices == ["cpu"]:
-            count, threads = share_cores(left)
-            pipelines = [Pipeline.from_config(config, "cpu", threads) for _ in range(count)]
+        pipelines = []
+        for name in devices[: max(left, 1)]:
+            number, threads = share_cores(left) if name == "cpu" else (1, 0)
+            pipelines += [Pipeline.from_config(config, name, threads) for _ in range(number)]
         yield pipelines, PipelineDescription.of(pipelines[0])
         return
     make_folder(out)

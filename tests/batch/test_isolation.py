@@ -138,3 +138,37 @@ def test_detect_loses_the_image_alone_and_prints_json_only(
     assert paths == sorted(path.name for path in root.iterdir() if path.name not in failed)
     assert CAUSES["exit"] in streams.err and CAUSES["regex"] in streams.err
     assert len(rows(tmp_path / "out" / "counts.csv")) == 8
+
+
+SLOW_READER = """
+import time
+import leukokit.pipeline
+
+read = leukokit.pipeline.read_smear
+
+def read_slowly(path):
+    if path.name.startswith("slow"):
+        time.sleep(600)
+    return read(path)
+
+leukokit.pipeline.read_smear = read_slowly
+"""
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_does_not_wait_for_an_image_that_is_read(tmp_path: Path, times: int) -> None:
+    root, out, log = folder_of(tmp_path / "in", 2), tmp_path / "out", tmp_path / "batch.log"
+    save(root / "slow.png", 1)
+    (tmp_path / "own.py").write_text(NASTY.read_text() + SLOW_READER)
+    command = arguments(root, out, "--processes", "0", "--log", str(log))
+    command[command.index(str(NASTY))] = str(tmp_path / "own.py")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "leukokit", *command], stderr=subprocess.PIPE, text=True
+    )
+    deadline = time.monotonic() + 90
+    while (not log.exists() or "f001.png: done" not in log.read_text()) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    for _ in range(times):
+        process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=20)[1]
+    assert process.returncode == 130 and "Traceback" not in said

@@ -268,3 +268,24 @@ def test_process_count(monkeypatch: pytest.MonkeyPatch) -> None:
     assert process_count(None, gpu, 9000) == 5
     monkeypatch.setattr("leukokit.batch.resources.cores", lambda: 1)
     assert process_count(None, gpu, 9000) == 0
+
+
+ONCE = """
+import os
+from pathlib import Path
+
+marker = Path(__file__).with_name("started")
+if os.getpid() != {parent} and not marker.exists():
+    marker.touch()
+    os.kill(os.getpid(), 9)
+"""
+
+
+def test_a_process_that_is_killed_while_it_starts_is_started_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, own = folder_of(tmp_path / "in", 3), tmp_path / "own.py"
+    own.write_text(PLUGINS.read_text() + ONCE.format(parent=os.getpid()))
+    line = [*arguments(root, tmp_path / "out"), "--processes", "1", "--plugin", str(own)]
+    assert run(monkeypatch, line) == 0
+    assert (tmp_path / "started").exists() and len(rows(tmp_path / "out" / "counts.csv")) == 3
