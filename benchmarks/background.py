@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def measured(field: DetectedField) -> tuple[float, float] | None:
-    """Unevenness and tint of a field's background; None where too little of it is seen."""
+    """Unevenness and tint of a field's background; None if too little of it is visible."""
     image = read_smear(field.source.image).image
     picture = estimate_standardization(image).apply(image)
     height, width = picture.shape[:2]

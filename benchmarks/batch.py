@@ -4,7 +4,7 @@ Both get the same folder of drawn smears, 640 x 480 pixels, and the same weights
 cells, names the leukocytes and writes tables, ``yolo`` saves its labels. They take turns; the first of each
 warms up. ``--many`` repeats the batch, once each, on folders of those sizes: time an image and peak memory
 should stay. "Going" is the pace of the second half of the images, when all processes have long started, by
-which the figures for many thousands can be told. The stages are timed one after the other, in one thread.
+which the figures for many thousands follow. The stages are timed one after the other, in one thread.
 
     python benchmarks/batch.py [--images 100] [--runs 3] [--many 200 2000 5000] [--device cpu]
         [--processes N] [--json FILE]
@@ -132,7 +132,7 @@ def row_of(name: str, measured: Measured, images: int, through: list[float]) -> 
         "peak_mib": measured.peak_mib,
     }
     said = ", ".join(f"{key} {value:.1f}" for key, value in row.items())
-    # A benchmark that is cut short has told what it measured.
+    # A benchmark that is cut short has printed what it measured.
     print(f"{name}, {images} images: {said}", file=sys.stderr, flush=True)
     return row
 

@@ -1,6 +1,6 @@
 r"""What a laboratory outside the training may expect, and the review threshold that follows from it.
 
-Each laboratory is left out once: a hybrid that never saw it names its leukocytes. One temperature and one
+Each laboratory is left out once: a hybrid trained without it names its leukocytes. One temperature and one
 review threshold are then fitted to these predictions, an equal number of cells from each laboratory, and can
 be written into the cards of weights that were trained on all laboratories::
 
@@ -75,7 +75,9 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--labs", nargs="*", default=LABORATORIES)
-    parser.add_argument("--trained", type=Path, help="weights that name the laboratories they never saw")
+    parser.add_argument(
+        "--trained", type=Path, help="weights trained without the laboratories that they name"
+    )
     parser.add_argument("--card", type=Path, help="folder of weights whose cards take the calibration")
     choice = parser.parse_args()
     values = yaml.safe_load(choice.config.read_text(encoding="utf-8"))

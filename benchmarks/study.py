@@ -5,7 +5,7 @@
 
 Every fold leaves a laboratory out; the fold ``known`` leaves none. Of every fold and seed it trains the CNN,
 the seed paper's network and, on the same CNN, the hybrid with its controls, and keeps what each says of the
-test cells. What is there already is not done again, so that a stopped study goes on where it was.
+test cells. What is there already is not done again, so that a stopped study resumes.
 """
 
 from __future__ import annotations
@@ -169,7 +169,7 @@ def run_mean(fold: Fold) -> str:
 
 
 def run_lever(fold: Fold, name: str) -> str:
-    """The CNN of a changed recipe, or on changed pictures, on the laboratory that it never saw."""
+    """The CNN of a changed recipe, or on changed pictures, on the unseen laboratory."""
     if name in PICTURES:
         cells = pictured_cells(fold.study.cells, name, fold.out / "pictures")
         fold = replace(fold, study=fold.study.model_copy(update={"cells": cells}))
@@ -217,7 +217,7 @@ def _unshifted(fold: Fold) -> Tests:
 
 
 def answer(fold: Fold, recipe: ClassifierRecipe, tests: Tests) -> Answers:
-    """Logits of a network that looks at crops."""
+    """Logits of a network that uses crops."""
     network = trained(fold, recipe)
     return {test: plain_logits(network, cells, recipe) for test, cells in tests.items()}
 

@@ -89,7 +89,7 @@ class Kept:
     def unseen(
         self, method: str, seeds: Sequence[int] | None = None, common: bool = False, test: str = ""
     ) -> Grouped | None:
-        """Answers on every laboratory by networks that never saw it, and the laboratory of each cell."""
+        """Answers on every laboratory by networks trained without it, and the laboratory of each cell."""
         labs = ["pbc", "raabin"] if test else self.labs
         parts = [self.get(method, lab, test or lab, seeds) for lab in labs]
         found = [part for part in parts if part is not None]

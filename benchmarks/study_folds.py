@@ -95,7 +95,7 @@ class Fold:
 
 
 def test_cells(fold: Fold) -> Tests:
-    """The test sets of a fold: cells of classes that are told apart, every photograph once."""
+    """The test sets of a fold: cells of known classes, every photograph once."""
     lab, slides = fold.lab, fold.study.held_out_slides
     every = annotated_cells(fold.study.cells, CLASSES, lambda _: True)
     if lab != KNOWN:

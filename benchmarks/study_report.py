@@ -93,7 +93,7 @@ def larger_table(kept: Kept) -> str:
 
 
 def context_table(kept: Kept) -> str:
-    """Measurement d on laboratories never seen: the hybrid in two steps against what lacks something."""
+    """Measurement d on unseen laboratories: the hybrid in two steps against what lacks something."""
     controls = [f"hybrid {name}" for name in (*CONTROLS, *BUILDERS)]
     return _against(kept, "hybrid knn", ["cnn", *controls], "`knn`")
 
@@ -113,14 +113,14 @@ def context_known_table(kept: Kept) -> str:
 
 
 def end_to_end_table(kept: Kept) -> str:
-    """Controls of the hybrid trained end to end, on laboratories never seen; all classes, and common ones."""
+    """Controls of the hybrid trained end to end, on unseen laboratories; all classes, and common ones."""
     hybrid, cnn = END_TO_END
     controls = [f"{hybrid} {control}" for control in END_TO_END_CONTROLS]
     return _against(kept, hybrid, ["cnn", cnn, *controls, hybrid], "end to end")
 
 
 def _against(kept: Kept, method: str, names: Sequence[str], short: str) -> str:
-    """A method beside others, on laboratories never seen; on the seeds that both have."""
+    """A method beside others, on unseen laboratories; on the seeds that both have."""
     rows = []
     for name in names:
         row, runs = [_named(name)], "0"
@@ -179,7 +179,7 @@ def paper_table(kept: Kept) -> str:
 
 
 def shift_table(kept: Kept) -> str:
-    """Scale and stain shifted, on laboratories never seen (pbc and raabin)."""
+    """Scale and stain shifted, on unseen laboratories (pbc and raabin)."""
     from study_shifts import SHIFTS
 
     hybrids = ("lengths in pixels", "without red cells", "without links", "knn")

@@ -1,4 +1,4 @@
-"""Test fields of benchmarks/study.py made larger, smaller, or stained otherwise, and seen anew."""
+"""Test fields of benchmarks/study.py made larger, smaller, or stained otherwise, and detected anew."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SHIFTS: Final[dict[str, tuple[float, tuple[float, float, float]]]] = {
 def shifted_cells(fields: Path, detector: Path, out: Path) -> None:
     """A folder of annotated cells for each of ``SHIFTS``: the validation fields of two laboratories.
 
-    The detector looks at the changed image, so that its errors are part of what is measured.
+    The detector processes the changed image, so that its errors are part of what is measured.
     """
     chosen = [
         field

@@ -1,4 +1,4 @@
-"""The one reader of YAML: bounded in size, depth and aliases, with faults told in one line.
+"""The one reader of YAML: bounded in size, depth and aliases, with faults reported in one line.
 
 Reading never executes anything: only plain values are made (``yaml.SafeLoader``).
 """

@@ -155,5 +155,5 @@ def _assign(values: dict[str, Any], assignment: str) -> None:
             target[section] = {"name": target[section]}
         target = target.setdefault(section, {})
         if not isinstance(target, dict):
-            raise ConfigError(one_line(f"--set {assignment}: '{section}' has no settings of its own"))
+            raise ConfigError(one_line(f"--set {assignment}: '{section}' has no settings"))
     target[last] = value

@@ -415,4 +415,4 @@ def _grey_notes(smear: Smear, cells: Cells) -> tuple[str, ...]:
         return ()
     sample = smear.image[::8, ::8]
     is_grey = int((sample.max(axis=2) - sample.min(axis=2)).max()) <= GREY_RANGE
-    return ("a grey picture: classes are told by colour, and are not reliable here",) if is_grey else ()
+    return ("a grey image: labels depend on colour and are not reliable here",) if is_grey else ()

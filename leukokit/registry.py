@@ -132,9 +132,9 @@ class Registry(Generic[T]):
         """The plugin's class; where a stranger's bears the name of one of leukokit's own, leukokit's.
 
         Raises:
-            PluginError: unknown name (says what there is, the nearest first), a name used twice, a plugin
-                that is disabled, an import that fails (with its cause), or a class that does not keep the
-                contract.
+            PluginError: unknown name (the message lists the known ones, nearest first), a name used twice, a
+                plugin that is disabled, an import that fails (with its cause), or a class that does not keep
+                the contract.
         """
         if name in self._registered and name not in _disabled():
             return self._registered[name]

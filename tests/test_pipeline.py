@@ -175,7 +175,7 @@ def test_classes_in_a_grey_picture_are_called_unreliable(pipeline: Pipeline, ima
     coloured = read_image(image)
     grey = np.repeat(coloured.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
     assert not pipeline.run(Smear.from_array(coloured)).notes
-    assert any("grey picture" in note for note in pipeline.run(Smear.from_array(grey)).notes)
+    assert any("grey image" in note for note in pipeline.run(Smear.from_array(grey)).notes)
 
 
 def test_faults_of_a_configuration_show_before_the_first_image() -> None:

@@ -114,7 +114,7 @@ class DecisionLog:
         with self._reported():
             self._base = sqlite3.connect(self._path, check_same_thread=False, isolation_level=None)
             self._base.execute("PRAGMA journal_mode=WAL")
-            # A decision is on the disk before anyone is told that it is stored.
+            # A decision is on the disk before anyone learns that it is stored.
             self._base.execute("PRAGMA synchronous=FULL")
             self._base.executescript(_SCHEMA)
 

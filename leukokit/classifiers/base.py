@@ -51,7 +51,7 @@ class Classifier(Plugin[P_co], ABC):
 
     @property
     def trained_graph(self) -> PluginChoice | None:
-        """The graph builder whose graphs it learnt on; None where it looks at no links."""
+        """The graph builder it was trained with; None if it uses no links."""
         return None
 
     @abstractmethod

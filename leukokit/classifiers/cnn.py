@@ -1,4 +1,4 @@
-"""Classifier ``cnn``: the baseline, which looks at a leukocyte's crop and nothing else."""
+"""Classifier ``cnn``: a network on the crop of each leukocyte alone; the baseline."""
 
 from __future__ import annotations
 

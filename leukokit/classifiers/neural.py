@@ -62,7 +62,7 @@ N_co = TypeVar("N_co", bound=NeuralParams, default=NeuralParams, covariant=True)
 
 
 class NeuralClassifier(TrainedClassifier[N_co]):
-    """A network with a card; a subclass says which, and what it is shown beside the crops."""
+    """A network with a card; a subclass defines the network and its inputs beside the crops."""
 
     @property
     @abstractmethod
@@ -71,7 +71,7 @@ class NeuralClassifier(TrainedClassifier[N_co]):
 
     @abstractmethod
     def logits(self, scenes: Sequence[Scene]) -> npt.NDArray[np.float32]:
-        """Logits (M, C) of all leukocytes, scene after scene, before the temperature; M is not 0."""
+        """Logits (M, C) of all leukocytes, field after field, before the temperature; M is not 0."""
 
     @cached_property
     def network(self) -> Network:
@@ -119,7 +119,7 @@ class NeuralClassifier(TrainedClassifier[N_co]):
         return logits
 
     def crops(self, scene: Scene, looks: npt.NDArray[np.float32] | None) -> npt.NDArray[np.uint8]:
-        """Crops of a scene's leukocytes, (M, S, S, 3) uint8; ``looks`` are its appearance where known."""
+        """Crops of a field's leukocytes, (M, S, S, 3) uint8; ``looks`` are its appearance where known."""
         card, cells, nodes = self.card, scene.graph.cells, scene.leukocytes
         boxes, sides = cells.boxes[nodes], crop_sides(cells, nodes, card.cover, card.unit)
         crops = cut_crops(scene.smear, boxes, sides, card.crop_px)
@@ -134,7 +134,7 @@ class NeuralClassifier(TrainedClassifier[N_co]):
 
 
 class CropClassifier(NeuralClassifier[N_co]):
-    """A classifier whose network looks at each leukocyte's crop; ``leukokit train classifier`` trains it.
+    """A classifier whose network uses the crop of each leukocyte; ``leukokit train classifier`` trains it.
 
     A subclass gives ``new_network`` and, as the default of its parameter ``weights``, a file. Its network
     takes crops, float32 (B, 3, S, S) RGB in 0..1, and in training the cells' context descriptors, float32
@@ -206,7 +206,7 @@ class CropClassifier(NeuralClassifier[N_co]):
         return np.concatenate(parts)
 
     def _inputs(self, scene: Scene) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
-        """A scene's crops (M, S, S, 3) uint8 and descriptors, float32 (M, 64); (M, 0) where not taken."""
+        """A field's crops (M, S, S, 3) uint8 and descriptors, float32 (M, 64); (M, 0) where not taken."""
         if not self.takes_descriptors:
             return self.crops(scene, None), np.empty((len(scene.leukocytes), 0), np.float32)
         looks = appearance(scene.smear, scene.graph.cells)

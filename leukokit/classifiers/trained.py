@@ -58,7 +58,7 @@ class TrainedClassifier(Classifier[T_co]):
 
     @property
     def card_graph(self) -> PluginChoice | None:
-        """The graph builder that the card names: ``trained_graph`` of those that look at links."""
+        """The graph builder that the card names: ``trained_graph`` of classifiers that use links."""
         return PluginChoice.model_validate(self.card.graph) if self.card.graph else None
 
     @property

@@ -53,7 +53,7 @@ def _show_version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    # A callback of its own: without a command, the function below is never reached.
+    # A separate callback: without a command, the function below is never reached.
     version: Annotated[
         bool,
         typer.Option("--version", help="Show the version and exit.", is_eager=True, callback=_show_version),

@@ -25,7 +25,7 @@ def crop_sides(
 
     Args:
         cells: all cells of the field.
-        nodes: (M,) int64, numbers of those that are shown.
+        nodes: (M,) int64, numbers of the cells to cut.
         cover: side of a crop in units.
         unit: ``box``, the longer side of the cell's own box: all cells fill their crops alike. Or
             ``erythrocyte``, the diameter that a leukocyte usually has beside the field's erythrocytes: a

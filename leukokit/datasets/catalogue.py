@@ -93,7 +93,7 @@ def find_set(name: str, sets: Mapping[str, PublicSet]) -> PublicSet:
     """The set called ``name``.
 
     Raises:
-        DataError: there is none; lists what there is, nearest first.
+        DataError: there is none; the message lists the known sets, nearest first.
     """
     if name in sets:
         return sets[name]

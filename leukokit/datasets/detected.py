@@ -3,7 +3,7 @@
 A classifier meets the detector's boxes, never an annotator's, so it is trained on those. Every field is
 read, standardised and detected once; what the training needs of it is kept in a folder::
 
-    fields.jsonl     one seen field a line: where it comes from, all its cells, the labels of some
+    fields.jsonl     one detected field per line: where it comes from, all its cells, the labels of some
     crops.npy        uint8 (M, CROP_PX, CROP_PX, 3), the annotated cells in the order of the fields
     appearance.npy   float32 (all cells, 13), see ``leukokit.crops.appearance``
 """
@@ -200,7 +200,7 @@ def select_detected(
         classes: the only annotated cells that are kept as such.
 
     Raises:
-        DataError: a folder cannot be read, or no field is selected; names what there is.
+        DataError: a folder cannot be read, or no field is selected; the message names the choices.
     """
     known = [field for folder in folders for field in load_detected(folder).fields]
     chosen = [field for field in known if is_selected(field.source, datasets, labs, splits, slides)]

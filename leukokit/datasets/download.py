@@ -1,6 +1,6 @@
 """Fetch a public set from its home: resumed after a break, checked against its hash, unpacked with care.
 
-pooch decides what to download and checks hashes; two things it does not do are here: going on with a
+pooch decides what to download and checks hashes; two things it does not do are here: resuming a
 partly downloaded file (HTTP Range, RFC 9110 section 14), and unpacking an archive that may be hostile.
 """
 

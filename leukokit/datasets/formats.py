@@ -18,7 +18,7 @@ from leukokit.errors import ConfigError, DataError
 from leukokit.images.inputs import SYSTEM_FOLDERS, find_images
 
 IMAGE_FOLDERS: Final = frozenset({"images", "jpegimages"})
-"""Names of folders of images, in lower case, beside which a folder of labels is looked for."""
+"""Names of folders of images, in lower case, beside which a folder of annotations may lie."""
 YAML_SUFFIXES: Final = (".yaml", ".yml")
 
 

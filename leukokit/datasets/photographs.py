@@ -59,7 +59,7 @@ def read_index(path: Path) -> list[dict[str, str]]:
 def read_own_index(path: Path, dataset: str, lab: str, split: str) -> list[dict[str, str]]:
     """Rows of the index of one set, as `read_index` gives them; of its columns only ``file`` is needed.
 
-    Without a column ``photo`` every file shows a photograph of its own. An empty ``photo`` says that
+    Without a column ``photo`` every file is a separate photograph. An empty ``photo`` says that
     the photograph is not known: such files may be copies of each other, so all those of one class
     (the label, or else the folder's name) count as one photograph.
 

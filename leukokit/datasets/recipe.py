@@ -32,12 +32,12 @@ class SetRecipe(BaseModel):
     )
     index: Path | None = Field(
         default=None,
-        description="CSV of its own, in its folder, in place of the common index: file and, if known, label, "
+        description="CSV in its folder, in place of the common index: file and, if known, label, "
         "photo, slide, lab, split; every file that it lists is kept, equal ones under one photo",
     )
-    lab: str = Field(default="", description="with an index of its own: lab where that gives none")
+    lab: str = Field(default="", description="with 'index': laboratory where the index gives none")
     split: Literal["", "train", "val", "test"] = Field(
-        default="", description="with an index of its own: split where that gives none"
+        default="", description="with 'index': split where the index gives none"
     )
 
     @field_validator("classes")
@@ -53,7 +53,7 @@ class SetRecipe(BaseModel):
     @model_validator(mode="after")
     def _defaults_of_an_index(self) -> SetRecipe:
         if self.index is None and (self.lab or self.split):
-            raise ValueError("'lab' and 'split' are for a set with an 'index' of its own")
+            raise ValueError("'lab' and 'split' need an 'index' in the set")
         return self
 
     def meaning(self, name: str) -> tuple[str, str] | None:

@@ -33,7 +33,7 @@ class Reason(StrEnum):
 
 @dataclass(slots=True)
 class PreparationReport:
-    """What was prepared and what was not: ``left_out`` holds, by reason, the files, a box a line."""
+    """What was prepared and what was not: ``left_out`` holds the files by reason, one line per box."""
 
     fields: Counter[tuple[str, str]] = field(default_factory=Counter)
     boxes: Counter[str] = field(default_factory=Counter)

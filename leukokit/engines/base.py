@@ -156,7 +156,7 @@ class Engine(Plugin[P_co], ABC):
 
 
 def check_inputs(model: Model, ports: Sequence[Port], inputs: Mapping[str, Array]) -> None:
-    """Refuse inputs whose shape the graph does not take: not every library looks at all sides.
+    """Refuse inputs whose shape the graph does not take: not every library checks all sides.
 
     Raises:
         WeightsError: another number of sides, or another length of one that is fixed.

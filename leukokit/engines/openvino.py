@@ -100,7 +100,7 @@ class _Compiled(Network):
     ) -> None:
         super().__init__(engine, model, device, threads)
         self.inputs, self.process = inputs, os.getpid()
-        # A request of its own: several pipelines may run at once.
+        # A separate request: several pipelines may run at once.
         self.request = compiled.create_infer_request()
         self.ports = {name: compiled.output(name) for name in model.outputs}
 

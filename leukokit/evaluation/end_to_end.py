@@ -1,6 +1,6 @@
 """How well the whole pipeline does: leukocytes found and given their class, against annotated boxes.
 
-A leukocyte counts as found where a detection overlaps its box by ``detection.IOU``, and as told where that
+A leukocyte counts as found where a detection overlaps its box by ``detection.IOU``, and as named where that
 detection is given its class: what the detector misses is lost to the classifier, and what it finds where no
 leukocyte is still gets a class. 95% intervals are those of a bootstrap over photographs (Efron 1979,
 doi:10.1214/aos/1176344552); those of the classes are made as ``classification`` makes them.

@@ -114,11 +114,13 @@ class Predictions:
 
     @property
     def photo_codes(self) -> npt.NDArray[np.int64]:
-        """(N,) int64, a number a photograph."""
+        """(N,) int64, one number per photograph."""
         return photo_codes(self.photos, self.groups)
 
     def save(self, path: Path) -> None:
-        """Write a CSV, a row a cell: cell, photo, group, label, review_threshold, then a probability a class.
+        """Write a CSV with one row per cell.
+
+        Columns: cell, photo, group, label, review_threshold, then one probability per class.
 
         The label is the class's name, empty where the cell is of none of the classes; the group is empty
         without groups; numbers are exact. Names that a spreadsheet would run as a formula are quoted.

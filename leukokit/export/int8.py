@@ -78,7 +78,7 @@ def export_int8(
         folder: the user's own fields, to read ranges off and to compare on; several hundred, of all stains.
         out: folder, made if it is not there.
         config: the pipeline in which both are compared; by default the default one.
-        report: is told of the progress.
+        report: called with lines on the progress.
 
     Raises:
         DataError: there are no fields.

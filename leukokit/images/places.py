@@ -78,7 +78,7 @@ class FoundImage:
 
 
 def place(images: Iterable[FoundImage]) -> list[FoundImage]:
-    """Give each of the images a ``stem_path`` of its own."""
+    """Give each image its own ``stem_path``."""
     return _tagged_images(_with_suffixes(_with_common_root(list(images))))
 
 

@@ -71,7 +71,7 @@ def mcnemar(correct_a: npt.ArrayLike, correct_b: npt.ArrayLike) -> McNemar:
 
 
 def photo_codes(photos: npt.ArrayLike, groups: npt.ArrayLike | None = None) -> Ints:
-    """(N,) int64: a number a photograph; equal names in two groups are two photographs."""
+    """(N,) int64: one number per photograph; equal names in two groups are two photographs."""
     numbers = np.unique(np.asarray(photos), return_inverse=True)[1].reshape(-1)
     if groups is not None:
         names, group = np.unique(np.asarray(groups), return_inverse=True)

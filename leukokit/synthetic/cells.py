@@ -1,4 +1,4 @@
-"""Drawn erythrocytes and platelets, each on a patch of its own in optical density (Beer-Lambert)."""
+"""Drawn erythrocytes and platelets, each on its own patch of optical density (Beer-Lambert)."""
 
 from __future__ import annotations
 

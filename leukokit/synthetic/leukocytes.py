@@ -1,4 +1,4 @@
-"""Drawn leukocytes of the five classes, each on a patch of its own in optical density (Beer-Lambert)."""
+"""Drawn leukocytes of the five classes, each on its own patch of optical density (Beer-Lambert)."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ def granules(
 
     Returns:
         cover: (H, W) float32, 0 between granules to 1 in one.
-        shade: (H, W) float32, a number of its own for each granule, mean 0 and deviation 1.
+        shade: (H, W) float32, one number per granule, mean 0 and deviation 1.
     """
     reach = float(max(np.abs(x).max(), np.abs(y).max())) + spacing
     steps = np.arange(-reach, reach, spacing)

@@ -157,7 +157,7 @@ def _truth_json(smear: SyntheticSmear, name: str) -> str:
         "seed": smear.seed,
         "erythrocyte_diameter_px": smear.erythrocyte_diameter_px,
     }
-    # One cell a line: legible, and a changed cell is one changed line.
+    # One cell per line: legible, and a changed cell is one changed line.
     lines = ",\n".join("  " + json.dumps(cell) for cell in cells)
     return json.dumps(head)[:-1] + ', "cells": [\n' + lines + "\n]}\n"
 

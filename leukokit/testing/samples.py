@@ -29,7 +29,7 @@ def _drawn_smear(seed: int) -> SyntheticSmear:
 
 
 def smear(seed: int = 1, path: str = "field.png") -> Smear:
-    """A drawn field of view, 480 x 360 pixels, with four leukocytes; the pixels are a copy of its own."""
+    """A drawn field of view, 480 x 360 pixels, with four leukocytes; the pixels are a copy."""
     return Smear.from_array(_drawn_smear(seed).image.copy(), Path(path))
 
 

@@ -70,7 +70,7 @@ def train(
         recipe: of a detector or a classifier, see ``load_detector_recipe`` and ``load_classifier_recipe``.
         out: folder of all trainings; this one writes to the folder of the recipe's name in it.
         device: ``auto``, ``cpu``, ``cuda`` or ``cuda:N``.
-        resume: go on from the last checkpoint.
+        resume: continue from the last checkpoint.
         report: called with each line of progress.
         command: what makes these weights again, for the card.
 

@@ -71,7 +71,7 @@ class AnnotatedCell:
     crop: npt.NDArray[np.uint8]
 
     def cover(self, cover: float, unit: CropUnit) -> float:
-        """Side of the crop that a classifier is shown, in longer sides of the cell's box (``crop_sides``)."""
+        """Side of the crop that a classifier gets, in longer sides of the cell's box (``crop_sides``)."""
         box = self.field.cells.boxes[self.node]
         (side,) = crop_sides(self.field.cells, np.array([self.node]), cover, unit)
         return float(side / max(float((box[2:] - box[:2]).max()), 1.0))

@@ -1,8 +1,8 @@
-"""Training the classifiers that look at crops: ``cnn``, ``altarawneh``, and those of other packages.
+"""Training the classifiers that use crops: ``cnn``, ``altarawneh``, and those of other packages.
 
 Laboratories and classes are drawn by their rarity, views are varied beyond what one laboratory shows, and
 what is kept is the running average of the weights: three things that decide how a classifier does on a
-laboratory that it never saw. Photographs held back from training set the temperature of the
+unseen laboratory. Photographs held back from training set the temperature of the
 probabilities (Guo et al. 2017, arXiv:1706.04599) and the review threshold below which a cell is
 left unclassified.
 """
@@ -99,7 +99,7 @@ class ClassifierRecipe(AnnotatedCellsRecipe):
         """The classifier that is trained.
 
         Raises:
-            PluginError: there is none of that name.  ConfigError: it is none that looks at crops.
+            PluginError: there is none of that name.  ConfigError: it does not use crops.
         """
         plugin = classifiers.get(self.classifier)
         if not issubclass(plugin, CropClassifier):
@@ -217,7 +217,7 @@ def train_classifier(
         recipe: what is trained on what, and how.
         out: folder for checkpoints and weights.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        resume: go on from the last checkpoint in ``out``.
+        resume: continue from the last checkpoint in ``out``.
         report: called with each line of progress.
         command: what makes these weights again, for the card.
 
@@ -272,7 +272,7 @@ def crop_entries(recipe: ClassifierRecipe) -> dict[str, Any]:
 def plain_logits(
     network: nn.Module, cells: list[AnnotatedCell], recipe: ClassifierRecipe, device: str = "cpu"
 ) -> npt.NDArray[np.float32]:
-    """Logits (N, C) of the kept crops, the mean over the views that a classifier looks at by default."""
+    """Logits (N, C) of the kept crops, the mean over the views that a classifier uses by default."""
     crops = plain_views(cells, recipe.crop_px, recipe.cover, recipe.nucleus, recipe.unit)
     vectors = torch.from_numpy(cell_descriptors(cells, recipe.graph))
     answers = []

@@ -189,7 +189,7 @@ def train_detector(
         recipe: what is trained on what, and how.
         out: folder for checkpoints and weights.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        resume: go on from the last checkpoint in ``out``.
+        resume: continue from the last checkpoint in ``out``.
         report: called with each line of progress.
         command: what makes these weights again, for the card.
 

@@ -1,7 +1,7 @@
 """Training the classifier ``hybrid``: a CNN and a graph network over the cells, at once.
 
 The graph network has the CNN's embedding of a leukocyte's crop on the leukocyte's node. Both answer, and
-what is made less is the mean of their errors: the CNN is then a classifier of its own, ``cnn``, on whose
+the loss is the mean of their errors: the CNN is then a separate classifier, ``cnn``, on whose
 weights the hybrid stands. Colours of all cells of a field are varied together and sizes too: only what is
 compared with the other cells of the field is then left to go by.
 """
@@ -86,7 +86,7 @@ class HybridRecipe(ClassifierRecipe):
     )
     start_from: Path | None = Field(
         None,
-        description="trained hybrid to go on from, its CNN beside it; its classes come first here, too",
+        description="trained hybrid to continue from, with its CNN beside it; its classes come first",
     )
 
     @property
@@ -135,7 +135,7 @@ def train_hybrid(
         recipe: what is trained on what, and how.
         out: folder for checkpoints and weights.
         device: ``cpu``, ``cuda`` or ``cuda:N``.
-        resume: go on from the last checkpoint in ``out``.
+        resume: continue from the last checkpoint in ``out``.
         report: called with each line of progress.
         command: what makes these weights again, for the cards.
 
@@ -347,7 +347,7 @@ def fit_hybrid(
 def foreign_hosts(
     drawn: Sequence[int], graphs: FieldGraphs, recipe: HybridRecipe, rng: np.random.Generator
 ) -> list[int]:
-    """Draw the cells in whose places the ``drawn`` ones are shown to the graph network, most in their own.
+    """Draw the cells in whose places the ``drawn`` ones stand in the graph, most in their own.
 
     A cell takes the place of one of its class, or of any class where a single laboratory shows its own: the
     field around it then tells nothing of that laboratory.

@@ -14,7 +14,7 @@ from leukokit.writers.tables import Table, cell_columns, cell_row, column_classe
 
 
 class CsvWriter(Writer):
-    """``cells.csv``, a row a cell, and ``counts.csv``, a row an image, those without a cell included.
+    """``cells.csv``, one row per cell, and ``counts.csv``, one row per image, also if it has no cell.
 
     Their columns are those of a batch's tables, and the same whether a classifier has looked or not: the five
     classes of a differential count, and others that the first image's classifier knows. What is not known is

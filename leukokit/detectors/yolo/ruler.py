@@ -68,7 +68,7 @@ def predict_diameter(smear: Smear) -> float | None:
     the network measures, which checks each guess.
 
     Returns:
-        The diameter in pixels of the field; None where too little is seen.
+        The diameter in pixels of the field; None if there are too few cells.
     """
     scale = min(1.0, GUESS_SIDE / max(smear.width, smear.height))
     reduced = scale_image(smear.image, scale)

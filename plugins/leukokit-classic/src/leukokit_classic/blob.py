@@ -15,7 +15,7 @@ from skimage.feature import blob_log
 from leukokit_classic.field import Floats, Nucleus, leukocytes, nucleus_stain, reduced, stain_threshold
 
 SCALES = 8
-"""Sizes of blobs that are looked for between the smallest and the largest."""
+"""Number of blob sizes between the smallest and the largest."""
 REACH = 1.3
 """Radius about a blob's centre, in its own, within which stained pixels are its nucleus."""
 LEAST_FILLED = 0.2
@@ -53,7 +53,7 @@ class BlobDetector(Detector[BlobParams]):
         return [self._one(smear) for smear in smears]
 
     def _one(self, smear: Smear) -> Cells:
-        # At 512 px first: nuclei must be told by colour before they are blurred.
+        # At 512 px first: nuclei are found by colour, before they are blurred.
         stain = nucleus_stain(reduced(smear))
         height, width = stain.shape
         factor = min(1.0, self.params.side_px / max(height, width))

@@ -19,7 +19,7 @@ Moments = npt.NDArray[np.float64]
 LEAST_PART = 0.0005
 """Least area of a stained part, as a share of the picture; what is smaller is noise."""
 MOST_PARTS = 200
-"""Most parts looked at, the largest; more are there only where nothing but noise is seen."""
+"""Largest number of parts that are used, the largest first; only noise has more."""
 
 
 class CmykMomentsParams(PluginParams):

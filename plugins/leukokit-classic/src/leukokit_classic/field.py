@@ -16,7 +16,7 @@ from skimage.filters import threshold_otsu
 Floats = npt.NDArray[np.float32]
 
 LONGER_SIDE: Final = 512
-"""Longer side, in pixels, of the copy of a field that is looked at."""
+"""Longer side, in pixels, of the reduced copy of a field."""
 LOWEST_STAIN: Final = 0.2
 """Least stain of a nucleus; Otsu's threshold of a field without leukocytes parts cells from background."""
 LEAST_AREA_RATIO: Final = 0.25

@@ -49,7 +49,7 @@ class JudgeRecipe(BaseModel):
     cover: float = Field(1.3, description="side of a crop in longer sides of the box", gt=0)
     held_back: float = Field(0.08, description="share of the photographs kept for calibration")
     steps: int = Field(1500, description="optimiser steps")
-    batch: int = Field(64, description="crops a step")
+    batch: int = Field(64, description="crops per step")
     learning_rate: float = Field(1e-3, description="peak, after a warm-up of 40 steps; cosine to nought")
     weight_decay: float = 0.02
     seed: int = 0
