@@ -26,7 +26,7 @@ RENAMED: Final = {
     "limit": "review_threshold",
     "limits": "interval",
 }
-ADDED: Final = frozenset({"unknown", "warning"})
+ADDED: Final = frozenset({"unknown", "warning", "withheld", "bounds", "least_percent", "most_percent"})
 """Keys and columns that the earlier version lacks."""
 PASSING: Final = frozenset({"seconds", "provenance"})
 """What no two runs share, or what says which version ran."""
