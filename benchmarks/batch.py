@@ -1,13 +1,17 @@
 """A folder through ``leukokit batch`` against ``yolo detect predict``, and where the time goes.
 
-Both get the same folder of drawn smears, 640 x 480 pixels, and the same weights; ``leukokit`` also links the
-cells, names the leukocytes and writes tables, ``yolo`` saves its labels. They take turns; the first of each
-warms up. ``--many`` repeats the batch, once each, on folders of those sizes: time an image and peak memory
-should stay. "Going" is the pace of the second half of the images, when all processes have long started, by
-which the figures for many thousands follow. The stages are timed one after the other, in one thread.
+Both get the same folder of fields and the same weights; ``leukokit`` also links the cells, names the
+leukocytes and writes tables, ``yolo`` saves its labels. The fields are drawn, 640 x 480 pixels and as full as
+real ones, or real (``--fields bionet`` or ``chula``, where ../shared/data is). The commands take turns; the
+first of each warms up. Beside the images per second by the clock stand those by CPU time, which other work on
+the machine hardly changes. ``--exports`` also runs ``yolo`` on its own ONNX and OpenVINO exports.
+
+``--many`` repeats the batch, once each, on folders of those sizes: time per image and peak memory should stay.
+"Going" is the pace of the second half of the images, when all processes have long started, by which the
+figures for many thousands follow. The stages are timed one after the other, in one thread.
 
     python benchmarks/batch.py [--images 100] [--runs 3] [--many 200 2000 5000] [--device cpu]
-        [--processes N] [--json FILE]
+        [--fields drawn|bionet|chula] [--exports] [--processes N] [--json FILE]
 """
 
 from __future__ import annotations
@@ -29,6 +33,9 @@ from harness import ENVIRONMENT, Measured, console_script, measure, print_table,
 
 DISTINCT = 20
 """Drawn smears, of which a folder holds copies."""
+REAL = Path(__file__).resolve().parents[2] / "shared" / "data"
+ERYTHROCYTE_PX = 52.0
+"""Erythrocyte diameter of drawn smears: some 60 cells in 640 x 480 pixels, as on real fields."""
 
 
 def main() -> None:
@@ -40,6 +47,8 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3, help="measured runs of each (default: 3)")
     parser.add_argument("--many", type=int, nargs="*", default=[], help="images of further folders")
     parser.add_argument("--device", default="cpu", help="cpu or cuda:N, for both (default: cpu)")
+    parser.add_argument("--fields", choices=["drawn", "bionet", "chula"], default="drawn")
+    parser.add_argument("--exports", action="store_true", help="also yolo's own ONNX and OpenVINO")
     parser.add_argument("--processes", type=int, help="of leukokit batch (default: its own choice)")
     parser.add_argument("--json", type=Path, help="write the figures to this file")
     args = parser.parse_args()
@@ -47,24 +56,41 @@ def main() -> None:
         parser.error("needs at least one image and one run")
     with tempfile.TemporaryDirectory() as name:
         work = Path(name)
-        drawn = drawn_smears(work / "drawn")
+        drawn = real_fields(args.fields) if args.fields != "drawn" else drawn_smears(work / "drawn")
         folder = copies(drawn, work / "smears", args.images)
         more = ["--processes", str(args.processes)] if args.processes else []
-        rows = compare(folder, args.runs, args.device, more, work)
+        rows = compare(folder, args.runs, args.device, more, work, args.exports)
         for many in args.many:
             larger = copies(drawn, work / f"{many} smears", many)
             rows[f"leukokit batch, {many} images"] = once(larger, many, args.device, more, work)
         spent = stages(folder, args.device)
     print_table(
-        ["command", "images/s", "going", "MiB"],
+        ["command", "images/s", "by CPU", "going", "MiB"],
         [
-            [name, *(f"{row[key]:.2f}" for key in ("images_per_second", "going")), f"{row['peak_mib']:.0f}"]
+            [
+                name,
+                *(f"{row[key]:.2f}" for key in ("images_per_second", "images_per_cpu_second", "going")),
+                f"{row['peak_mib']:.0f}",
+            ]
             for name, row in rows.items()
         ],
     )
     print()
     print_table(["stage", "ms an image"], [[name, f"{1e3 * s:.1f}"] for name, s in spent.items()])
     write_figures(args.json, {"images": args.images, "device": args.device, "medians": rows, "stages": spent})
+
+
+def real_fields(name: str) -> list[Path]:
+    """The first fields of a laboratory, all different.
+
+    Raises:
+        SystemExit: they are not here.
+    """
+    found = sorted((REAL / name / "images").rglob("*.*"))
+    if not found:
+        raise SystemExit(f"{REAL / name}: not here; --fields drawn")
+    # Over all slides.
+    return found[:: max(1, len(found) // 100)][:100]
 
 
 def drawn_smears(folder: Path) -> list[Path]:
@@ -74,7 +100,7 @@ def drawn_smears(folder: Path) -> list[Path]:
     folder.mkdir()
     paths = [folder / f"{number:02}.png" for number in range(DISTINCT)]
     for number, path in enumerate(paths):
-        save_smear(draw_smear(number, 640, 480, 2, 40.0), path)
+        save_smear(draw_smear(number, 640, 480, 2, ERYTHROCYTE_PX), path)
     return paths
 
 
@@ -82,28 +108,38 @@ def copies(drawn: list[Path], folder: Path, count: int) -> Path:
     """A folder of ``count`` smears."""
     folder.mkdir()
     for number in range(count):
-        shutil.copyfile(drawn[number % len(drawn)], folder / f"smear{number:05}.png")
+        source = drawn[number % len(drawn)]
+        shutil.copyfile(source, folder / f"smear{number:05}{source.suffix}")
     return folder
 
 
-def compare(folder: Path, runs: int, device: str, more: list[str], work: Path) -> dict[str, dict[str, float]]:
-    """Medians of both commands."""
+def compare(
+    folder: Path, runs: int, device: str, more: list[str], work: Path, exports: bool = False
+) -> dict[str, dict[str, float]]:
+    """Medians of both commands, and of ``yolo`` on its exports."""
     checkpoint = work / "same-weights.pt"
     save_checkpoint(checkpoint)
     environment = {**ENVIRONMENT, "YOLO_OFFLINE": "true", "YOLO_CONFIG_DIR": str(work)}
-    images = len(list(folder.glob("*.png")))
+    images = len(list(folder.iterdir()))
     yolo: list[str | Path] = [
-        *(console_script("yolo"), "detect", "predict", f"model={checkpoint}", f"source={folder}"),
+        *(console_script("yolo"), "detect", "predict", f"source={folder}"),
         *("imgsz=640", f"device={device}", f"project={work}", "name=predictions", "exist_ok=True"),
         *("save=False", "save_txt=True", "verbose=False"),
     ]
+    models = {"yolo detect predict": checkpoint}
+    for kind, suffix in (("onnx", ".onnx"), ("openvino", "_openvino_model")) if exports else ():
+        export: list[str | Path] = [console_script("yolo"), "export", f"model={checkpoint}", f"format={kind}"]
+        # Its own choice, a fixed size, pads fields of 640 x 480 to squares.
+        measure([*export, "dynamic=True"], environment)
+        models[f"yolo, its {kind} export"] = checkpoint.with_name(checkpoint.stem + suffix)
     found: dict[str, list[dict[str, float]]] = defaultdict(list)
     for number in range(runs + 1):
         rows = {"leukokit batch": once(folder, images, device, more, work)}
-        shutil.rmtree(work / "predictions", ignore_errors=True)
-        measured = measure(yolo, environment)
-        written = [path.stat().st_mtime for path in (work / "predictions").rglob("*.txt")]
-        rows["yolo detect predict"] = row_of("yolo detect predict", measured, images, written)
+        for name, model in models.items():
+            shutil.rmtree(work / "predictions", ignore_errors=True)
+            measured = measure([*yolo, f"model={model}"], environment)
+            written = [path.stat().st_mtime for path in (work / "predictions").rglob("*.txt")]
+            rows[name] = row_of(name, measured, images, written)
         if number:
             for name, row in rows.items():
                 found[name].append(row)
@@ -128,6 +164,7 @@ def row_of(name: str, measured: Measured, images: int, through: list[float]) -> 
     row = {
         "seconds": measured.seconds,
         "images_per_second": images / measured.seconds,
+        "images_per_cpu_second": images / measured.cpu_seconds,
         "going": (len(times) - 1) / max(times[-1] - times[0], 1e-6),
         "peak_mib": measured.peak_mib,
     }
@@ -139,8 +176,6 @@ def row_of(name: str, measured: Measured, images: int, through: list[float]) -> 
 
 def stages(folder: Path, device: str) -> dict[str, float]:
     """Seconds an image of each stage, one after the other in this process."""
-    import torch
-
     from leukokit.batch.manifest import Manifest
     from leukokit.batch.outputs.tables import write_tables
     from leukokit.batch.processing import RecordMaker
@@ -149,15 +184,16 @@ def stages(folder: Path, device: str) -> dict[str, float]:
     from leukokit.pipeline import Pipeline
     from leukokit.smear import read_smear
 
-    torch.set_num_threads(1)
-    pipeline = Pipeline(device=device)
+    pipeline = Pipeline(device=device, threads=1)
     images = find_images([folder]).images[:DISTINCT]
     spent: dict[str, float] = defaultdict(float)
 
     def timed(name: str, call: Any) -> Any:
-        started = time.perf_counter()
+        # CPU time on a CPU: a thread waits for its turn where the machine has other work.
+        clock = time.process_time if device == "cpu" else time.perf_counter
+        started = clock()
         answer = call()
-        spent[name] += time.perf_counter() - started
+        spent[name] += clock() - started
         return answer
 
     pipeline.run(images[0].path)

@@ -39,18 +39,25 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         figures = _compare(args.image, args.runs, args.imgsz, args.device, Path(folder))
     print_table(
-        ["command", "cells", "seconds", "MiB"],
+        ["command", "cells", "seconds", "CPU seconds", "MiB"],
         [
-            [name, f"{row['cells']}", f"{row['seconds']:.2f}", f"{row['peak_mib']:.0f}"]
+            [
+                name,
+                f"{row['cells']}",
+                f"{row['seconds']:.2f}",
+                f"{row['cpu_seconds']:.2f}",
+                f"{row['peak_mib']:.0f}",
+            ]
             for name, row in figures.items()
         ],
     )
     ratios = {}
     for saving in ("no files", "default files"):
         ours, theirs = figures[f"leukokit, {saving}"], figures[f"yolo, {saving}"]
-        ratios[saving] = {key: ours[key] / theirs[key] for key in ("seconds", "peak_mib")}
+        ratios[saving] = {key: ours[key] / theirs[key] for key in ("seconds", "cpu_seconds", "peak_mib")}
         print(
             f"leukokit / yolo, {saving}: {ratios[saving]['seconds']:.2f} of the time, "
+            f"{ratios[saving]['cpu_seconds']:.2f} of the CPU time, "
             f"{ratios[saving]['peak_mib']:.2f} of the memory"
         )
     write_figures(
@@ -89,6 +96,7 @@ def _compare(image: Path, runs: int, imgsz: int, device: str, folder: Path) -> d
         name: {
             "cells": cells[name.partition(",")[0]],
             "seconds": median(one.seconds for one in rows),
+            "cpu_seconds": median(one.cpu_seconds for one in rows),
             "peak_mib": median(one.peak_mib for one in rows),
         }
         for name, rows in measured.items()

@@ -26,11 +26,19 @@ LOAD_AT_START = round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else N
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One finished child: wall seconds, peak resident memory in MiB, and what it printed."""
+    """One finished child.
+
+    Attributes:
+        seconds: by the clock on the wall.
+        peak_mib: peak resident memory in MiB.
+        stdout: what it printed.
+        cpu_seconds: of all its threads and children, which other work on the machine hardly changes.
+    """
 
     seconds: float
     peak_mib: float
     stdout: str
+    cpu_seconds: float
 
 
 def measure(command: Sequence[str | Path], environment: Mapping[str, str] | None = None) -> Measured:
@@ -45,8 +53,8 @@ def measure(command: Sequence[str | Path], environment: Mapping[str, str] | None
         run = subprocess.run(launcher, env=environment or ENVIRONMENT, capture_output=True, text=True)
         if run.returncode:
             raise SystemExit(f"failed: {' '.join(map(str, command))}\n{run.stdout[-800:]}{run.stderr[-800:]}")
-        seconds, peak_mib = json.loads(figures.read_text())
-    return Measured(seconds, peak_mib, run.stdout)
+        seconds, peak_mib, cpu = json.loads(figures.read_text())
+    return Measured(seconds, peak_mib, run.stdout, cpu)
 
 
 def console_script(name: str) -> Path:
@@ -122,7 +130,8 @@ def _launch(figures: Path, command: Sequence[str]) -> int:
     _, status, usage = os.wait4(child, 0)
     seconds = time.perf_counter() - started
     unit = 1 if sys.platform == "darwin" else 1024
-    figures.write_text(json.dumps([seconds, usage.ru_maxrss * unit / 2**20]))
+    cpu = usage.ru_utime + usage.ru_stime
+    figures.write_text(json.dumps([seconds, usage.ru_maxrss * unit / 2**20, cpu]))
     return abs(os.waitstatus_to_exitcode(status))
 
 

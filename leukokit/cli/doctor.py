@@ -6,7 +6,7 @@ from typing import Final
 
 import typer
 
-FOR_ALL: Final = ("onnxruntime", "opencv-python-headless", "supervision")
+FOR_ALL: Final = ("onnxruntime", "opencv-python-headless")
 """Packages without which nothing runs."""
 FOR_TORCH: Final = ("torch", "torchvision", "ultralytics-opencv-headless")
 """Packages that an inference on a CPU does without."""
