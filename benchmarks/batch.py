@@ -6,8 +6,8 @@ real ones, or real (``--fields bionet`` or ``chula``, where ../shared/data is). 
 first of each warms up. Beside the images per second by the clock stand those by CPU time, which other work on
 the machine hardly changes. ``--exports`` also runs ``yolo`` on its own ONNX and OpenVINO exports.
 
-``--many`` repeats the batch, once each, on folders of those sizes: time per image and peak memory should stay.
-"Going" is the pace of the second half of the images, when all processes have long started, by which the
+``--many`` repeats the batch, once each, on folders of those sizes: time per image and peak memory should
+stay. "Going" is the pace of the second half of the images, when all processes have long started, by which the
 figures for many thousands follow. The stages are timed one after the other, in one thread.
 
     python benchmarks/batch.py [--images 100] [--runs 3] [--many 200 2000 5000] [--device cpu]
