@@ -35,7 +35,7 @@ class GroupNormClassifier(CnnClassifier):
         return network
 
     @classmethod
-    def begin(cls, network: CropNetwork, descriptors: npt.NDArray[np.float32]) -> None:
+    def initialize(cls, network: CropNetwork, descriptors: npt.NDArray[np.float32]) -> None:
         """Take the published ImageNet weights, scales and offsets of the normalisation included."""
         published = CropNetwork(1).backbone
         published.load_imagenet()

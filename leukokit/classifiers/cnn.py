@@ -41,7 +41,7 @@ class CnnClassifier(CropClassifier[CnnParams]):
         return CropNetwork(classes)
 
     @classmethod
-    def begin(cls, network: CropNetwork, descriptors: npt.NDArray[np.float32]) -> None:
+    def initialize(cls, network: CropNetwork, descriptors: npt.NDArray[np.float32]) -> None:
         """Take the published ImageNet weights.
 
         Raises:

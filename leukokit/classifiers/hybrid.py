@@ -14,7 +14,13 @@ from pydantic import Field
 from leukokit import weights
 from leukokit.classifiers.cnn import CnnClassifier
 from leukokit.classifiers.networks.context import context_arrays, join_graphs
-from leukokit.classifiers.neural import NeuralClassifier, NeuralParams, Scene, mean_over_views, parts_of
+from leukokit.classifiers.neural import (
+    GraphedField,
+    NeuralClassifier,
+    NeuralParams,
+    mean_over_views,
+    parts_of,
+)
 from leukokit.config import PluginChoice
 from leukokit.crops.appearance import appearance
 from leukokit.engines.base import Model, Network
@@ -82,18 +88,20 @@ class HybridClassifier(NeuralClassifier[HybridParams]):
         model = CnnClassifier.model_of(self.cnn_path, card)
         return load(model, self.engine, self.device, self.threads)
 
-    def logits(self, scenes: Sequence[Scene]) -> npt.NDArray[np.float32]:
+    def logits(self, fields: Sequence[GraphedField]) -> npt.NDArray[np.float32]:
         """Logits (M, C); embeddings are the mean over the views."""
-        looks = [appearance(scene.smear, scene.graph.cells) for scene in scenes]
-        crops = np.concatenate([self.crops(scene, own) for scene, own in zip(scenes, looks, strict=True)])
+        appearances = [appearance(field.smear, field.graph.cells) for field in fields]
+        crops = np.concatenate(
+            [self.crops(field, own) for field, own in zip(fields, appearances, strict=True)]
+        )
         found = [
             mean_over_views(self.cnn, "embeddings", crops[part], self.params.views)
             for part in parts_of(len(crops), self.batch)
         ]
         arrays, starts = join_graphs(
-            [context_arrays(scene.graph, own) for scene, own in zip(scenes, looks, strict=True)]
+            [context_arrays(field.graph, own) for field, own in zip(fields, appearances, strict=True)]
         )
-        nodes = np.concatenate([s.leukocytes + start for s, start in zip(scenes, starts, strict=True)])
+        nodes = np.concatenate([s.leukocytes + start for s, start in zip(fields, starts, strict=True)])
         embeddings = np.zeros((len(arrays.features), found[0].shape[1]), np.float32)
         embeddings[nodes] = np.concatenate(found)
         inputs = (arrays.features, embeddings, arrays.edges, arrays.edge_features)

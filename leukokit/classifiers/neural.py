@@ -50,7 +50,7 @@ class NeuralParams(TrainedParams):
 
 
 @dataclass(frozen=True, slots=True)
-class Scene:
+class GraphedField:
     """A smear, the graph of its cells, and the (M,) int64 numbers of those that are leukocytes."""
 
     smear: Smear
@@ -70,7 +70,7 @@ class NeuralClassifier(TrainedClassifier[N_co]):
         """What an engine needs to know of the network."""
 
     @abstractmethod
-    def logits(self, scenes: Sequence[Scene]) -> npt.NDArray[np.float32]:
+    def logits(self, fields: Sequence[GraphedField]) -> npt.NDArray[np.float32]:
         """Logits (M, C) of all leukocytes, field after field, before the temperature; M is not 0."""
 
     @cached_property
@@ -96,19 +96,19 @@ class NeuralClassifier(TrainedClassifier[N_co]):
 
     def classify(self, smears: Sequence[Smear], graphs: Sequence[CellGraph]) -> list[npt.NDArray[np.float32]]:
         """Class probabilities of every node; see ``Classifier.classify``."""
-        answers = [np.zeros((len(graph), len(self.classes)), dtype=np.float32) for graph in graphs]
-        scenes = [
-            Scene(smear, graph, np.flatnonzero(graph.cells.kinds == LEUKOCYTE))
+        predictions = [np.zeros((len(graph), len(self.classes)), dtype=np.float32) for graph in graphs]
+        fields = [
+            GraphedField(smear, graph, np.flatnonzero(graph.cells.kinds == LEUKOCYTE))
             for smear, graph in zip(smears, graphs, strict=True)
         ]
-        counts = [len(scene.leukocytes) for scene in scenes]
+        counts = [len(field.leukocytes) for field in fields]
         if any(counts):
-            logits = self.logits([scene for scene in scenes if len(scene.leukocytes)])
+            logits = self.logits([field for field in fields if len(field.leukocytes)])
             probabilities = softmax(self._checked(logits, sum(counts)) / self.card.temperature)
             parts = np.split(probabilities, np.cumsum(counts)[:-1])
-            for answer, scene, own in zip(answers, scenes, parts, strict=True):
-                answer[scene.leukocytes] = own
-        return answers
+            for prediction, field, own in zip(predictions, fields, parts, strict=True):
+                prediction[field.leukocytes] = own
+        return predictions
 
     def _checked(self, logits: npt.NDArray[np.float32], count: int) -> npt.NDArray[np.float32]:
         if logits.shape != (count, len(self.classes)):
@@ -118,14 +118,16 @@ class NeuralClassifier(TrainedClassifier[N_co]):
             )
         return logits
 
-    def crops(self, scene: Scene, looks: npt.NDArray[np.float32] | None) -> npt.NDArray[np.uint8]:
-        """Crops of a field's leukocytes, (M, S, S, 3) uint8; ``looks`` are its appearance where known."""
-        card, cells, nodes = self.card, scene.graph.cells, scene.leukocytes
+    def crops(
+        self, field: GraphedField, appearances: npt.NDArray[np.float32] | None
+    ) -> npt.NDArray[np.uint8]:
+        """Crops of a field's leukocytes, (M, S, S, 3) uint8; ``appearances`` of its cells, where known."""
+        card, cells, nodes = self.card, field.graph.cells, field.leukocytes
         boxes, sides = cells.boxes[nodes], crop_sides(cells, nodes, card.cover, card.unit)
-        crops = cut_crops(scene.smear, boxes, sides, card.crop_px)
+        crops = cut_crops(field.smear, boxes, sides, card.crop_px)
         if card.nucleus:
-            looks = appearance(scene.smear, cells) if looks is None else looks
-            red = erythrocyte_density(looks, cells)
+            appearances = appearance(field.smear, cells) if appearances is None else appearances
+            red = erythrocyte_density(appearances, cells)
             longest = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
             for number, crop in enumerate(crops):
                 size = float(card.crop_px * longest[number] / sides[number])
@@ -158,7 +160,7 @@ class CropClassifier(NeuralClassifier[N_co]):
         """A network with random weights."""
 
     @classmethod
-    def begin(cls, network: Any, descriptors: npt.NDArray[np.float32]) -> None:
+    def initialize(cls, network: Any, descriptors: npt.NDArray[np.float32]) -> None:
         """Give a network what it starts its training from.
 
         Args:
@@ -196,22 +198,22 @@ class CropClassifier(NeuralClassifier[N_co]):
         """Names of what the network returns."""
         return ("embeddings", "logits") if cls.has_embeddings else ("logits",)
 
-    def logits(self, scenes: Sequence[Scene]) -> npt.NDArray[np.float32]:
+    def logits(self, fields: Sequence[GraphedField]) -> npt.NDArray[np.float32]:
         """Logits (M, C), the mean over the views."""
-        crops, vectors = (np.concatenate(parts) for parts in zip(*map(self._inputs, scenes), strict=True))
+        crops, vectors = (np.concatenate(parts) for parts in zip(*map(self._inputs, fields), strict=True))
         parts = [
             mean_over_views(self.network, "logits", crops[part], self.params.views, vectors[part])
             for part in parts_of(len(crops), self.batch)
         ]
         return np.concatenate(parts)
 
-    def _inputs(self, scene: Scene) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
+    def _inputs(self, field: GraphedField) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.float32]]:
         """A field's crops (M, S, S, 3) uint8 and descriptors, float32 (M, 64); (M, 0) where not taken."""
         if not self.takes_descriptors:
-            return self.crops(scene, None), np.empty((len(scene.leukocytes), 0), np.float32)
-        looks = appearance(scene.smear, scene.graph.cells)
-        found = descriptors(scene.graph, context_features(scene.graph, looks))
-        return self.crops(scene, looks), found[scene.leukocytes]
+            return self.crops(field, None), np.empty((len(field.leukocytes), 0), np.float32)
+        appearances = appearance(field.smear, field.graph.cells)
+        found = descriptors(field.graph, context_features(field.graph, appearances))
+        return self.crops(field, appearances), found[field.leukocytes]
 
 
 def _crop_module(classifier: type[CropClassifier[NeuralParams]], path: Path, classes: int) -> Any:
@@ -243,7 +245,7 @@ def mean_over_views(
     """
     # All views at once: a network gets through few pictures hardly faster than through many.
     inputs: dict[str, npt.NDArray[Any]] = {
-        "crops": np.concatenate([turned(crops, view) for view in range(views)])
+        "crops": np.concatenate([turn_view(crops, view) for view in range(views)])
     }
     if vectors is not None and vectors.shape[1]:
         inputs["descriptors"] = np.tile(vectors, (views, 1))
@@ -259,7 +261,7 @@ VIEWS: Final = (
 few views are then as unlike as can be."""
 
 
-def turned(crops: npt.NDArray[np.uint8], view: int) -> npt.NDArray[np.uint8]:
+def turn_view(crops: npt.NDArray[np.uint8], view: int) -> npt.NDArray[np.uint8]:
     """One of the eight turned and mirrored views of (B, S, S, C) crops; 0 is the crops themselves."""
     quarter, is_mirrored = VIEWS[view]
     seen = crops[:, :, ::-1] if is_mirrored else crops

@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from leukokit._files import make_folder, write_atomically
-from leukokit._patterns import compile_pattern, search_all
+from leukokit._patterns import compile_pattern, refused_pattern, search_all
 from leukokit.datasets.fields import AnnotatedField, write_fields
 from leukokit.datasets.formats import (
     AnnotationReader,
@@ -67,9 +67,8 @@ def prepare_set(
         ConfigError: a bad pattern or share.  DataError: nothing can be prepared.  OutputError: cannot write.
     """
     if photo_pattern is not None and (groups := compile_pattern(photo_pattern, PATTERN).groups) != 1:
-        raise ConfigError(
-            f"{PATTERN} '{photo_pattern}' has {groups} groups; one, the photo's name, is needed"
-        )
+        why = f"has {groups} groups; one, the photo's name, is needed"
+        raise refused_pattern(photo_pattern, PATTERN, why)
     if not 0 <= val < 1:
         raise ConfigError(f"--val is {val}; a share of at least 0 and less than 1 is needed")
     if not folder.is_dir():
@@ -198,7 +197,7 @@ def _photo_names(
     """The photograph that each image shows, by the user's pattern or by its name."""
     if photo_pattern is None:
         return {image: photo_name(image) for image in images}
-    found = search_all(compile_pattern(photo_pattern, PATTERN), [image.name for image in images], PATTERN)
+    found = search_all(photo_pattern, [image.name for image in images], PATTERN)
     names = {}
     for image, match in zip(images, found, strict=True):
         name = match[1] if match else None

@@ -28,10 +28,10 @@ from leukokit.metrics.intervals import (
     Floats,
     cell_interval,
     clopper_pearson,
+    interval_of_draws,
     mean_interval,
     rare_classes,
     rare_classes_note,
-    spread,
 )
 from leukokit.pipeline import Pipeline
 from leukokit.taxonomy import UNCLASSIFIED
@@ -279,7 +279,7 @@ def _scores(predictions: Predictions, chosen: npt.NDArray[np.bool_], resamples: 
         for number, name in enumerate(classes)
     )
     hits = int((truth == answers).sum())
-    balanced_interval = spread(samples[:, 1])
+    balanced_interval = interval_of_draws(samples[:, 1])
     if balanced_interval is None and len(truth):
         known = [(row.recall, row.recall_interval) for row in rows if row.recall is not None]
         # No answer can meet a cell of none of the classes: its recall of 0 is certain.
@@ -296,7 +296,7 @@ def _scores(predictions: Predictions, chosen: npt.NDArray[np.bool_], resamples: 
         balanced_accuracy=_none_if_nan(figures[1]),
         balanced_accuracy_interval=balanced_interval,
         macro_f1=_none_if_nan(figures[2]),
-        macro_f1_interval=spread(samples[:, 2]),
+        macro_f1_interval=interval_of_draws(samples[:, 2]),
         classes=rows,
     )
 
@@ -358,7 +358,7 @@ def _over_groups(
     values, samples = balanced_accuracies(
         correct, predictions.labels, predictions.photos, predictions.groups, resamples, seed
     )
-    limits = spread(samples[:, 0]) or mean_interval(
+    limits = interval_of_draws(samples[:, 0]) or mean_interval(
         [part.balanced_accuracy or 0.0 for part in scores],
         [part.balanced_accuracy_interval or (0.0, 1.0) for part in scores],
     )

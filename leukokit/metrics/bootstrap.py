@@ -20,9 +20,9 @@ from leukokit.metrics.intervals import (
     Floats,
     cell_interval,
     clopper_pearson,
+    interval_of_draws,
     mean_interval,
     percentile_interval,
-    spread,
 )
 
 Ints = npt.NDArray[np.int64]
@@ -191,7 +191,7 @@ def balanced_interval(
         photos: (N,) the photograph of each cell.
         groups: (N,) such as laboratories.
     """
-    if (found := spread(samples)) is not None:
+    if (found := interval_of_draws(samples)) is not None:
         return found
     right, classes, codes = np.asarray(correct), np.asarray(labels), photo_codes(photos, groups)
     names = np.zeros(len(right), np.int64) if groups is None else np.asarray(groups)

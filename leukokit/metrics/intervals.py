@@ -127,7 +127,7 @@ def percentile_interval(samples: npt.ArrayLike) -> Floats:
     return np.asarray(np.nanquantile(np.asarray(samples), [ALPHA / 2, 1 - ALPHA / 2], axis=0))
 
 
-def spread(samples: npt.ArrayLike) -> ConfidenceInterval | None:
+def interval_of_draws(samples: npt.ArrayLike) -> ConfidenceInterval | None:
     """Percentile interval of draws (R,), or None if they do not differ by a digit that is shown."""
     known = np.asarray(samples)[np.isfinite(samples)]
     if not len(known) or np.ptp(known) < SHOWN:
@@ -142,7 +142,7 @@ def share_interval(share: float, photos: int, samples: npt.ArrayLike) -> Confide
     If no draw differs, as when all are right, that is not certainty: Clopper and Pearson's interval then,
     a photograph a trial.
     """
-    return spread(samples) or clopper_pearson(share * photos, photos)
+    return interval_of_draws(samples) or clopper_pearson(share * photos, photos)
 
 
 def cell_interval(hits: int, cells: int, photos: int, samples: npt.ArrayLike) -> ConfidenceInterval | None:

@@ -183,7 +183,7 @@ def build(recipe: ClassifierRecipe, vectors: npt.NDArray[np.float32]) -> nn.Modu
         )
     torch.manual_seed(recipe.seed)
     network = plugin.new_network(len(recipe.classes))
-    plugin.begin(network, vectors)
+    plugin.initialize(network, vectors)
     return network
 
 

@@ -314,7 +314,7 @@ def test_what_is_no_regular_expression_is_refused(rule: str) -> None:
 
 
 def test_a_regular_expression_that_takes_for_ever_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("leukokit.batch.outputs.grouping.MAX_SECONDS", 0.5)
+    monkeypatch.setattr("leukokit._patterns.MAX_SECONDS", 0.5)
     with pytest.raises(ConfigError, match="takes too long"):
         Grouping("(a+)+$").groups_of(["a" * 60 + "b.png"])
 

@@ -14,7 +14,7 @@ from leukokit.classifiers.networks.altarawneh import DESCRIPTOR_SIZE, Altarawneh
 from leukokit.classifiers.networks.backbone import EMBEDDING, EfficientNetLite
 from leukokit.classifiers.networks.context import CONTEXT_FEATURES, DESCRIPTOR, context_features, descriptors
 from leukokit.classifiers.networks.modules import turned_tensor
-from leukokit.classifiers.neural import turned
+from leukokit.classifiers.neural import turn_view
 from leukokit.errors import ConfigError, WeightsError
 from leukokit.graph import CellGraph
 from leukokit.pipeline import Pipeline
@@ -124,12 +124,12 @@ def test_weights_of_a_detector_are_no_classifier() -> None:
 
 def test_the_eight_views_are_eight() -> None:
     crop = np.arange(27, dtype=np.uint8).reshape(1, 3, 3, 3)
-    views = {tuple(turned(crop, view).flatten().tolist()) for view in range(8)}
-    assert len(views) == 8 and np.array_equal(turned(crop, 0), crop)
+    views = {tuple(turn_view(crop, view).flatten().tolist()) for view in range(8)}
+    assert len(views) == 8 and np.array_equal(turn_view(crop, 0), crop)
     tensor = torch.from_numpy(crop).permute(0, 3, 1, 2)
     for view in range(8):
         seen = turned_tensor(tensor, view).permute(0, 2, 3, 1).numpy()
-        assert np.array_equal(turned(crop, view), seen)
+        assert np.array_equal(turn_view(crop, view), seen)
 
 
 def test_descriptors_by_hand() -> None:

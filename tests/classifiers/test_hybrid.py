@@ -29,7 +29,7 @@ from leukokit.classifiers.networks.context_network import ContextNetwork
 from leukokit.classifiers.networks.crop_network import CropNetwork
 from leukokit.classifiers.networks.graph_attention import GraphAttention
 from leukokit.classifiers.networks.graph_batch import context_tensors
-from leukokit.classifiers.neural import Scene
+from leukokit.classifiers.neural import GraphedField
 from leukokit.crops.appearance import appearance
 from leukokit.errors import WeightsError
 from leukokit.graph import CellGraph, canonical_edges
@@ -227,7 +227,7 @@ def test_only_leukocytes_bring_a_picture(seen: tuple[Smear, CellGraph], tmp_path
     features, edges, figures = context_tensors(graph, appearance(smear, graph.cells))
     data = Data(x=features, edge_index=edges, edge_attr=figures)
     data.pictures = torch.zeros(len(graph), EMBEDDING)
-    crops = torch.from_numpy(classifier.crops(Scene(smear, graph, nodes), None)).permute(0, 3, 1, 2)
+    crops = torch.from_numpy(classifier.crops(GraphedField(smear, graph, nodes), None)).permute(0, 3, 1, 2)
     cnn = CropNetwork(5)
     load_weights(cnn, weights.find(CNN))
     with torch.no_grad():
@@ -272,13 +272,13 @@ def test_the_cnn_is_shipped_or_lies_beside(tmp_path: Path) -> None:
     ("named", "said"),
     [
         ({}, "its card names no CNN"),
-        ({"sha256": "0" * 64}, "its card names no CNN"),
+        ({"sha256": "0" * 64}, r"\(cnn: '' is no name of weights\)"),
         ({"name": CNN}, r"not the CNN that mine\.safetensors was trained on"),
         ({"name": CNN, "sha256": "0" * 64}, r"not the CNN that mine\.safetensors was trained on"),
         ({"name": "gone", "sha256": "0" * 64}, r"mine\.safetensors: needs the CNN 'gone'"),
-        ({"name": "a/gone", "sha256": "0" * 64}, "needs the CNN 'a/gone'"),
-        ({"name": "two\nlines", "sha256": "0" * 64}, r"needs the CNN 'two\\nlines'"),
-        ({"name": "nothing\0", "sha256": "0" * 64}, "needs the CNN"),
+        ({"name": "a/gone", "sha256": "0" * 64}, "'a/gone' is no name of weights"),
+        ({"name": "two\nlines", "sha256": "0" * 64}, r"'two\\nlines' is no name of weights"),
+        ({"name": "nothing\0", "sha256": "0" * 64}, r"'nothing\\x00' is no name of weights"),
     ],
 )
 def test_without_its_cnn_a_hybrid_is_refused(named: dict[str, str], said: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from leukokit.errors import ConfigError, DataError
 
 
 def test_every_public_set_says_whose_it_is_and_how_it_is_had() -> None:
-    assert len({entry.name for entry in public_sets()}) == len(public_sets()) == 7
+    assert len({entry.name for entry in public_sets()}) == len(public_sets()) >= 7
     for entry in public_sets():
         assert entry.licence and entry.citation and entry.home.startswith("https://") and entry.labs
         assert bool(entry.files) != bool(entry.access)
@@ -49,7 +49,7 @@ def test_own_sets_go_before_the_public_ones(tmp_path: Path) -> None:
         f"files: [{{url: 'http://h/a.zip', sha256: {'AB' * 32}}}]}}\n"
     )
     sets = load_catalogue(own)
-    assert list(sets)[:2] == ["bccd", "mine"] and len(sets) == 8
+    assert list(sets)[:2] == ["bccd", "mine"] and len(sets) == len(public_sets()) + 1
     assert sets["bccd"].licence == "ours" and sets["mine"].files[0].sha256 == "ab" * 32
 
 

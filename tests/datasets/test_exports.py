@@ -296,9 +296,9 @@ def test_a_set_with_traps_ends_at_once_in_one_line(
 
 
 def test_a_photo_pattern_that_backtracks_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(preparation, "search_all", partial(search_all, time_limit=1.0))
+    monkeypatch.setattr(preparation, "search_all", partial(search_all, max_seconds=1.0))
     picture(tmp_path / "set" / f"{'a' * 40}!.png")
-    with pytest.raises(ConfigError, match=r"--photo-pattern .* takes more than 1 s"):
+    with pytest.raises(ConfigError, match=r"--photo-pattern .* takes too long"):
         prepared(tmp_path / "set", "yolo", photo_pattern=r"^(\w+\s?)+$")
 
 

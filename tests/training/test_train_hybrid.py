@@ -21,7 +21,7 @@ from leukokit.classifiers.networks.context import CONTEXT_FEATURES
 from leukokit.classifiers.networks.crop_network import CropNetwork
 from leukokit.classifiers.networks.graph_batch import GraphTensors, context_tensors, side_by_side
 from leukokit.classifiers.networks.modules import load_context_network
-from leukokit.classifiers.neural import Scene
+from leukokit.classifiers.neural import GraphedField
 from leukokit.cli import main
 from leukokit.config import PipelineConfig, PluginChoice
 from leukokit.crops.appearance import APPEARANCE
@@ -140,7 +140,7 @@ def test_training_and_classifying_see_the_same(folder: Path, trained: Path) -> N
     known = context_logits(network, FieldGraphs(cells, builder), seen)
     field, nodes = cells[0].field, np.array([cell.node for cell in cells])
     smear = Pipeline.from_config(PipelineConfig(classifier=None)).read(SMEAR)
-    found = classifier.logits([Scene(smear, builder.build(field.cells), nodes)])
+    found = classifier.logits([GraphedField(smear, builder.build(field.cells), nodes)])
     # Crops are kept at another resolution, boxes rounded.
     assert np.abs(found - known).max() < 0.2 * known.std(axis=0).mean()
 

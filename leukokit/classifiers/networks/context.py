@@ -32,14 +32,14 @@ DESCRIPTOR: Final = (
 """The 64 figures of ``descriptors``."""
 
 
-def context_features(graph: CellGraph, looks: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+def context_features(graph: CellGraph, appearances: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Features of every node, (N, 21) float32, columns as ``CONTEXT_FEATURES``.
 
     Args:
         graph: N cells.
-        looks: (N, 13) float32, ``appearance`` of its cells.
+        appearances: (N, 13) float32, ``appearance`` of its cells.
     """
-    return np.concatenate([graph.node_features, looks], axis=1)
+    return np.concatenate([graph.node_features, appearances], axis=1)
 
 
 class GraphArrays(NamedTuple):
@@ -56,10 +56,10 @@ class GraphArrays(NamedTuple):
     edge_features: npt.NDArray[np.float32]
 
 
-def context_arrays(graph: CellGraph, looks: npt.NDArray[np.float32]) -> GraphArrays:
-    """Return the graph for a graph network; ``looks`` as in ``context_features``."""
+def context_arrays(graph: CellGraph, appearances: npt.NDArray[np.float32]) -> GraphArrays:
+    """Return the graph for a graph network; ``appearances`` as in ``context_features``."""
     edges, edge_features = graph.both_directions()
-    return GraphArrays(context_features(graph, looks), edges, edge_features)
+    return GraphArrays(context_features(graph, appearances), edges, edge_features)
 
 
 def join_graphs(graphs: Sequence[GraphArrays]) -> tuple[GraphArrays, list[int]]:
@@ -96,8 +96,10 @@ def descriptors(graph: CellGraph, features: npt.NDArray[np.float32]) -> npt.NDAr
     mean /= degree
     spread = np.sqrt(np.maximum(square / degree - mean**2, 0))
     erythrocytes = graph.cells.kinds == ERYTHROCYTE
-    looks = features[:, len(NODE_FEATURES) :]
-    median = np.median(looks[erythrocytes], axis=0) if erythrocytes.any() else np.zeros(looks.shape[1])
+    appearances = features[:, len(NODE_FEATURES) :]
+    median = (
+        np.median(appearances[erythrocytes], axis=0) if erythrocytes.any() else np.zeros(appearances.shape[1])
+    )
     field = [*median, np.log1p(count), np.log1p(erythrocytes.sum()), float(erythrocytes.sum() >= 3)]
     kinds = len(KINDS)
     return np.concatenate(

@@ -47,9 +47,9 @@ class GraphBatch:
         return GraphBatch(GraphTensors(*(tensor.to(device) for tensor in self.tensors)), self.starts)
 
 
-def context_tensors(graph: CellGraph, looks: npt.NDArray[np.float32]) -> GraphTensors:
-    """Return the graph for a graph network, on the CPU; ``looks`` as in ``context_features``."""
-    return GraphTensors(*map(torch.from_numpy, context_arrays(graph, looks)))
+def context_tensors(graph: CellGraph, appearances: npt.NDArray[np.float32]) -> GraphTensors:
+    """Return the graph for a graph network, on the CPU; ``appearances`` as in ``context_features``."""
+    return GraphTensors(*map(torch.from_numpy, context_arrays(graph, appearances)))
 
 
 def side_by_side(graphs: Sequence[GraphTensors]) -> GraphBatch:

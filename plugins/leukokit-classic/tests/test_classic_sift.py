@@ -44,7 +44,7 @@ def test_words_are_fitted_stored_and_read(tmp_path: Path) -> None:
 
 def test_training_begins_with_the_shipped_words() -> None:
     network = SiftCnnClassifier.new_network(5)
-    SiftCnnClassifier.begin(network, np.zeros((1, 64), np.float32))
+    SiftCnnClassifier.initialize(network, np.zeros((1, 64), np.float32))
     assert np.array_equal(network.words.numpy(), load_words())
     assert "words" not in dict(network.named_parameters())
 
@@ -54,7 +54,7 @@ def test_the_answer_depends_on_the_words() -> None:
     network = SiftCnn(5).eval()
     crops = torch.from_numpy(np.stack([_grain(0), _grain(1)])).permute(0, 3, 1, 2).float() / 255
     with torch.inference_mode():
-        SiftCnnClassifier.begin(network, np.zeros((1, 64), np.float32))
+        SiftCnnClassifier.initialize(network, np.zeros((1, 64), np.float32))
         first = network(crops)
         network.words.copy_(network.words.flip(0))
         second = network(crops)

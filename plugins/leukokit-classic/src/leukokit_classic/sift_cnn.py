@@ -79,6 +79,6 @@ class SiftCnnClassifier(CropClassifier[SiftCnnParams]):
         return SiftCnn(classes)
 
     @classmethod
-    def begin(cls, network: Any, descriptors: npt.NDArray[np.float32]) -> None:
+    def initialize(cls, network: Any, descriptors: npt.NDArray[np.float32]) -> None:
         """Give the network the shipped visual words, which stay as they are."""
         network.words.copy_(torch.from_numpy(load_words()))
