@@ -47,7 +47,7 @@ def recount(
         >>> from leukokit.batch import recount, run_batch
         >>> summary = run_batch("examples/smear.png", tempfile.mkdtemp())
         >>> recount(summary.out, review_threshold=1).whole.differential.unclassified
-        3
+        10
     """
     out = Path(os.path.abspath(results))  # noqa: PTH100
     if parquet:

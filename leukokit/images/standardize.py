@@ -145,7 +145,7 @@ def estimate_standardization(image: RGBImage) -> Standardization:
 def standardize(image: RGBImage) -> RGBImage:
     """Return a standardised copy of a field, RGB uint8 (H, W, 3).
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> dim = np.full((48, 64, 3), 120, np.uint8)
         >>> int(standardize(dim)[0, 0, 0])  # the background becomes white
