@@ -1,4 +1,4 @@
-"""What the tests of a batch share: images that tell their own counts, and the command run on them."""
+"""What the tests of a batch share: images that script their detector, and the command run on them."""
 
 from __future__ import annotations
 
@@ -16,12 +16,14 @@ from PIL import Image
 from leukokit.cli import main
 from leukokit.registry import classifiers, detectors, load_plugin_file
 
-PLUGINS = Path(__file__).with_name("told.py")
+ACTIONS = ("find", "fail", "hang", "die")
+"""As in scripted.py, which is loaded as a plugin file."""
+PLUGINS = Path(__file__).with_name("scripted.py")
 
 
 @contextmanager
-def with_told_plugins() -> Iterator[None]:
-    """The plugins of told.py, for as long as a module's tests run."""
+def with_scripted_plugins() -> Iterator[None]:
+    """The plugins of scripted.py, for as long as a module's tests run."""
     with pytest.MonkeyPatch.context() as patch:
         for registry in (detectors, classifiers):
             patch.setattr(registry, "_registered", dict(registry._registered))
@@ -29,9 +31,22 @@ def with_told_plugins() -> Iterator[None]:
         yield
 
 
-def save(path: Path, leukocytes: int, erythrocytes: int = 3, blue: int = 0) -> Path:
+def save(
+    path: Path, leukocytes: int, erythrocytes: int = 3, action: str = "find", shade: int = 0, third: int = 0
+) -> Path:
+    """Save an image on which the scripted detector finds so many cells, or does something else.
+
+    Args:
+        path: the image.
+        leukocytes: that the detector finds.
+        erythrocytes: likewise.
+        action: of ``scripted.ACTIONS``.
+        shade: makes a file of its own of images of equal counts.
+        third: channel of the first pixel, for other detectors.
+    """
     pixels = np.full((40, 50, 3), (200, 180, 190), np.uint8)
-    pixels[0, 0] = leukocytes, erythrocytes, blue
+    pixels[0, 0] = leukocytes, erythrocytes, third or ACTIONS.index(action)
+    pixels[1, 1] = shade
     path.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(pixels).save(path)
     return path
@@ -45,7 +60,7 @@ def folder_of(root: Path, count: int) -> Path:
 
 def arguments(root: Path, out: Path, *more: str) -> list[str]:
     return [
-        *("batch", str(root), "--out", str(out), "--detector", "told"),
+        *("batch", str(root), "--out", str(out), "--detector", "scripted"),
         *("--classifier", "turns", "--set", "standardize=false", "--device", "cpu", "--save", "json"),
         *("--processes", "0"),
         *more,

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batches import PLUGINS, arguments, files, folder_of, rows, run, save, with_told_plugins
+from batches import PLUGINS, arguments, files, folder_of, rows, run, save, with_scripted_plugins
 from PIL import Image
 
 from leukokit import weights
@@ -31,7 +31,7 @@ from leukokit.smear import Smear
 
 @pytest.fixture(scope="module", autouse=True)
 def plugins() -> Iterator[None]:
-    with with_told_plugins():
+    with with_scripted_plugins():
         yield
 
 
@@ -40,7 +40,7 @@ def test_every_image_has_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     save(root / "a" / "x.png", 6)
     save(root / "a" / "none.png", 0, 0)
     save(root / "b" / "x.png", 2)
-    save(root / "b" / "blue.png", 2, blue=255)
+    save(root / "b" / "blue.png", 2, action="fail")
     (root / "b" / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
     out = tmp_path / "out"
     assert run(monkeypatch, arguments(root, out, "--group-by", "folder", "--target", "10")) == 3
@@ -50,7 +50,7 @@ def test_every_image_has_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert counts["a/none.png"]["status"] == "done" and counts["a/none.png"]["leukocyte"] == "0"
     assert counts["b/blue.png"]["status"] == "failed" and counts["b/blue.png"]["leukocyte"] == ""
     causes = {row["image"]: row["cause"] for row in rows(out / "failures.csv")}
-    assert "this image is blue" in causes["b/blue.png"] and "damaged" in causes["b/torn.png"]
+    assert "told to fail" in causes["b/blue.png"] and "truncated" in causes["b/torn.png"]
     assert len(rows(out / "cells.csv")) == 9 + 0 + 5
     shares = rows(out / "differential.csv")
     # Of a/x: six leukocytes, one uncertain; the others are l, m, e, b, n in turn.
@@ -63,7 +63,7 @@ def test_every_image_has_its_row(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert sum(int(row["count"]) for row in whole) == 6 and whole[0]["still_needed"] == "4"
     document = json.loads((out / "run.json").read_text())
     assert document["images"] == {"found": 5, "done": 3, "failed": 2, "waiting": 0}
-    assert document["provenance"]["detector"]["name"] == "told"
+    assert document["provenance"]["detector"]["name"] == "scripted"
     assert json.loads((out / "a" / "x.json").read_text())["counts"]["leukocyte"] == 6
 
 
@@ -131,7 +131,7 @@ def test_other_settings_are_noticed(
 def test_a_plugin_that_was_edited_is_noticed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    root, out, own = folder_of(tmp_path / "in", 2), tmp_path / "out", tmp_path / "told.py"
+    root, out, own = folder_of(tmp_path / "in", 2), tmp_path / "out", tmp_path / "scripted.py"
     own.write_text(PLUGINS.read_text())
     codes = []
     for _ in range(2):
@@ -187,7 +187,7 @@ def test_weights_of_another_network_stop_a_batch_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     root, wrong = folder_of(tmp_path / "in", 9), weights.find("leukocyte-cnn")
-    line = ["batch", str(root), "--out", str(tmp_path / "out"), "--detector", "told", "--device", "cpu"]
+    line = ["batch", str(root), "--out", str(tmp_path / "out"), "--detector", "scripted", "--device", "cpu"]
     line += ["--classifier", "altarawneh", "--set", f"classifier.weights={wrong}"]
     assert run(monkeypatch, line) == 1
     said = capsys.readouterr().err
@@ -231,15 +231,15 @@ def test_an_image_of_another_magnification_is_said(tmp_path: Path, monkeypatch: 
         save(root / "a" / f"f{number}.png", 0, 4)
         save(root / "b" / f"f{number}.png", 0, 4)
     odd = save(root / "b" / "odd.png", 0, 4)
-    told: Any = detectors.get("told")
-    detect = told._cells
+    scripted: Any = detectors.get("scripted")
+    detect = scripted._cells
 
     def twice(self: Any, smear: Smear) -> Cells:
         cells = detect(self, smear)
         larger = 2 if smear.path == odd else 1
         return Cells(cells.boxes * larger, cells.kinds, cells.scores)
 
-    monkeypatch.setattr(told, "_cells", twice)
+    monkeypatch.setattr(scripted, "_cells", twice)
     assert run(monkeypatch, arguments(root, out, "--group-by", "folder")) == 0
     attention = json.loads((out / "run.json").read_text())["attention"]
     (said,) = [line for line in attention if "magnification" in line]
@@ -256,7 +256,7 @@ def test_a_target_wants_classes(
 
 def test_what_was_done_before_is_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root, out = folder_of(tmp_path / "in", 5), tmp_path / "out"
-    save(root / "blue.png", 1, blue=255)
+    save(root / "blue.png", 1, action="fail")
     images = find_images([root]).images
     assert count_done(out, images) == 0
     assert run(monkeypatch, arguments(root, out)) == 3
@@ -289,12 +289,12 @@ def test_hostile_names_are_inert(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     for name in names:
         save(root / name, 2)
     save(Path(os.fsdecode(os.fsencode(root) + b"/odd\xff.png")), 1)
-    save(Path(os.fsdecode(os.fsencode(root) + b"/blue\xff.png")), 1, blue=255)
+    save(Path(os.fsdecode(os.fsencode(root) + b"/blue\xff.png")), 1, action="fail")
     assert run(monkeypatch, arguments(root, out, "--group-by", "(.*)")) == 3
-    told = rows(out / "counts.csv")
-    assert len(told) == 6 and len(rows(out / "failures.csv")) == 1
-    assert not any(row["image"].startswith(("=", "+", "-", "@")) for row in told)
-    assert sum(int(row["leukocyte"] or 0) for row in told) == 9
+    counts = rows(out / "counts.csv")
+    assert len(counts) == 6 and len(rows(out / "failures.csv")) == 1
+    assert not any(row["image"].startswith(("=", "+", "-", "@")) for row in counts)
+    assert sum(int(row["leukocyte"] or 0) for row in counts) == 9
 
 
 def test_groups() -> None:
@@ -398,9 +398,9 @@ def test_200_damaged_files_cost_no_other_image(tmp_path: Path, monkeypatch: pyte
         path.write_bytes(content)
         save(root / f"good{number:03}.png", 3)
     assert run(monkeypatch, arguments(root, out)) == 3
-    told = rows(out / "counts.csv")
-    assert len(told) == 400
-    assert all(row["leukocyte"] == "3" for row in told if row["image"].startswith("good"))
+    counts = rows(out / "counts.csv")
+    assert len(counts) == 400
+    assert all(row["leukocyte"] == "3" for row in counts if row["image"].startswith("good"))
     failed = {row["image"] for row in rows(out / "failures.csv")}
-    assert failed == {row["image"] for row in told if row["status"] == "failed"}
+    assert failed == {row["image"] for row in counts if row["status"] == "failed"}
     assert len(failed) > 100 and all(row["cause"] for row in rows(out / "failures.csv"))

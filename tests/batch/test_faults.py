@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 import torch
-from batches import PLUGINS, arguments, files, folder_of, rows, run, save, with_told_plugins
+from batches import PLUGINS, arguments, files, folder_of, rows, run, save, with_scripted_plugins
 
 from leukokit.batch.manifest import Manifest
 from leukokit.batch.records import Record
@@ -33,12 +33,12 @@ from leukokit.smear import Smear
 
 @pytest.fixture(scope="module", autouse=True)
 def plugins() -> Iterator[None]:
-    with with_told_plugins():
+    with with_scripted_plugins():
         yield
 
 
-def told_pipeline(**config: object) -> Pipeline:
-    chosen = {"detector": "told", "classifier": "turns", "standardize": False, **config}
+def scripted_pipeline(**config: object) -> Pipeline:
+    chosen = {"detector": "scripted", "classifier": "turns", "standardize": False, **config}
     return Pipeline.from_config(PipelineConfig.model_validate(chosen), "cpu")
 
 
@@ -68,7 +68,7 @@ def test_an_image_removed_midway_is_a_failure_of_its_own(tmp_path: Path) -> None
     found[5].path.unlink()
     with Manifest(tmp_path / "out", {}) as manifest:
         manifest.plan(enumerate(found))
-        Scheduler([told_pipeline()], manifest).run(found)
+        Scheduler([scripted_pipeline()], manifest).run(found)
         told = list(manifest.entries())
     assert [bool(entry.error) for entry in told] == [number == 5 for number in range(8)]
     assert found[5].path.name in told[5].error
@@ -78,13 +78,13 @@ def test_a_plugin_that_hangs_on_one_image_costs_that_image(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, out = folder_of(tmp_path / "in", 4), tmp_path / "out"
-    save(root / "slow.png", 1, blue=254)
+    save(root / "slow.png", 1, action="hang")
     started = time.monotonic()
     assert run(monkeypatch, arguments(root, out, "--set", "time_limit=0.3")) == 3
     assert time.monotonic() - started < 30
     (failure,) = rows(out / "failures.csv")
     assert failure["image"] == "slow.png"
-    assert "detector 'told'" in failure["cause"] and "longer than 0.3 s" in failure["cause"]
+    assert "detector 'scripted'" in failure["cause"] and "longer than 0.3 s" in failure["cause"]
     assert sum(row["status"] == "done" for row in rows(out / "counts.csv")) == 4
 
 
@@ -92,7 +92,7 @@ def test_a_plugin_that_hangs_on_one_image_costs_that_image(
 def test_ctrl_c_does_not_wait_for_plugins_that_hang(tmp_path: Path, how: signal.Signals) -> None:
     root, log = tmp_path / "in", tmp_path / "batch.log"
     for number in range(3):
-        save(root / f"slow{number}.png", 1, blue=254)
+        save(root / f"slow{number}.png", 1, action="hang")
     save(root / "a.png", 1)
     more = ("--plugin", str(PLUGINS), "--log", str(log))
     line = [sys.executable, "-m", "leukokit", *arguments(root, tmp_path / "out", *more)]
@@ -108,7 +108,7 @@ def test_ctrl_c_does_not_wait_for_plugins_that_hang(tmp_path: Path, how: signal.
 
 def test_several_devices_share_the_images(tmp_path: Path) -> None:
     found = find_images([folder_of(tmp_path / "in", 40)]).images
-    pipelines = [told_pipeline(), told_pipeline()]
+    pipelines = [scripted_pipeline(), scripted_pipeline()]
     threads: dict[int, set[str]] = {0: set(), 1: set()}
     for number, pipeline in enumerate(pipelines):
         detect = pipeline.detector.detect
@@ -140,7 +140,7 @@ def test_an_error_in_one_device_stops_the_others(tmp_path: Path) -> None:
 
     with Manifest(tmp_path / "out", {}) as manifest, pytest.raises(ZeroDivisionError):  # noqa: PT012
         manifest.plan(enumerate(found))
-        Scheduler([told_pipeline(), told_pipeline()], manifest, on_record=fail).run(found)
+        Scheduler([scripted_pipeline(), scripted_pipeline()], manifest, on_record=fail).run(found)
     with Manifest(tmp_path / "out", {}) as manifest:
         assert sum(manifest.is_done(image) for image in found) < len(found)
 
@@ -164,14 +164,14 @@ def cells_of(pipeline: Pipeline, smears: Sequence[Smear]) -> list[Cells | Leukok
 
 
 def smears_of(tmp_path: Path, count: int) -> list[Smear]:
-    pipeline = told_pipeline()
+    pipeline = scripted_pipeline()
     return [pipeline.read(image.path) for image in find_images([folder_of(tmp_path / "in", count)]).images]
 
 
 def test_a_batch_too_large_for_the_device_is_halved(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    smears, pipeline = smears_of(tmp_path, 8), told_pipeline()
+    smears, pipeline = smears_of(tmp_path, 8), scripted_pipeline()
     expected = cells_of(pipeline, smears)
     small = TooSmall(pipeline, 3)
     monkeypatch.setattr(pipeline.detector, "detect", small)
@@ -189,7 +189,7 @@ def test_a_batch_too_large_for_the_device_is_halved(
 def test_what_no_device_memory_holds_is_done_on_the_cpu(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    smears, pipeline = smears_of(tmp_path, 2), told_pipeline()
+    smears, pipeline = smears_of(tmp_path, 2), scripted_pipeline()
     monkeypatch.setattr(pipeline, "device", "cuda:0")
     monkeypatch.setattr(pipeline.detector, "detect", TooSmall(pipeline, 0))
     found = cells_of(pipeline, smears)
@@ -200,7 +200,7 @@ def test_what_no_device_memory_holds_is_done_on_the_cpu(
 def test_a_classifier_that_fails_on_one_of_several_costs_that_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    smears, pipeline = smears_of(tmp_path, 6), told_pipeline()
+    smears, pipeline = smears_of(tmp_path, 6), scripted_pipeline()
     expected, asked = pipeline.process(smears), list[int]()
     assert pipeline.classifier is not None
     classify = pipeline.classifier.classify
@@ -228,7 +228,7 @@ def test_a_classifier_that_fails_on_one_of_several_costs_that_one(
 def test_what_the_cpu_memory_does_not_hold_is_an_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    smears, pipeline = smears_of(tmp_path, 1), told_pipeline()
+    smears, pipeline = smears_of(tmp_path, 1), scripted_pipeline()
     monkeypatch.setattr(pipeline.detector, "detect", TooSmall(pipeline, 0))
     (error,) = cells_of(pipeline, smears)
     assert isinstance(error, DeviceMemoryError) and isinstance(error, LeukokitError)

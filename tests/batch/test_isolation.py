@@ -54,7 +54,7 @@ def run(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> int:
 def images_of(root: Path, deeds: tuple[str, ...]) -> Path:
     """One image for each deed, and a harmless one after it."""
     for number, deed in enumerate(deeds):
-        save(root / f"{number:02}-{deed}.png", number, blue=DEEDS.index(deed))
+        save(root / f"{number:02}-{deed}.png", number, third=DEEDS.index(deed))
         save(root / f"{number:02}-{deed}-then.png", number)
     return root
 

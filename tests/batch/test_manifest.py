@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from batches import arguments, damage, folder_of, rows, run, save, with_told_plugins
+from batches import arguments, damage, folder_of, rows, run, save, with_scripted_plugins
 
 from leukokit.batch.manifest import Manifest
 from leukokit.batch.processing import GALLERY
@@ -23,19 +23,19 @@ from leukokit.smear import Smear
 
 @pytest.fixture(scope="module", autouse=True)
 def plugins() -> Iterator[None]:
-    with with_told_plugins():
+    with with_scripted_plugins():
         yield
 
 
-def told_pipeline() -> Pipeline:
-    chosen = {"detector": "told", "classifier": "turns", "standardize": False}
+def scripted_pipeline() -> Pipeline:
+    chosen = {"detector": "scripted", "classifier": "turns", "standardize": False}
     return Pipeline.from_config(PipelineConfig.model_validate(chosen), "cpu")
 
 
 def test_an_image_written_anew_while_it_is_looked_at_is_done_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    found, pipeline = find_images([folder_of(tmp_path / "in", 3)]).images, told_pipeline()
+    found, pipeline = find_images([folder_of(tmp_path / "in", 3)]).images, scripted_pipeline()
     detect, midway = pipeline.detector.detect, found[1].path
 
     def rewriting(smears: Sequence[Smear]) -> list[Cells]:
@@ -61,7 +61,7 @@ def test_of_an_image_are_kept_as_many_leukocytes_as_a_gallery_shows(tmp_path: Pa
     found = find_images([save(tmp_path / "crowd.png", 6 * GALLERY, 0)]).images
     with Manifest(tmp_path / "out", {}) as manifest:
         manifest.plan(enumerate(found))
-        Scheduler([told_pipeline()], manifest).run(found)
+        Scheduler([scripted_pipeline()], manifest).run(found)
         kept = [each.label for each in manifest.thumbnails(10**6)]
     counts = {label: kept.count(label) for label in set(kept)}
     assert len(counts) == 6 and counts.pop("unclassified") == 1
@@ -75,15 +75,15 @@ def test_the_gallery_is_that_of_a_batch_that_was_not_stopped(tmp_path: Path) -> 
     with Manifest(tmp_path / "out", {}) as manifest:
         manifest.plan(enumerate(found))
         for _ in range(2):
-            Scheduler([told_pipeline()], manifest).run(found)
+            Scheduler([scripted_pipeline()], manifest).run(found)
         # Those that were shown make room for those that were not.
         for file in files[:2]:
             save(file, 0)
-        Scheduler([told_pipeline()], manifest).run(found)
+        Scheduler([scripted_pipeline()], manifest).run(found)
         galleries.append(list(manifest.thumbnails(GALLERY)))
     with Manifest(tmp_path / "whole", {}) as manifest:
         manifest.plan(enumerate(found))
-        Scheduler([told_pipeline()], manifest).run(found)
+        Scheduler([scripted_pipeline()], manifest).run(found)
         galleries.append(list(manifest.thumbnails(GALLERY)))
     assert galleries[0] == galleries[1]
     assert [each.name.name for each in galleries[0]] == [file.name for file in files[2:]]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from batches import folder_of, with_told_plugins
+from batches import folder_of, with_scripted_plugins
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -23,7 +23,7 @@ from leukokit.smear import Smear
 
 @pytest.fixture(scope="module", autouse=True)
 def plugins() -> Iterator[None]:
-    with with_told_plugins():
+    with with_scripted_plugins():
         yield
 
 
@@ -61,7 +61,7 @@ def test_who_waits_comes_before_who_does_not() -> None:
 @pytest.mark.parametrize("pipelines", [1, 3])
 def test_a_batch_keeps_to_its_budget(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, pipelines: int) -> None:
     found = find_images([folder_of(tmp_path / "in", 24)]).images
-    chosen = {"detector": "told", "classifier": "turns", "standardize": False}
+    chosen = {"detector": "scripted", "classifier": "turns", "standardize": False}
     made = [Pipeline.from_config(PipelineConfig.model_validate(chosen), "cpu") for _ in range(pipelines)]
     read, lock, alive, most = Pipeline._read, threading.Lock(), 0, 0
 

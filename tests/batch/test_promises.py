@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batches import arguments, files, folder_of, rows, run, save, with_told_plugins
+from batches import arguments, files, folder_of, rows, run, save, with_scripted_plugins
 
 from leukokit.batch import batch_status, merge_shards, recount, run_batch
 from leukokit.batch.manifest import Manifest
@@ -20,19 +20,19 @@ from leukokit.config import PipelineConfig
 from leukokit.errors import ConfigError, ImageError, OutputError
 from leukokit.registry import classifiers
 
-CONFIG = PipelineConfig.model_validate({"detector": "told", "classifier": "turns", "standardize": False})
+CONFIG = PipelineConfig.model_validate({"detector": "scripted", "classifier": "turns", "standardize": False})
 HERE = BatchOptions(save="json", device="cpu", processes=0)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def plugins() -> Iterator[None]:
-    with with_told_plugins():
+    with with_scripted_plugins():
         yield
 
 
 def test_a_batch_from_python(tmp_path: Path) -> None:
     root, out, progress = folder_of(tmp_path / "in", 7), tmp_path / "out", list[Any]()
-    save(root / "blue.png", 1, blue=255)
+    save(root / "blue.png", 1, action="fail")
     summary = run_batch(root, out, CONFIG, HERE, group_by="folder", target=10, on_progress=progress.append)
     assert (summary.whole.images, summary.whole.done, summary.whole.failed) == (8, 7, 1)
     assert not summary.is_complete and not summary.is_failure and summary.out == out
@@ -44,7 +44,7 @@ def test_a_batch_from_python(tmp_path: Path) -> None:
     assert progress[-1].done == 7 and progress[-1].failed == 1 and len(progress) == 9
     status = batch_status(out)
     assert (status.images, status.done, status.failed, status.waiting) == (8, 7, 1, 0)
-    assert "this image is blue" in status.failures[0][1]
+    assert "told to fail" in status.failures[0][1]
     with pytest.raises(ImageError, match="no such file"):
         run_batch(tmp_path / "nowhere", out, CONFIG, HERE)
 

@@ -9,7 +9,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from batches import arguments, damage, files, folder_of, rows, run, save, with_told_plugins
+from batches import arguments, damage, files, folder_of, rows, run, save, with_scripted_plugins
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -19,7 +19,7 @@ from leukokit.errors import ConfigError
 
 @pytest.fixture(scope="module", autouse=True)
 def plugins() -> Iterator[None]:
-    with with_told_plugins():
+    with with_scripted_plugins():
         yield
 
 

@@ -24,8 +24,8 @@ from leukokit.config import PipelineConfig, PluginChoice
 from leukokit.errors import OutputError, PluginError
 from leukokit.registry import ALL
 
-TOLD = ("--plugin", str(PLUGINS))
-TWO = ("--processes", "2", *TOLD)
+SCRIPTED = ("--plugin", str(PLUGINS))
+TWO = ("--processes", "2", *SCRIPTED)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, arguments: list[str]) -> int:
@@ -46,13 +46,13 @@ def test_processes_write_what_one_writes_and_a_death_costs_one_image(
 ) -> None:
     root, out = folder_of(tmp_path / "in", 30), tmp_path / "out"
     (root / "torn.png").write_bytes(b"no image")
-    save(root / "blue.png", 2, blue=255)
-    assert run(monkeypatch, arguments(root, tmp_path / "whole", *TOLD)) == 3
-    deadly = save(root / "slide-1" / "deadly.png", 2, blue=253)
+    save(root / "blue.png", 2, action="fail")
+    assert run(monkeypatch, arguments(root, tmp_path / "whole", *SCRIPTED)) == 3
+    deadly = save(root / "slide-1" / "deadly.png", 2, action="die")
     assert run(monkeypatch, [*arguments(root, out), *TWO]) == 3
     causes = {row["image"]: row["cause"] for row in rows(out / "failures.csv")}
     assert "its worker process was killed (SIGKILL)" in causes["slide-1/deadly.png"]
-    assert "this image is blue" in causes["blue.png"]
+    assert "told to fail" in causes["blue.png"]
     assert len(causes) == 3 and len(rows(out / "counts.csv")) == 33
     # Without that image the same command ends with the tables of a batch in one process.
     deadly.unlink()
@@ -116,7 +116,7 @@ def test_a_stopped_batch_leaves_no_process_and_goes_on(
     assert not alive
     assert 4 <= len(list(out.rglob("f*.json"))) < 24
     assert run(monkeypatch, [*arguments(root, out, *slowly), *TWO]) == 0
-    assert run(monkeypatch, arguments(root, tmp_path / "whole", *slowly, *TOLD)) == 0
+    assert run(monkeypatch, arguments(root, tmp_path / "whole", *slowly, *SCRIPTED)) == 0
     assert files(out) == files(tmp_path / "whole")
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from batches import PLUGINS, arguments, folder_of, rows, run, save, with_told_plugins
+from batches import PLUGINS, arguments, folder_of, rows, run, save, with_scripted_plugins
 
 from leukokit.batch import resources
 from leukokit.batch import run as run_module
@@ -21,7 +21,7 @@ from leukokit.registry import load_plugin_file, writers
 
 @pytest.fixture(scope="module", autouse=True)
 def plugins() -> Iterator[None]:
-    with with_told_plugins():
+    with with_scripted_plugins():
         yield
 
 
@@ -64,7 +64,7 @@ def test_a_writer_that_fails_at_its_end_costs_neither_tables_nor_other_writers(
 ) -> None:
     root, out, own = tmp_path / "in", tmp_path / "out", tmp_path / "own.py"
     for number in range(2):
-        save(root / f"{number}.png", 6, blue=number)
+        save(root / f"{number}.png", 6, shade=number)
     own.write_text(WRITERS)
     monkeypatch.setattr(writers, "_registered", dict(writers._registered))
     load_plugin_file(own)
@@ -108,7 +108,7 @@ def test_images_without_a_cell_are_said(tmp_path: Path, monkeypatch: pytest.Monk
     root, out = tmp_path / "in", tmp_path / "out"
     save(root / "cells.png", 6)
     for number in range(4):
-        save(root / f"empty{number}.png", 0, 0, blue=number)
+        save(root / f"empty{number}.png", 0, 0, shade=number)
     assert run(monkeypatch, arguments(root, out)) == 0
     (said,) = json.loads((out / "run.json").read_text())["attention"]
     assert said == "4 images are without any cell: empty0.png, empty1.png, empty2.png, ..."
@@ -161,7 +161,7 @@ def test_many_unclassified_leukocytes_are_said(
     # One of each image is unclassified: 10 of 60, 1 of 4, 25 of 50.
     for name, images, leukocytes in (("known", 10, 6), ("few", 1, 4), ("new", 25, 2)):
         for number in range(images):
-            save(root / name / f"{number}.png", leukocytes, blue=number)
+            save(root / name / f"{number}.png", leukocytes, shade=number)
     assert run(monkeypatch, arguments(root, out, *more)) == 0
     attention = json.loads((out / "run.json").read_text())["attention"]
     said = [line.partition(" leukocytes ha")[0] for line in attention if "no class" in line]
@@ -182,7 +182,7 @@ def test_consoles_that_lack_letters_and_hostile_names(tmp_path: Path, encoding: 
     names = ["\xf1\u65e5", "[red]x[/red]", "a\x1b[31m\x07", "odd\udcff", "n\nn"]
     for name in names:
         save(root / name / "f.png", 6)
-        save(root / name / f"{name}.png", 1, blue=255)
+        save(root / name / f"{name}.png", 1, action="fail")
     command = [sys.executable, "-m", "leukokit", *arguments(root, out, "--plugin", str(PLUGINS))]
     environment = {**os.environ, "PYTHONIOENCODING": encoding, "FORCE_COLOR": "1"}
     ended = subprocess.run(
@@ -199,7 +199,7 @@ def test_consoles_that_lack_letters_and_hostile_names(tmp_path: Path, encoding: 
 @pytest.mark.parametrize("pipe", ["| true", "2>&1 | true", "2>&1 >/dev/null | true"])
 def test_a_reader_that_had_enough_stops_nothing(tmp_path: Path, pipe: str) -> None:
     root, out = folder_of(tmp_path / "in", 9), tmp_path / "out"
-    save(root / "blue.png", 1, blue=255)
+    save(root / "blue.png", 1, action="fail")
     command = shlex.join([sys.executable, "-m", "leukokit", *arguments(root, out, "--plugin", str(PLUGINS))])
     script = f"({command}; echo $? > {tmp_path}/code) {pipe}"
     subprocess.run(["/bin/sh", "-c", script], timeout=120, check=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from batches import run, save, with_told_plugins
+from batches import run, save, with_scripted_plugins
 
 from leukokit.cells import Cells
 from leukokit.config import PipelineConfig, load_settings
@@ -28,7 +28,7 @@ from leukokit.weights import find
 
 @pytest.fixture(scope="module", autouse=True)
 def plugins() -> Iterator[None]:
-    with with_told_plugins():
+    with with_scripted_plugins():
         yield
 
 
@@ -57,22 +57,22 @@ def config_of(root: Path, fields: Path, more: str = "") -> Path:
         f"""
 fields: {fields}
 tests: {{held: [{{dataset: drawn, splits: [val]}}]}}
-baseline: told + knn + turns
+baseline: scripted + knn + turns
 compare:
-  - {{detector: [told], classifier: [turns, none]}}
-  - {{detector: [told], graph: [delaunay, {{name: knn, k: 3}}], classifier: [turns]}}
+  - {{detector: [scripted], classifier: [turns, none]}}
+  - {{detector: [scripted], graph: [delaunay, {{name: knn, k: 3}}], classifier: [turns]}}
 {more}"""
     )
     return path
 
 
 def test_every_combination_once(tmp_path: Path) -> None:
-    config = config_of(tmp_path, prepared(tmp_path, 2), "  - {detector: [told], classifier: [turns]}\n")
+    config = config_of(tmp_path, prepared(tmp_path, 2), "  - {detector: [scripted], classifier: [turns]}\n")
     assert [method.name for method in methods_of(load_settings(Comparison, config))] == [
-        "told + knn + turns",
-        "told + knn + none",
-        "told + delaunay + turns",
-        "told + knn (k=3) + turns",
+        "scripted + knn + turns",
+        "scripted + knn + none",
+        "scripted + delaunay + turns",
+        "scripted + knn (k=3) + turns",
     ]
 
 
@@ -87,8 +87,8 @@ def test_figures_are_those_of_a_hand_count(
     rare_classes = [LEUKOCYTE_CLASSES[1], LEUKOCYTE_CLASSES[2]]
     assert f"fewer than ten cells of {', '.join(sorted(rare_classes))}: intervals are too narrow" in printed
     document = json.loads((out / "compare.json").read_text())
-    told = {row["name"]: row for row in document["methods"]}
-    held = told["told + knn + turns"]["tests"]["held"]
+    scripted = {row["name"]: row for row in document["methods"]}
+    held = scripted["scripted + knn + turns"]["tests"]["held"]
     assert (held["fields"], held["photos"], held["cells"], held["failed"]) == (12, 12, 24, 0)
     assert held["found"]["value"] == held["precise"]["value"] == 1
     # Nothing varies from draw to draw, which is no certainty.
@@ -98,13 +98,13 @@ def test_figures_are_those_of_a_hand_count(
     # Class 0 is right 12 times of 12, class 1 9 of 9, class 2 never of 3.
     assert held["balanced"]["value"] == pytest.approx(2 / 3, abs=1e-4)
     assert held["p"] is None
-    other = told["told + delaunay + turns"]["tests"]["held"]
+    other = scripted["scripted + delaunay + turns"]["tests"]["held"]
     assert other["difference"]["value"] == 0 and other["p"] == 1
-    assert told["told + knn + none"]["tests"]["held"]["balanced"]["value"] is None
-    assert told["told + knn + none"]["label_ms_a_cell"] is None
+    assert scripted["scripted + knn + none"]["tests"]["held"]["balanced"]["value"] is None
+    assert scripted["scripted + knn + none"]["label_ms_a_cell"] is None
     with (out / "compare.csv").open(newline="") as stream:
         assert len(list(csv.DictReader(stream))) == 4
-    assert (out / "compare.md").read_text().count("told + knn + turns") == 2
+    assert (out / "compare.md").read_text().count("scripted + knn + turns") == 2
     page = (out / "compare.html").read_text()
     assert "http" not in page.replace("http-equiv", "") and "<script" not in page
 
@@ -113,8 +113,8 @@ def test_a_stopped_comparison_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
     config, out = config_of(tmp_path, prepared(tmp_path, 6)), tmp_path / "out"
     command = ["compare", "--config", str(config), "--out", str(out), "--device", "cpu"]
     looked: list[int] = []
-    told = detectors.get("told")
-    original = told.detect
+    scripted = detectors.get("scripted")
+    original = scripted.detect
 
     def counted(self: object, smears: Sequence[Smear]) -> list[Cells]:
         looked.append(len(smears))
@@ -123,7 +123,7 @@ def test_a_stopped_comparison_goes_on(tmp_path: Path, monkeypatch: pytest.Monkey
             threading.Event().wait(2)
         return original(self, smears)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(told, "detect", counted)
+    monkeypatch.setattr(scripted, "detect", counted)
     assert run(monkeypatch, command) == 130
     for path in (out / "results").iterdir():
         # As after a power cut.

@@ -1,4 +1,4 @@
-"""A detector and a classifier that answer at once, from the image's own pixels."""
+"""A detector and a classifier that do at once what an image's first pixel scripts."""
 
 from __future__ import annotations
 
@@ -20,35 +20,35 @@ from leukokit.registry import classifiers, detectors
 from leukokit.smear import Smear
 from leukokit.taxonomy import LEUKOCYTE_CLASSES
 
+ACTIONS = ("find", "fail", "hang", "die")
 
-class ToldParams(PluginParams):
-    """Parameters of the detector ``told``."""
+
+class ScriptedParams(PluginParams):
+    """Parameters of the detector ``scripted``."""
 
     seconds: float = Field(0.0, description="time that it takes over an image")
     size: float = Field(9.0, description="side of the cells' boxes")
 
 
 @detectors.register
-class Told(Detector[ToldParams]):
-    """As many leukocytes as the first pixel is red, erythrocytes as it is green.
+class ScriptedDetector(Detector[ScriptedParams]):
+    """Finds as many leukocytes as the first pixel is red, erythrocytes as it is green; blue is the action."""
 
-    It fails where that is blue, or hangs, or takes its process with it.
-    """
-
-    name, version, summary = "told", "1", "counts told by the first pixel"
-    Params = ToldParams
+    name, version, summary = "scripted", "1", "does what the first pixel scripts"
+    Params = ScriptedParams
 
     def detect(self, smears: Sequence[Smear]) -> list[Cells]:
         return [self._cells(smear) for smear in smears]
 
     def _cells(self, smear: Smear) -> Cells:
         time.sleep(self.params.seconds)
-        white, red, blue = (int(value) for value in smear.image[0, 0])
-        if blue == 255:
-            raise ValueError("this image is blue")
-        if blue == 254:
+        white, red, number = (int(value) for value in smear.image[0, 0])
+        action = ACTIONS[number]
+        if action == "fail":
+            raise ValueError("told to fail")
+        if action == "hang":
             time.sleep(600)
-        if blue == 253:
+        if action == "die":
             os.kill(os.getpid(), signal.SIGKILL)
         corners = np.arange(white + red, dtype=np.float32)[:, None] * np.ones(2, np.float32)
         boxes = np.concatenate([corners, corners + self.params.size], axis=1)
