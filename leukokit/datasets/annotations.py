@@ -17,7 +17,7 @@ from xml.etree import ElementTree
 from leukokit._text import one_line
 from leukokit.errors import DataError
 
-LARGEST: Final = 1e9
+MAX_COORDINATE: Final = 1e9
 """No coordinate of an image is larger."""
 _CORNERS: Final = ("xmin", "ymin", "xmax", "ymax")
 _ROTATED: Final = ("cx", "cy", "w", "h", "angle")
@@ -223,7 +223,7 @@ def _finite(value: Any) -> float:
             raise ValueError(f"'{one_line(value)[:40]}' is not a number")
     number = float(value)
     # The bound keeps every later product finite.
-    if not math.isfinite(number) or abs(number) > LARGEST:
+    if not math.isfinite(number) or abs(number) > MAX_COORDINATE:
         raise ValueError(f"{number} is not a length")
     return number
 
