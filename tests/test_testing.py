@@ -361,7 +361,11 @@ class Required(PluginParams):
         ({"Params": Required}, "takes its parameters", "level: field required"),
         ({"name": "Not Good"}, "declares name, version, summary, api_version, Params", "lower case"),
         ({"version": ""}, "declares name, version, summary, api_version, Params", "version is empty"),
-        ({"summary": "two\nlines"}, "declares name, version, summary, api_version, Params", "one printable line"),
+        (
+            {"summary": "two\nlines"},
+            "declares name, version, summary, api_version, Params",
+            "one printable line",
+        ),
         ({"api_version": "1.99"}, "declares name, version, summary, api_version, Params", "newer leukokit"),
     ],
 )
