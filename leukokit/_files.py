@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import secrets
+import stat
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
@@ -33,6 +34,26 @@ def remove_partial_files(folder: Path) -> None:
             # A file that cannot be removed does no harm.
             with contextlib.suppress(OSError):
                 path.unlink()
+
+
+def read_regular_file(path: Path, max_bytes: int | None = None) -> bytes:
+    """Return the bytes of a file, and never wait for a pipe or read a device without end.
+
+    Args:
+        path: the file.
+        max_bytes: a larger file is refused.
+
+    Raises:
+        OSError: it cannot be read, or is not a regular file.
+        ValueError: it is larger, or its name holds a NUL.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    with path.open("rb") as stream:
+        content = stream.read() if max_bytes is None else stream.read(max_bytes + 1)
+    if max_bytes is not None and len(content) > max_bytes:
+        raise ValueError(f"larger than {max_bytes // 1_000_000} MB")
+    return content
 
 
 def write_atomically(path: Path, content: bytes | str) -> None:

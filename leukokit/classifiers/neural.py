@@ -140,7 +140,7 @@ class CropClassifier(NeuralClassifier[N_co]):
 
     A subclass gives ``new_network`` and, as the default of its parameter ``weights``, a file. Its network
     takes crops, float32 (B, 3, S, S) RGB in 0..1, and in training the cells' context descriptors, float32
-    (B, 64), and answers with logits (B, classes).
+    (B, 64), and returns logits (B, classes).
 
     Attributes:
         architecture: what the card calls the network.
@@ -264,8 +264,8 @@ few views are then as unlike as can be."""
 def turn_view(crops: npt.NDArray[np.uint8], view: int) -> npt.NDArray[np.uint8]:
     """One of the eight turned and mirrored views of (B, S, S, C) crops; 0 is the crops themselves."""
     quarter, is_mirrored = VIEWS[view]
-    seen = crops[:, :, ::-1] if is_mirrored else crops
-    return np.rot90(seen, quarter, (1, 2))
+    mirrored = crops[:, :, ::-1] if is_mirrored else crops
+    return np.rot90(mirrored, quarter, (1, 2))
 
 
 def softmax(logits: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -20,8 +20,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from leukokit._files import make_folder, read_regular_file, write_error
 from leukokit.cells import Cells
-from leukokit.crops.appearance import appearance
+from leukokit.crops.appearance import APPEARANCE, appearance
 from leukokit.crops.cut import REACH, cut_crops
 from leukokit.datasets.fields import AnnotatedField, is_selected, known_values
 from leukokit.errors import DataError, LeukokitError
@@ -120,19 +121,34 @@ def detect_fields(
 
     Raises:
         DataError: no field has a label.
+        OutputError: the folder cannot be written.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     chosen = [field for field in fields if any(field.labels)]
-    looks: list[npt.NDArray[np.float32]] = []
-    crops = 0
     total = sum(1 for field in chosen for label in field.labels if label)
     if not total:
         raise DataError("no leukocyte of these fields has a class; annotate some first")
+    try:
+        return _write_folder(chosen, total, pipeline, out, report)
+    except OSError as error:
+        raise write_error(out, error) from error
+
+
+def _write_folder(
+    fields: Sequence[AnnotatedField],
+    total: int,
+    pipeline: Pipeline,
+    out: Path,
+    report: Callable[[str], None],
+) -> int:
+    """Write the three files, under temporary names until all of them are whole."""
+    crops = 0
+    appearances = [np.empty((0, len(APPEARANCE)), np.float32)]
     store = np.lib.format.open_memmap(
         out / "crops.npy.part", mode="w+", dtype=np.uint8, shape=(total, CROP_PX, CROP_PX, 3)
     )
     with (out / "fields.jsonl.part").open("w", encoding="utf-8") as stream:
-        for number, field in enumerate(chosen, 1):
+        for number, field in enumerate(fields, 1):
             try:
                 smear = pipeline.read(field.image)
                 found = pipeline.detect(smear)
@@ -144,14 +160,14 @@ def detect_fields(
             boxes = cells.boxes[annotated]
             sides = REACH * (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
             store[crops : crops + len(annotated)] = cut_crops(smear, boxes, sides, CROP_PX)
-            looks.append(appearance(smear, cells))
+            appearances.append(appearance(smear, cells))
             row = _cell_row(field, out, cells, labels, crops)
             stream.write(json.dumps(row, ensure_ascii=False) + "\n")
             crops += len(annotated)
-            if number % 100 == 0 or number == len(chosen):
-                report(f"{number} of {len(chosen)} fields, {crops} annotated cells")
+            if number % 100 == 0 or number == len(fields):
+                report(f"{number} of {len(fields)} fields, {crops} annotated cells")
     store.flush()
-    np.save(out / "appearance.part.npy", np.concatenate(looks))
+    np.save(out / "appearance.part.npy", np.concatenate(appearances))
     (out / "appearance.part.npy").replace(out / "appearance.npy")
     (out / "crops.npy.part").replace(out / "crops.npy")
     (out / "fields.jsonl.part").replace(out / "fields.jsonl")
@@ -165,14 +181,14 @@ def load_detected(folder: Path) -> DetectedFields:
         DataError: the folder is not one of these, or its files do not fit together.
     """
     try:
-        lines = (folder / "fields.jsonl").read_text(encoding="utf-8").splitlines()
+        lines = read_regular_file(folder / "fields.jsonl").decode().splitlines()
         crops = np.load(folder / "crops.npy", mmap_mode="r", allow_pickle=False)
-        looks = np.load(folder / "appearance.npy", allow_pickle=False)
+        appearances = np.load(folder / "appearance.npy", allow_pickle=False)
         fields, start = [], 0
         for line in lines:
             row = json.loads(line)
             count = len(row["labels"])
-            fields.append(_seen(folder, row, looks[start : start + count]))
+            fields.append(_detected_field(folder, row, appearances[start : start + count]))
             start += count
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(
@@ -234,13 +250,13 @@ def _cell_row(
     }
 
 
-def _seen(folder: Path, row: dict[str, Any], looks: npt.NDArray[np.float32]) -> DetectedField:
+def _detected_field(folder: Path, row: dict[str, Any], appearances: npt.NDArray[np.float32]) -> DetectedField:
     source = AnnotatedField(
         folder / row["image"], row["dataset"], row["lab"], row["photo"], row["slide"], row["split"], ()
     )
     boxes = np.asarray(row["boxes"], dtype=np.float32).reshape(-1, 4)
     cells = Cells(boxes, np.asarray(row["kinds"], np.int64), np.asarray(row["scores"], np.float32))
-    return DetectedField(source, cells, tuple(row["labels"]), looks, int(row["first_crop"]))
+    return DetectedField(source, cells, tuple(row["labels"]), appearances, int(row["first_crop"]))
 
 
 def _prominence(boxes: npt.NDArray[np.float32], size: tuple[int, int]) -> npt.NDArray[np.float32]:

@@ -67,7 +67,7 @@ def fetch(
         attempts: downloads of one file tried in a row; each resumes where the last one broke off.
 
     Raises:
-        DataError: no direct download, no answer, a wrong hash, or an archive that is damaged or unsafe.
+        DataError: no direct download, no response, a wrong hash, or an archive that is damaged or unsafe.
     """
     if not entry.files:
         raise DataError(f"{entry.name} has no direct download: {entry.access}; visit {entry.home}")
@@ -158,27 +158,28 @@ class _ResumingDownloader:
         import requests
 
         start, headers = self._resume_point(url)
-        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as answer:
-            if answer.status_code == 416 or (
-                answer.status_code == 206 and _first_byte(answer.headers) != start
+        with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT_S) as response:
+            if response.status_code == 416 or (
+                response.status_code == 206 and _first_byte(response.headers) != start
             ):
                 self.part.unlink(missing_ok=True)
                 raise requests.ConnectionError("the server cannot resume a download")
-            if answer.status_code in PASSING:
-                raise requests.ConnectionError(f"HTTP {answer.status_code}")
-            if answer.status_code not in (200, 206):
+            if response.status_code in PASSING:
+                raise requests.ConnectionError(f"HTTP {response.status_code}")
+            if response.status_code not in (200, 206):
                 raise DataError(
-                    f"{url}: the server answers HTTP {answer.status_code} ({answer.reason}); see its home"
+                    f"{url}: the server responds with HTTP {response.status_code} ({response.reason}); "
+                    "see its home"
                 )
-            if answer.status_code == 200:
+            if response.status_code == 200:
                 start = 0
-                self._note_version(url, answer.headers)
-            encoded = answer.headers.get("Content-Encoding", "identity") != "identity"
-            length = None if encoded else answer.headers.get("Content-Length")
+                self._note_version(url, response.headers)
+            encoded = response.headers.get("Content-Encoding", "identity") != "identity"
+            length = None if encoded else response.headers.get("Content-Length")
             total = start + int(length) if length and length.isdigit() else None
             done = start
             with self.part.open("ab" if start else "wb") as stream:
-                for chunk in answer.iter_content(CHUNK):
+                for chunk in response.iter_content(CHUNK):
                     stream.write(chunk)
                     done += len(chunk)
                     self.progress(self.name, done, total)
@@ -212,7 +213,7 @@ class _ResumingDownloader:
 
 
 def _first_byte(headers: Any) -> int:
-    """Where a partial answer starts, from ``Content-Range: bytes 5-9/10``; -1 if it does not say."""
+    """Where a partial response starts, from ``Content-Range: bytes 5-9/10``; -1 if it does not say."""
     first = headers.get("Content-Range", "").removeprefix("bytes ").split("-")[0]
     return int(first) if first.isdigit() else -1
 

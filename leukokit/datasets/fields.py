@@ -23,6 +23,8 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
+from leukokit._files import read_regular_file
+from leukokit._text import one_line
 from leukokit.cells import LEUKOCYTE_TO_ERYTHROCYTE, MIN_ERYTHROCYTES
 from leukokit.errors import DataError
 from leukokit.taxonomy import KINDS
@@ -97,23 +99,18 @@ def read_fields(path: Path) -> Iterator[AnnotatedField]:
         DataError: the file is missing, or a line is not an annotated field; names the line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise DataError(
-            f"{path}: cannot be read ({error.strerror}); 'leukokit data prepare' makes it"
-        ) from error
+        lines = read_regular_file(path).decode().splitlines()
+    except (OSError, ValueError) as error:
+        cause = getattr(error, "strerror", None) or "not text"
+        raise DataError(f"{path}: cannot be read ({cause}); 'leukokit data prepare' makes it") from error
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-            row["image"] = path.parent / row["image"]
-            row["annotated_kinds"] = tuple(row["annotated_kinds"])
-            annotated = AnnotatedField(**row)
-            annotated.kind_array()
-        except (ValueError, TypeError, KeyError) as error:
-            raise DataError(f"{path}, line {number}: not an annotated field ({error})") from error
-        yield annotated
+            yield _parse_field(line, path.parent)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            cause = "of an earlier version; prepare it again" if '"labelled"' in line else one_line(error)
+            raise DataError(f"{path}, line {number}: not an annotated field ({cause})") from error
 
 
 def select_fields(
@@ -187,3 +184,16 @@ def _relative(image: Path, folder: Path) -> str:
     import os
 
     return Path(os.path.relpath(image.resolve(), folder.resolve())).as_posix()
+
+
+def _parse_field(line: str, folder: Path) -> AnnotatedField:
+    row = json.loads(line)
+    row["image"] = folder / row["image"]
+    row["annotated_kinds"] = tuple(row["annotated_kinds"])
+    annotated = AnnotatedField(**row)
+    boxes, kinds = annotated.box_array(), annotated.kind_array()
+    if not np.isfinite(boxes).all() or (boxes[:, 2:] < boxes[:, :2]).any():
+        raise ValueError("a box without extent")
+    if len(boxes) != len(kinds) or len(annotated.labels) not in (0, len(kinds)):
+        raise ValueError(f"{len(boxes)} boxes, {len(kinds)} kinds, {len(annotated.labels)} labels")
+    return annotated

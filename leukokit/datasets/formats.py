@@ -7,11 +7,11 @@ that the set itself uses; what these mean is decided elsewhere.
 from __future__ import annotations
 
 import os
-import stat
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any, Final, Protocol
 
+from leukokit._files import read_regular_file
 from leukokit._yaml import read_yaml
 from leukokit.datasets.annotations import Annotation, NamedBox, parse_coco, parse_voc, parse_yolo
 from leukokit.errors import ConfigError, DataError
@@ -133,7 +133,7 @@ class CocoReader:
         self._annotations: dict[Path, Annotation] = {}
         found = False
         for path in FileIndex(folder).files:
-            if path.suffix.casefold() != ".json" or not is_regular_file(path):
+            if path.suffix.casefold() != ".json" or not path.is_file():
                 continue
             content = read_file(path)
             if b'"images"' in content and b'"annotations"' in content:
@@ -214,7 +214,7 @@ def class_names(index: FileIndex) -> dict[int, str]:
             for path in index.files
             if path.name.casefold() == "classes.txt" or path.suffix.casefold() == ".names"
         ]
-        found = {path: _text_names(path) for path in texts if is_regular_file(path)}
+        found = {path: _text_names(path) for path in texts if path.is_file()}
     first = next(iter(found), None)
     for path, names in found.items():
         if first is not None and names != found[first]:
@@ -226,14 +226,6 @@ def images_below(folder: Path) -> list[Path]:
     """The images that ``leukokit detect`` would find in a folder, sorted by their paths in it."""
     found = (image.path for image in find_images([folder]).images)
     return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
-
-
-def is_regular_file(path: Path) -> bool:
-    """Whether a path leads to a file with content, and not to a pipe or device, whose reading may not end."""
-    try:
-        return stat.S_ISREG(path.stat().st_mode)
-    except OSError:
-        return False
 
 
 def _files_below(folder: Path) -> Iterator[Path]:
@@ -256,11 +248,9 @@ def read_file(path: Path) -> bytes:
         DataError: it cannot be read.
     """
     try:
-        if not is_regular_file(path):
-            raise DataError(f"{path}: not a regular file")
-        return path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror})") from error
+        return read_regular_file(path)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path}: cannot be read ({getattr(error, 'strerror', None) or error})") from error
 
 
 def _yaml_names(path: Path) -> dict[int, str] | None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Final
 
+from leukokit._files import read_regular_file
 from leukokit.errors import DataError, ImageError
 from leukokit.smear import read_header
 
@@ -85,7 +87,7 @@ def _rows(path: Path, needed: Sequence[str], defaults: Mapping[str, str]) -> lis
     """Rows of a CSV: `INDEX_COLUMNS`, an empty one by its default; ``photo`` only if the CSV has it."""
     rows = []
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
+        with io.StringIO(read_regular_file(path).decode("utf-8-sig"), newline="") as stream:
             reader = csv.DictReader(stream)
             named = reader.fieldnames or ()
             missing = [column for column in needed if column not in named]
@@ -106,7 +108,7 @@ def _rows(path: Path, needed: Sequence[str], defaults: Mapping[str, str]) -> lis
         raise DataError(
             f"{path}: cannot read the index ({error.strerror}); --root names the folder of the data sets"
         ) from error
-    except (csv.Error, UnicodeDecodeError) as error:
+    except (csv.Error, ValueError) as error:
         raise DataError(f"{path}: not a CSV file ({error})") from error
     return rows
 

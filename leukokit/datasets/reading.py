@@ -38,18 +38,18 @@ def read_candidates(
     report: PreparationReport,
 ) -> Iterator[AnnotatedField]:
     """Read candidates into fields, leaving out what cannot be read and, without own index, equal files."""
-    seen: set[tuple[str, str]] = set()
+    prepared: set[tuple[str, str]] = set()
     side: dict[str, str] = {}
     for recipe, reader, candidate in candidates:
         content = contents.get(candidate.image)
-        if content is not None and recipe.index is None and (recipe.name, content) in seen:
+        if content is not None and recipe.index is None and (recipe.name, content) in prepared:
             report.note(Reason.DUPLICATE_PHOTO, candidate.shown)
             continue
         annotated = _read_one(recipe, reader, candidate, report)
         if annotated is None:
             continue
         if content is not None:
-            seen.add((recipe.name, content))
+            prepared.add((recipe.name, content))
         assert side.setdefault(candidate.photo, candidate.split) == candidate.split, candidate.photo
         report.fields[recipe.name, candidate.split] += 1
         report.boxes.update(annotated.kinds)

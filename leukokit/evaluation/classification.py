@@ -1,7 +1,7 @@
 """How well leukocytes are named: a classifier's predictions for annotated cells, measured.
 
 Everything is resampled by photograph, not by cell (``statistics.bootstrap_photos``). Cells of none of the
-model's classes count as one class more, which no answer meets: recall and F1 are 0.
+model's classes count as one class more, which no prediction meets: recall and F1 are 0.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Scores(_Document):
     Attributes:
         accuracy_interval: Wilson's where every photograph gives one cell, else a bootstrap over photographs,
             within strata of class unless one has fewer than ten cells; Clopper and Pearson's with a
-            photograph a trial where no draw differs, as when all answers are right. Intervals of
+            photograph a trial where no draw differs, as when all predictions are right. Intervals of
             a recall are made likewise.
         accuracy_exact: Clopper and Pearson's, every cell a trial: too narrow where photographs give several.
         balanced_accuracy: mean recall over the classes that occur among the true ones.
@@ -103,7 +103,7 @@ class ClassificationReport(_Document):
             share.
         groups: forced figures of each group, such as a laboratory; empty without groups.
         mean_balanced_accuracy: mean over groups of their balanced accuracies; None without groups.
-        confusion: answers as they are given: with a review threshold, a column of the unclassified.
+        confusion: predictions: with a review threshold, a column of the unclassified.
         calibration: None where there is no cell.
         rare_classes: classes of fewer than ten cells, which make intervals of means over classes too narrow
             (``statistics.rare_classes``).
@@ -223,7 +223,7 @@ def predict_detected(
 
 
 def confusion_of(predictions: Predictions) -> ConfusionMatrix:
-    """Counts of true classes and answers.
+    """Counts of true classes and predictions.
 
     A row more where some cells are of none of the classes, a column more where there is a review threshold.
     """
@@ -231,8 +231,8 @@ def confusion_of(predictions: Predictions) -> ConfusionMatrix:
     rows = predictions.classes + ((OTHER,) if (predictions.labels < 0).any() else ())
     columns = predictions.classes + ((UNCLASSIFIED,) if predictions.review_threshold else ())
     truth = np.where(predictions.labels < 0, count, predictions.labels)
-    answered = predictions.classified | predictions.unknown
-    predicted = np.where(answered, predictions.predicted, count)
+    given = predictions.classified | predictions.unknown
+    predicted = np.where(given, predictions.predicted, count)
     return count_confusion(truth, predicted, rows, columns)
 
 
@@ -262,10 +262,10 @@ def classification_note(report: ClassificationReport) -> str:
 def _scores(predictions: Predictions, chosen: npt.NDArray[np.bool_], resamples: int, seed: int) -> Scores:
     classes = predictions.classes
     count = len(classes)
-    truth, answers = predictions.labels[chosen], predictions.predicted[chosen]
+    truth, predicted = predictions.labels[chosen], predictions.predicted[chosen]
     truth = np.where(truth < 0, count, truth)
     photos = predictions.photo_codes[chosen]
-    values = _one_hot(truth, answers, count)
+    values = _one_hot(truth, predicted, count)
     totals = values.sum(axis=0)
     figures = _drawn_figures(totals[None], count)[0]
     samples = (
@@ -278,11 +278,11 @@ def _scores(predictions: Predictions, chosen: npt.NDArray[np.bool_], resamples: 
         _class_scores(name, number, totals, count, photos[truth == number], figures, samples)
         for number, name in enumerate(classes)
     )
-    hits = int((truth == answers).sum())
+    hits = int((truth == predicted).sum())
     balanced_interval = interval_of_draws(samples[:, 1])
     if balanced_interval is None and len(truth):
         known = [(row.recall, row.recall_interval) for row in rows if row.recall is not None]
-        # No answer can meet a cell of none of the classes: its recall of 0 is certain.
+        # No prediction can meet a cell of none of the classes: its recall of 0 is certain.
         known += [(0.0, (0.0, 0.0))] * bool((truth == count).any())
         balanced_interval = mean_interval(
             [value for value, _ in known], [limits or (0, 1) for _, limits in known]
@@ -291,7 +291,7 @@ def _scores(predictions: Predictions, chosen: npt.NDArray[np.bool_], resamples: 
         cells=len(truth),
         photos=photo_count,
         accuracy=_none_if_nan(figures[0]),
-        accuracy_interval=accuracy_interval(truth == answers, truth, photos, resamples, seed),
+        accuracy_interval=accuracy_interval(truth == predicted, truth, photos, resamples, seed),
         accuracy_exact=clopper_pearson(hits, len(truth)) if len(truth) else None,
         balanced_accuracy=_none_if_nan(figures[1]),
         balanced_accuracy_interval=balanced_interval,
@@ -304,7 +304,7 @@ def _scores(predictions: Predictions, chosen: npt.NDArray[np.bool_], resamples: 
 def _class_scores(
     name: str, number: int, totals: Floats, count: int, photos: Ints, figures: Floats, samples: Floats
 ) -> ClassScores:
-    hits, true, answered = (int(totals[start + number]) for start in (0, count, 2 * count + 1))
+    hits, true, given = (int(totals[start + number]) for start in (0, count, 2 * count + 1))
     cells = int(totals[count : 2 * count + 1].sum())
     photo_count = len(np.unique(photos))
     return ClassScores(
@@ -313,27 +313,27 @@ def _class_scores(
         photos=photo_count,
         recall=_none_if_nan(figures[3 + number]),
         recall_interval=cell_interval(hits, true, photo_count, samples[:, 3 + number]),
-        precision=hits / answered if answered else None,
-        f1=2 * hits / (true + answered) if true + answered else None,
-        specificity=(cells - true - answered + hits) / (cells - true) if cells > true else None,
+        precision=hits / given if given else None,
+        f1=2 * hits / (true + given) if true + given else None,
+        specificity=(cells - true - given + hits) / (cells - true) if cells > true else None,
     )
 
 
-def _one_hot(truth: Ints, answers: Ints, count: int) -> Floats:
-    """(N, 3C + 1): hits by class, true classes and none of them, answers."""
+def _one_hot(truth: Ints, predicted: Ints, count: int) -> Floats:
+    """(N, 3C + 1): hits by class, true classes and none of them, predictions."""
     true = np.eye(count + 1)[truth]
-    answered = np.eye(count)[answers]
-    return np.concatenate([true[:, :count] * answered, true, answered], axis=1)
+    given = np.eye(count)[predicted]
+    return np.concatenate([true[:, :count] * given, true, given], axis=1)
 
 
 def _drawn_figures(totals: Floats, count: int) -> Floats:
     """(R, 3 + C): accuracy, balanced accuracy, macro F1, recalls; NaN where there is nothing to share."""
     hits = np.pad(totals[:, :count], ((0, 0), (0, 1)))
     true = totals[:, count : 2 * count + 1]
-    answered = np.pad(totals[:, 2 * count + 1 :], ((0, 0), (0, 1)))
+    given = np.pad(totals[:, 2 * count + 1 :], ((0, 0), (0, 1)))
     occurs = true > 0
     known = occurs.sum(axis=1)
-    recalls, f1 = hits / np.maximum(true, 1), 2 * hits / np.maximum(true + answered, 1)
+    recalls, f1 = hits / np.maximum(true, 1), 2 * hits / np.maximum(true + given, 1)
     whole = [hits.sum(axis=1) / np.maximum(true.sum(axis=1), 1)]
     whole += [(part * occurs).sum(axis=1) / np.maximum(known, 1) for part in (recalls, f1)]
     means = np.where(known[:, None] > 0, np.stack(whole, axis=1), np.nan)

@@ -69,7 +69,7 @@ def _draw(axes: Axes, matrix: ConfusionMatrix, title: str) -> None:
     # A dollar sign in a name opens no formula.
     axes.set_xticks(range(len(columns)), columns, rotation=45, ha="right", rotation_mode="anchor")
     axes.set_yticks(range(len(rows)), rows)
-    axes.set_xlabel("answer")
+    axes.set_xlabel("predicted class")
     axes.set_ylabel("true class (cells)")
     axes.set_title(title)
     for label in (*axes.get_xticklabels(), *axes.get_yticklabels(), axes.title):

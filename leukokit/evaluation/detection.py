@@ -46,7 +46,7 @@ class Matches:
 class _Tally:
     matches: list[Matches] = field(default_factory=list)
     truths: list[dict[str, Any]] = field(default_factory=list)
-    answers: list[dict[str, Any]] = field(default_factory=list)
+    detections: list[dict[str, Any]] = field(default_factory=list)
 
 
 def evaluate_detector(
@@ -117,7 +117,7 @@ def _add(tally: _Tally, number: int, annotated: AnnotatedField, cells: Cells, ki
     scores, hits = match(found.boxes, found.scores, truth)
     tally.matches.append(Matches(annotated.photo, scores, hits, len(truth)))
     tally.truths += [_coco(number, box) | {"iscrowd": 0} for box in truth]
-    tally.answers += [
+    tally.detections += [
         _coco(number, box) | {"score": float(score)}
         for box, score in zip(found.boxes, found.scores, strict=True)
     ]
@@ -189,16 +189,18 @@ def _coco_map(tally: _Tally) -> float:
 
     from faster_coco_eval import COCO, COCOeval_faster
 
-    if not tally.answers:
+    if not tally.detections:
         return 0.0
-    images = [{"id": number} for number in sorted({row["image_id"] for row in tally.truths + tally.answers})]
+    images = [
+        {"id": number} for number in sorted({row["image_id"] for row in tally.truths + tally.detections})
+    ]
     truths = [row | {"id": number} for number, row in enumerate(tally.truths, 1)]
     with contextlib.redirect_stdout(io.StringIO()):
         ground = COCO({"images": images, "annotations": truths, "categories": [{"id": 1, "name": "cell"}]})
         run = COCOeval_faster(
-            ground, ground.loadRes(tally.answers), iouType="bbox", print_function=lambda _: None
+            ground, ground.loadRes(tally.detections), iouType="bbox", print_function=lambda _: None
         )
-        run.params.maxDets = [1, 10, max(len(tally.answers), 100)]
+        run.params.maxDets = [1, 10, max(len(tally.detections), 100)]
         run.evaluate()
         run.accumulate()
     precision = run.eval["precision"][:, :, 0, 0, -1]

@@ -42,11 +42,11 @@ from leukokit.pipeline import Pipeline
 from leukokit.taxonomy import LEUKOCYTE, UNCLASSIFIED
 
 MISSED = "missed"
-"""The answer to an annotated leukocyte that was not found."""
+"""The prediction for an annotated leukocyte that was not found."""
 NO_CELL = "no cell there"
 """What is true of a detection that met no annotated leukocyte."""
 MODES = ("forced", "with_threshold")
-"""Ways to answer."""
+"""Ways to count an unclassified leukocyte."""
 
 Names = npt.NDArray[np.str_]
 
@@ -89,7 +89,7 @@ def evaluate_pipeline(
           detections given it that met one; their mean over the classes that occur,
           ``balanced_recall``; and ``accuracy``, the share of the found that are given their class.
           A class unknown to the classifier has a recall of 0.
-        - ``confusion``: annotated classes and ``NO_CELL`` by answers, ``UNCLASSIFIED`` and ``MISSED``.
+        - ``confusion``: annotated classes and ``NO_CELL`` by predictions, ``UNCLASSIFIED`` and ``MISSED``.
         - ``differential``: percent of each class as annotated and as the pipeline says at its threshold, of
           all fields together, and the mean absolute difference in percentage points over the classes that
           occur in either. Erythroblasts are no part of it (see ``leukokit.differential``).
@@ -109,25 +109,27 @@ def evaluate_pipeline(
             "no leukocyte has a class in those fields whose leukocytes are all annotated "
             f"({len(complete)} of {len(fields)}); choose others"
         )
-    seen: list[tuple[AnnotatedField, list[CellOutcome]]] = []
+    processed: list[tuple[AnnotatedField, list[CellOutcome]]] = []
     failures: list[str] = []
     for number, annotated in enumerate(complete, 1):
         try:
-            seen.append((annotated, outcomes_of(annotated, pipeline.run(annotated.image).cells)))
+            processed.append((annotated, outcomes_of(annotated, pipeline.run(annotated.image).cells)))
         except LeukokitError as error:
             failures.append(str(error))
         progress(number, len(complete))
-    if not any(any(_leukocytes(annotated)[1]) for annotated, _ in seen):
+    if not any(any(_leukocytes(annotated)[1]) for annotated, _ in processed):
         raise DataError(f"every field with an annotated leukocyte failed; the first failure: {failures[0]}")
-    photos = photo_codes([annotated.photo for annotated, _ in seen], [annotated.lab for annotated, _ in seen])
+    photos = photo_codes(
+        [annotated.photo for annotated, _ in processed], [annotated.lab for annotated, _ in processed]
+    )
     review_threshold = float(pipeline.classifier.review_threshold)
     head = {
-        "fields": len(seen),
+        "fields": len(processed),
         "fields_left_out": len(fields) - len(complete),
         "photos": len(np.unique(photos)),
         "review_threshold": round(review_threshold, 4),
     }
-    figures = figures_of([outcomes for _, outcomes in seen], photos, tuple(pipeline.classifier.classes))
+    figures = figures_of([outcomes for _, outcomes in processed], photos, tuple(pipeline.classifier.classes))
     if not review_threshold:
         figures["with_threshold"] = None
     return head | figures | {"failures": failures, "provenance": pipeline.provenance}
@@ -157,10 +159,10 @@ def figures_of(
     """
     counts = [len(of_field) for of_field in outcomes]
     every = [outcome for of_field in outcomes for outcome in of_field]
-    truth, *answers = np.array(every, dtype=str).T
-    real, found = truth != NO_CELL, answers[0] != MISSED
+    truth, *predictions = np.array(every, dtype=str).T
+    real, found = truth != NO_CELL, predictions[0] != MISSED
     annotated = real & (truth != "")
-    right = np.stack([truth == names for names in answers], axis=1) & annotated[:, None]
+    right = np.stack([truth == names for names in predictions], axis=1) & annotated[:, None]
     columns = np.column_stack([real, real & found, found])
     # A photograph where nothing is and nothing is found is drawn as any other.
     values = np.concatenate([columns, np.zeros((len(counts), columns.shape[1]))])
@@ -171,8 +173,8 @@ def figures_of(
     order = (*classes, *sorted(set(truth) - set(classes)))
     codes = np.array([order.index(name) for name in truth])
     balanced, drawn = balanced_accuracies(right[annotated], codes[annotated], of_cell[annotated])
-    tables = [_confusion(truth, names, classes) for names in answers]
-    told = annotated & found
+    tables = [_confusion(truth, names, classes) for names in predictions]
+    classified = annotated & found
     modes = {
         mode: {
             "balanced_recall": _rounded_share(balanced[number]),
@@ -181,9 +183,9 @@ def figures_of(
                     drawn[:, number], right[annotated, number], codes[annotated], of_cell[annotated]
                 )
             ),
-            "accuracy": _rounded_share(float(right[told, number].mean())) if told.any() else None,
+            "accuracy": _rounded_share(float(right[classified, number].mean())) if classified.any() else None,
             "accuracy_interval": _rounded_interval(
-                accuracy_interval(right[told, number], codes[told], of_cell[told])
+                accuracy_interval(right[classified, number], codes[classified], of_cell[classified])
             ),
             "classes": _class_figures(tables[number]),
         }
@@ -243,10 +245,10 @@ def _shares(totals: Floats) -> Floats:
     return np.stack([np.where(n > 0, k / np.maximum(n, 1), np.nan) for k, n in pairs], axis=1)
 
 
-def _confusion(truth: Names, answers: Names, classes: tuple[str, ...]) -> ConfusionMatrix:
+def _confusion(truth: Names, predictions: Names, classes: tuple[str, ...]) -> ConfusionMatrix:
     unknown = set(truth) - {"", NO_CELL, *classes}
     rows, columns = (*classes, *sorted(unknown), NO_CELL), (*classes, UNCLASSIFIED, MISSED)
-    counts = ((truth == row)[None] & (answers == np.array(columns)[:, None]) for row in rows)
+    counts = ((truth == row)[None] & (predictions == np.array(columns)[:, None]) for row in rows)
     return ConfusionMatrix(
         rows=rows, columns=columns, counts=tuple(tuple(c.sum(axis=1).tolist()) for c in counts)
     )
@@ -272,20 +274,20 @@ def _differentials(matrix: ConfusionMatrix) -> dict[str, Any]:
     counts, names = matrix.array(), matrix.rows[:-1]
     given = dict(zip(matrix.columns, counts.sum(axis=0).tolist(), strict=True))
     annotated = differential(dict(zip(names, counts.sum(axis=1).tolist(), strict=False)))
-    told = differential({name: given.get(name, 0) for name in names})
+    classified = differential({name: given.get(name, 0) for name in names})
     classes = {
         name: {
             "annotated": _rounded_share(share.percent),
-            "pipeline": _rounded_share(told.shares[name].percent),
+            "pipeline": _rounded_share(classified.shares[name].percent),
         }
         for name, share in annotated.shares.items()
-        if share.count or told.shares[name].count
+        if share.count or classified.shares[name].count
     }
     apart = [abs((row["annotated"] or 0.0) - (row["pipeline"] or 0.0)) for row in classes.values()]
     return {
         "annotated": annotated.n,
-        "pipeline": told.n,
-        "mean_difference": _rounded_share(float(np.mean(apart))) if annotated.n and told.n else None,
+        "pipeline": classified.n,
+        "mean_difference": _rounded_share(float(np.mean(apart))) if annotated.n and classified.n else None,
         "classes": classes,
     }
 

@@ -1,4 +1,4 @@
-"""A classifier's answers on cells whose class is known, and the table they are kept in."""
+"""Predictions for cells whose class is known, and the table they are kept in."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Predictions:
 
     Attributes:
         labels: (N,) int64, true classes as positions in ``classes``; -1 where the true class is none of
-            them, which counts as wrong whatever the answer.
+            them, which counts as wrong whatever the prediction.
         probabilities: (N, C) float32, rows that sum to one.
         classes: the C class names.
         photos: (N,) str, the photograph of each cell: cells of one are not independent.
@@ -107,7 +107,7 @@ class Predictions:
 
     @property
     def unknown(self) -> npt.NDArray[np.bool_]:
-        """(N,) bool, whether the answer is ``unknown``."""
+        """(N,) bool, whether the prediction is ``unknown``."""
         if UNKNOWN not in self.classes:
             return np.zeros(len(self), dtype=bool)
         return np.asarray(self.predicted == self.classes.index(UNKNOWN))

@@ -1,4 +1,4 @@
-"""Numbers that describe answers and truth: intervals, bootstrap, calibration. Arrays in, numbers out."""
+"""Numbers that compare predictions with the truth: intervals, bootstrap, calibration, matching."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ def calibration_of(
 ) -> tuple[float, float]:
     """Temperature of (N, C) logits, and the review threshold that gives the ``target_accuracy``.
 
-    The review threshold is 1 where none does: all cells are then for review. Of too few cells the answer is
+    The review threshold is 1 where none does: all cells are then for review. Of too few cells the result is
     ``UNCALIBRATED``.
 
     Args:

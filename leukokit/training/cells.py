@@ -27,7 +27,7 @@ from leukokit.training.views import plain_view
 
 
 class AnnotatedCellsRecipe(BaseModel):
-    """Which annotated cells a classifier is trained on, how, and how its answers are calibrated."""
+    """Which annotated cells a classifier is trained on, how, and how its probabilities are calibrated."""
 
     model_config = ConfigDict(extra="forbid")
     name: WeightsName
@@ -90,12 +90,12 @@ def annotated_cells(
     """Annotated cells of the fields that are wanted; a label that is none of the classes is -1."""
     cells = []
     for folder in folders:
-        seen = load_detected(folder)
-        for field in filter(accepts, seen.fields):
+        detected = load_detected(folder)
+        for field in filter(accepts, detected.fields):
             for place, node in enumerate(field.annotated):
                 name = field.labels[node]
                 label = classes.index(name) if name in classes else -1
-                cells.append(AnnotatedCell(field, int(node), label, seen.crops[field.first_crop + place]))
+                cells.append(AnnotatedCell(field, int(node), label, detected.crops[field.first_crop + place]))
     return cells
 
 

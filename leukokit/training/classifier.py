@@ -275,9 +275,9 @@ def plain_logits(
     """Logits (N, C) of the kept crops, the mean over the views that a classifier uses by default."""
     crops = plain_views(cells, recipe.crop_px, recipe.cover, recipe.nucleus, recipe.unit)
     vectors = torch.from_numpy(cell_descriptors(cells, recipe.graph))
-    answers = []
+    logits_of_parts = []
     for crop, vector in zip(torch.split(crops, 64), torch.split(vectors, 64), strict=True):
         pictures, beside = to_input(crop, device), vector.to(device)
         views = [network(turned_tensor(pictures, view), beside) for view in range(DEFAULT_VIEWS)]
-        answers.append(torch.stack(views).mean(dim=0).cpu())
-    return np.asarray(torch.cat(answers).numpy())
+        logits_of_parts.append(torch.stack(views).mean(dim=0).cpu())
+    return np.asarray(torch.cat(logits_of_parts).numpy())

@@ -9,13 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import stat
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
-from leukokit._files import write_atomically
+from leukokit._files import read_regular_file, write_atomically
 from leukokit._text import FORMULA_STARTS, one_line
 from leukokit._yaml import first_fault
 from leukokit.errors import WeightsError
@@ -203,7 +202,7 @@ def record_metrics(card_path: Path, title: str, figures: dict[str, Any]) -> None
 def card_model(card_path: Path) -> type[Card]:
     """Return the kind of card that a file is: a classifier's has classes."""
     try:
-        document = json.loads(_read_card_file(card_path))
+        document = json.loads(read_regular_file(card_path, MAX_CARD_BYTES))
     except (OSError, ValueError, RecursionError):
         return DetectorCard
     return ClassifierCard if isinstance(document, dict) and "classes" in document else DetectorCard
@@ -212,7 +211,7 @@ def card_model(card_path: Path) -> type[Card]:
 def _parse_card(card_path: Path, model: type[AnyCard]) -> AnyCard:
     kind = model.__name__.removesuffix("Card").lower()
     try:
-        return model(**json.loads(_read_card_file(card_path)))
+        return model(**json.loads(read_regular_file(card_path, MAX_CARD_BYTES)))
     except FileNotFoundError as error:
         raise WeightsError(
             f"{card_path}: no such card; it belongs beside its weight file; keep the two together"
@@ -222,13 +221,3 @@ def _parse_card(card_path: Path, model: type[AnyCard]) -> AnyCard:
         raise WeightsError(f"{card_path}: not a card of {kind} weights ({reason})") from error
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise WeightsError(f"{card_path}: not a card of {kind} weights ({one_line(error)})") from error
-
-
-def _read_card_file(path: Path) -> bytes:
-    if not stat.S_ISREG(path.stat().st_mode):
-        raise OSError("not a regular file")
-    with path.open("rb") as stream:
-        content = stream.read(MAX_CARD_BYTES + 1)
-    if len(content) > MAX_CARD_BYTES:
-        raise ValueError(f"larger than {MAX_CARD_BYTES // 1_000_000} MB")
-    return content

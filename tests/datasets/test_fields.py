@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -117,3 +119,37 @@ def test_held_back_is_fixed_and_grows_with_the_share(photo: str, one: float, oth
 def test_held_back_share_is_the_share_asked_for() -> None:
     share = np.mean([is_held_back(f"photo{number}", 0.2) for number in range(2000)])
     assert share == pytest.approx(0.2, abs=0.04)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"labelled": ["leukocyte"], "annotated_kinds": None}, "of an earlier version; prepare it again"),
+        ({"kinds": []}, "1 boxes, 0 kinds"),
+        ({"labels": ["a", "b"]}, "2 labels"),
+        ({"boxes": [[1, 2, 3]]}, "reshape"),
+        ({"boxes": [[1, 2, float("nan"), 4]]}, "a box without extent"),
+        ({"boxes": [[9, 2, 3, 4]]}, "a box without extent"),
+        ({"kinds": ["cell"]}, "not in"),
+    ],
+    ids=str,
+)
+def test_a_field_that_cannot_be_is_refused_with_its_line(
+    tmp_path: Path, change: dict[str, Any], told: str
+) -> None:
+    row = {
+        "image": "a.png", "dataset": "d", "lab": "l", "photo": "p", "slide": "", "split": "train",
+        "annotated_kinds": ["leukocyte"], "boxes": [[1, 2, 3, 4]], "kinds": ["leukocyte"], "labels": [""],
+    }  # fmt: skip
+    good = json.dumps(row)
+    row = {key: value for key, value in (row | change).items() if value is not None}
+    (tmp_path / "f.jsonl").write_text(f"{good}\n{json.dumps(row)}\n")
+    with pytest.raises(DataError, match=rf"f\.jsonl, line 2: not an annotated field \(.*{told}") as caught:
+        list(read_fields(tmp_path / "f.jsonl"))
+    assert "\n" not in str(caught.value)
+
+
+def test_fields_are_not_waited_for_from_a_pipe(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "f.jsonl")
+    with pytest.raises(DataError, match="not a regular file"):
+        list(read_fields(tmp_path / "f.jsonl"))

@@ -96,8 +96,8 @@ def mean_embeddings(network: CropNetwork, crops: torch.Tensor, views: int) -> to
 def turned_tensor(crops: torch.Tensor, view: int) -> torch.Tensor:
     """One of the eight turned and mirrored views of (B, C, S, S) crops; 0 is the crops themselves."""
     quarter, is_mirrored = VIEWS[view]
-    seen = crops.flip(3) if is_mirrored else crops
-    return seen.rot90(quarter, (2, 3)) if quarter else seen
+    mirrored = crops.flip(3) if is_mirrored else crops
+    return mirrored.rot90(quarter, (2, 3)) if quarter else mirrored
 
 
 def to_input(crops: torch.Tensor, device: str | torch.device) -> torch.Tensor:

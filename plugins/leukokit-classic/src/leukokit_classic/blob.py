@@ -36,7 +36,7 @@ class BlobParams(PluginParams):
     largest: float = Field(
         0.2, gt=0.005, lt=0.5, description="radius of the largest nucleus, in longer sides of the picture"
     )
-    contrast: float = Field(0.06, gt=0, lt=1, description="least answer of the Laplacian to a blob")
+    contrast: float = Field(0.06, gt=0, lt=1, description="smallest response of the Laplacian to a blob")
     grow: float = Field(1.45, gt=0, le=4, description="side of a leukocyte's box in those of its nucleus")
 
 
@@ -66,7 +66,7 @@ class BlobDetector(Detector[BlobParams]):
         least, most = sorted((self.params.smallest * longer, self.params.largest * longer))
         blobs = blob_log(
             stain,
-            # A disc of radius r answers most at the standard deviation r / sqrt(2).
+            # A disc of radius r responds most at the standard deviation r / sqrt(2).
             min_sigma=least / math.sqrt(2),
             max_sigma=most / math.sqrt(2),
             num_sigma=SCALES,

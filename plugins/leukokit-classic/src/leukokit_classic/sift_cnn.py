@@ -51,8 +51,8 @@ class SiftCnn(nn.Module):
 
     def forward(self, crops: torch.Tensor, descriptors: torch.Tensor | None = None) -> torch.Tensor:
         """Logits (B, classes) of float32 RGB crops (B, 3, S, S) in 0..1; descriptors are ignored."""
-        seen = self.stages(crops * 2 - 1).mean(dim=(2, 3))
-        logits: torch.Tensor = self.head(torch.cat([seen, self.bags(crops)], dim=1))
+        features = self.stages(crops * 2 - 1).mean(dim=(2, 3))
+        logits: torch.Tensor = self.head(torch.cat([features, self.bags(crops)], dim=1))
         return logits
 
     @torch.no_grad()

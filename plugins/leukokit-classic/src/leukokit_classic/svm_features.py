@@ -46,15 +46,15 @@ class SvmFeaturesClassifier(TrainedClassifier[SvmFeaturesParams]):
         return [self._one(smear, graph) for smear, graph in zip(smears, graphs, strict=True)]
 
     def _one(self, smear: Smear, graph: CellGraph) -> npt.NDArray[np.float32]:
-        answer = np.zeros((len(graph), len(self.classes)), dtype=np.float32)
+        probabilities = np.zeros((len(graph), len(self.classes)), dtype=np.float32)
         leukocytes = np.flatnonzero(graph.cells.kinds == LEUKOCYTE)
         if len(leukocytes):
             boxes = graph.cells.boxes[leukocytes]
             longest = np.maximum((boxes[:, 2:] - boxes[:, :2]).max(axis=1), 1.0)
             crops = cut_crops(smear, boxes, self.card.cover * longest, self.card.crop_px)
             figures = np.stack([features(crop, self.card.cover) for crop in crops])
-            answer[leukocytes] = _softmax(self.machine.decision(figures) / self.card.temperature)
-        return answer
+            probabilities[leukocytes] = _softmax(self.machine.decision(figures) / self.card.temperature)
+        return probabilities
 
 
 def _softmax(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:

@@ -87,8 +87,8 @@ class DetrNetwork:
             centres, half = boxes[-1][..., :2], boxes[-1][..., 2:] / 2
             corners = torch.cat([centres - half, centres + half], dim=-1)
             pixels = corners * corners.new_tensor([width, height, width, height])
-            answer = torch.cat([pixels, scores[-1].sigmoid()], dim=-1)
-        return np.asarray(answer.cpu().numpy(), dtype=np.float32)
+            found = torch.cat([pixels, scores[-1].sigmoid()], dim=-1)
+        return np.asarray(found.cpu().numpy(), dtype=np.float32)
 
 
 def build() -> Any:

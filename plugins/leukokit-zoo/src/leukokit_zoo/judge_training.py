@@ -157,11 +157,11 @@ def _temperature(
 ) -> float:
     if not held.fields:
         return 1.0
-    answers = [
+    outputs = [
         (network(crops.to(device).float() / 255).cpu().numpy(), labels.numpy())
         for crops, labels in DataLoader(held, recipe.batch)
     ]
-    logits, labels = (np.concatenate(part) for part in zip(*answers, strict=True))
+    logits, labels = (np.concatenate(part) for part in zip(*outputs, strict=True))
     right = float((logits.argmax(axis=1) == labels).mean())
     report(f"held back: {right:.3f} of {len(labels)} crops right")
     return round(float(fit_temperature(logits, labels)), 4)
