@@ -12,14 +12,14 @@ from leukokit.cli import options
 
 
 class What(StrEnum):
-    """What is exported."""
+    """Kind of network to export."""
 
     DETECTOR = "detector"
     CLASSIFIER = "classifier"
 
 
 class ExportFormat(StrEnum):
-    """What the files are."""
+    """File format of an export."""
 
     ONNX = "onnx"
     OPENVINO = "openvino"
@@ -27,27 +27,30 @@ class ExportFormat(StrEnum):
 
 
 def export_command(
-    what: Annotated[What, typer.Argument(help="The network of a detector or of a classifier.")],
+    what: Annotated[What, typer.Argument(help="Network to export.")],
     out: options.ResultsFolder,
-    kind: Annotated[ExportFormat, typer.Option("--format", help="What the files are.")] = ExportFormat.ONNX,
+    kind: Annotated[ExportFormat, typer.Option("--format", help="File format.")] = ExportFormat.ONNX,
     weights: Annotated[
         Path | None,
         typer.Option("--weights", help="Name of shipped weights, or a weight file.", show_default="shipped"),
     ] = None,
     classifier: Annotated[str, typer.Option("--classifier", help="Classifier plugin.")] = "hybrid",
     int8: Annotated[
-        bool, typer.Option("--int8", help="Eight bits: smaller and faster, refused where counts change.")
+        bool,
+        typer.Option(
+            "--int8", help="Quantise to 8 bits: smaller and faster; refused if counts or labels change."
+        ),
     ] = False,
     calibrate: Annotated[
         Path | None,
         typer.Option(
-            "--calibrate", help="Folder of fields for --int8, of all your stains.", show_default=False
+            "--calibrate", help="Folder of images for --int8, with all your stains.", show_default=False
         ),
     ] = None,
     plugins: options.Plugins = None,
     trust_pickle: options.TrustPickle = False,
 ) -> None:
-    """Write a network, with its card, as a file for other engines; it must return what torch returns."""
+    """Export a network, with its card, for other engines; checked against PyTorch."""
     from leukokit.errors import ConfigError
     from leukokit.export.formats import export as write
     from leukokit.export.int8 import export_int8

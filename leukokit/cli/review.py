@@ -14,11 +14,14 @@ def review(
     results: Annotated[Path, typer.Argument(help="Folder that 'leukokit batch' wrote.", show_default=False)],
     apply: Annotated[
         Path | None,
-        typer.Option(help="Take decisions from a CSV file: image, cell, label, by.", show_default=False),
+        typer.Option(
+            help="Apply decisions from a CSV file with the columns image, cell, label, by.",
+            show_default=False,
+        ),
     ] = None,
     labels: Annotated[
         Path | None,
-        typer.Option(help="YAML list of further labels of your laboratory.", show_default=False),
+        typer.Option(help="YAML list of further labels.", show_default=False),
     ] = None,
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port of the page; 0 for any free one.")] = 0,
     browser: Annotated[bool, typer.Option(help="Open the page in a browser.")] = True,
