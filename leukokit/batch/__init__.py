@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from leukokit._lazy import lazy_names
 
 if TYPE_CHECKING:
+    from leukokit.batch.job import BatchOptions as BatchOptions
     from leukokit.batch.merge import merge_shards as merge_shards
     from leukokit.batch.recounting import recount as recount
-    from leukokit.batch.run import BatchOptions as BatchOptions
     from leukokit.batch.run import run_batch as run_batch
     from leukokit.batch.shard import Shard as Shard
     from leukokit.batch.status import BatchStatus as BatchStatus
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from leukokit.batch.summary import BatchSummary as BatchSummary
 
 _MODULES = {
-    "BatchOptions": "run",
+    "BatchOptions": "job",
     "BatchProgress": "summary",
     "BatchStatus": "status",
     "BatchSummary": "summary",

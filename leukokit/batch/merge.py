@@ -13,11 +13,8 @@ from leukokit._files import make_folder
 from leukokit._text import printable
 from leukokit.batch.manifest import Manifest
 from leukokit.batch.manifest_files import LOCK, MANIFEST_NAME, PARTS, changes, settings_of
-from leukokit.batch.outputs.grouping import Grouping
-from leukokit.batch.outputs.parquet import require_pyarrow
 from leukokit.batch.outputs.tables import FILES, PARQUET
-from leukokit.batch.outputs.write import OutputOptions, require_free_tables, write_outputs
-from leukokit.batch.run import require_classifier
+from leukokit.batch.outputs.write import OutputOptions, require_classifier, require_free_tables, write_outputs
 from leukokit.batch.shard import Shard
 from leukokit.batch.summary import BatchSummary
 from leukokit.errors import ConfigError, OutputError
@@ -34,6 +31,7 @@ def merge_shards(
     group_by: str | None = None,
     target: int | None = None,
     parquet: bool = False,
+    bom: bool = False,
     restart: bool = False,
     command: str | None = None,
 ) -> BatchSummary:
@@ -53,6 +51,7 @@ def merge_shards(
         group_by: count images together by ``folder``, or by a regular expression on their path.
         target: leukocytes that each differential count should have.
         parquet: also write ``cells.parquet``; needs pyarrow.
+        bom: start CSV files with a byte order mark, by which Excel on Windows knows their encoding.
         restart: replace a batch that ``out`` holds; it stays where the merge is refused.
         command: the command line, for the record.
 
@@ -62,9 +61,7 @@ def merge_shards(
     """
     folders = [Path(os.path.abspath(shard)) for shard in shards]  # noqa: PTH100
     out = Path(os.path.abspath(out))  # noqa: PTH100
-    if parquet:
-        require_pyarrow()
-    outputs = OutputOptions(Grouping(group_by), target, parquet)
+    outputs = OutputOptions.checked(group_by, target, parquet, bom)
     settings = [settings_of(folder) for folder in folders]
     require_classifier(target, all(each.get("classifier") for each in settings))
     require_free_tables(out, restart)

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from leukokit.batch.manifest import Manifest
 from leukokit.batch.manifest_files import protected_paths, settings_of
-from leukokit.batch.outputs.grouping import Grouping
-from leukokit.batch.outputs.parquet import require_pyarrow
 from leukokit.batch.outputs.relabel import Relabelling
-from leukokit.batch.outputs.write import OutputOptions, write_outputs
-from leukokit.batch.run import require_classifier
+from leukokit.batch.outputs.write import OutputOptions, require_classifier, write_outputs
 from leukokit.batch.summary import BatchSummary
 from leukokit.errors import ConfigError
 
@@ -23,6 +21,7 @@ def recount(
     group_by: str | None = None,
     target: int | None = None,
     parquet: bool = False,
+    bom: bool = False,
     command: str | None = None,
 ) -> BatchSummary:
     """Write the tables and the report of a batch again, without processing an image.
@@ -36,6 +35,7 @@ def recount(
         group_by: count images together by ``folder``, or by a regular expression on their path.
         target: leukocytes that each differential count should have.
         parquet: also write ``cells.parquet``; needs pyarrow.
+        bom: start CSV files with a byte order mark, by which Excel on Windows knows their encoding.
         command: the command line, for the record.
 
     Raises:
@@ -50,8 +50,7 @@ def recount(
         10
     """
     out = Path(os.path.abspath(results))  # noqa: PTH100
-    if parquet:
-        require_pyarrow()
+    outputs = OutputOptions.checked(group_by, target, parquet, bom)
     settings = settings_of(out)
     is_classified = settings.get("classifier") is not None
     require_classifier(target, is_classified)
@@ -71,5 +70,5 @@ def recount(
                 f"recounted at a review threshold of {review_threshold:g}, the batch ran at "
                 f"{facts['review_threshold']:g}: files saved per image have the labels of the latter"
             )
-        options = OutputOptions(Grouping(group_by), target, parquet, relabelling, notes)
+        options = replace(outputs, relabelling=relabelling, notes=notes)
         return write_outputs(manifest, options, changed, facts.get("not_found", []))

@@ -76,6 +76,7 @@ def run(
     processes: Processes = None,
     shard: ShardOption = None,
     parquet: options.Parquet = False,
+    bom: options.Bom = False,
     log: Log = None,
     trust_pickle: options.TrustPickle = False,
     quiet: options.Quiet = False,
@@ -105,6 +106,7 @@ def run(
             group_by=group_by,
             target=target,
             parquet=parquet,
+            bom=bom,
             on_progress=progress.show,
         )
     print_summary(summary, out, target, quiet)
@@ -119,6 +121,7 @@ def merge(
     group_by: options.GroupBy = None,
     target: options.TargetCount = None,
     parquet: options.Parquet = False,
+    bom: options.Bom = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Join the shards of a batch: tables, report and files as one run over all images writes them."""
@@ -130,6 +133,7 @@ def merge(
         group_by=group_by,
         target=target,
         parquet=parquet,
+        bom=bom,
         restart=restart,
         command=options.command_line(),
     )
@@ -171,6 +175,7 @@ def recount_command(
     group_by: options.GroupBy = None,
     target: options.TargetCount = None,
     parquet: options.Parquet = False,
+    bom: options.Bom = False,
     quiet: options.Quiet = False,
 ) -> None:
     """Write the tables and the report again in seconds, with other groups or another review threshold."""
@@ -182,6 +187,7 @@ def recount_command(
         group_by=group_by,
         target=target,
         parquet=parquet,
+        bom=bom,
         command=options.command_line(),
     )
     print_summary(summary, results, target, quiet)

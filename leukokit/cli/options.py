@@ -98,6 +98,9 @@ TargetCount = Annotated[
         show_default=False,
     ),
 ]
+Bom = Annotated[
+    bool, typer.Option("--bom", help="Start CSV files with a byte order mark, for Excel on Windows.")
+]
 Parquet = Annotated[
     bool, typer.Option("--parquet", help="Also write cells.parquet; needs pyarrow (the extra 'parquet').")
 ]

@@ -18,18 +18,22 @@ from leukokit.taxonomy import ERYTHROBLAST, KINDS, LEUKOCYTE_CLASSES, UNCLASSIFI
 class GrowingFile:
     """A text file that is written under a temporary name and renamed by ``finish``.
 
+    Args:
+        path: the file.
+        bom: start it with a byte order mark, by which Excel on Windows knows its encoding.
+
     Raises:
         OutputError: the file cannot be written.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, bom: bool = False) -> None:
         self.path = path
         self._failure: OSError | None = None
         self._partial = partial_path(path)
         try:
             # A name on disk may hold bytes that are no text.
             self.stream: TextIO = self._partial.open(
-                "w", encoding="utf-8", errors="backslashreplace", newline=""
+                "w", encoding="utf-8-sig" if bom else "utf-8", errors="backslashreplace", newline=""
             )
         except OSError as error:
             raise self._failed(error) from error
@@ -61,8 +65,8 @@ class GrowingFile:
 class Table(GrowingFile):
     """A CSV file (RFC 4180); text that a spreadsheet would run as a formula is quoted with an apostrophe."""
 
-    def __init__(self, path: Path, header: Sequence[str]) -> None:
-        super().__init__(path)
+    def __init__(self, path: Path, header: Sequence[str], bom: bool = False) -> None:
+        super().__init__(path, bom)
         self.row(header)
 
     def row(self, values: Sequence[object]) -> None:

@@ -116,7 +116,7 @@ def test_ctrl_c_does_not_wait_for_code_that_keeps_the_interpreter(tmp_path: Path
 
 
 def test_own_plugins_need_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("leukokit.batch.run.start_workers", lambda settings: pytest.fail("started"))
+    monkeypatch.setattr("leukokit.batch.job.start_workers", lambda settings: pytest.fail("started"))
     root = folder_of(tmp_path / "in", 1)
     assert (
         batches.run(monkeypatch, ["batch", str(root), "--out", str(tmp_path / "out"), "--device", "cpu"]) == 0

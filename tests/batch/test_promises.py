@@ -13,9 +13,9 @@ import pytest
 from batches import arguments, files, folder_of, rows, run, save, with_scripted_plugins
 
 from leukokit.batch import batch_status, merge_shards, recount, run_batch
+from leukokit.batch.job import BatchOptions
 from leukokit.batch.manifest import Manifest
 from leukokit.batch.records import Record
-from leukokit.batch.run import BatchOptions
 from leukokit.config import PipelineConfig
 from leukokit.errors import ConfigError, ImageError, OutputError
 from leukokit.registry import classifiers
@@ -293,3 +293,14 @@ def test_recounting_wants_a_classifier(tmp_path: Path) -> None:
     assert recount(out, group_by="folder").groups
     with pytest.raises(ConfigError, match="without a classifier"):
         recount(out, review_threshold=0.5)
+
+
+def test_excel_is_told_the_encoding_where_that_is_wanted(tmp_path: Path) -> None:
+    root, out = folder_of(tmp_path / "in", 2), tmp_path / "out"
+    save(root / "\u00e4.png", 1)
+    mark = "\ufeff".encode()
+    run_batch(root, out, CONFIG, HERE, bom=True)
+    tables = sorted(out.glob("*.csv"))
+    assert len(tables) == 4 and all(path.read_bytes().startswith(mark) for path in tables)
+    recount(out)
+    assert not any(mark in path.read_bytes() for path in tables)

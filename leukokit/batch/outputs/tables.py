@@ -35,6 +35,8 @@ def write_tables(
     target: int | None,
     parquet: bool = False,
     review: ReviewedLabels | None = None,
+    *,
+    bom: bool = False,
 ) -> Totals:
     """Write ``counts.csv``, ``cells.csv``, ``failures.csv`` and ``differential.csv``.
 
@@ -45,11 +47,12 @@ def write_tables(
         target: leukocytes that a differential count should have, if the user said.
         parquet: also write ``cells.parquet``; else one that exists is removed.
         review: labels that people gave, which the entries already have.
+        bom: start CSV files with a byte order mark.
 
     Raises:
         OutputError: a table cannot be written.
     """
-    tables = _Tables(out, classes, parquet, review)
+    tables = _Tables(out, classes, parquet, review, bom)
     totals = Totals()
     for entry, group in entries:
         totals.add(entry, group)
@@ -62,7 +65,7 @@ class _Tables:
     """The tables while they are written."""
 
     def __init__(
-        self, out: Path, classes: Sequence[str], parquet: bool, review: ReviewedLabels | None
+        self, out: Path, classes: Sequence[str], parquet: bool, review: ReviewedLabels | None, bom: bool
     ) -> None:
         counted = classes if review is None else review.classes
         self._is_classified, self._is_reviewed = bool(counted), review is not None
@@ -70,10 +73,10 @@ class _Tables:
         self._count_columns = count_columns(self._classes)
         columns = [*cell_columns(column_classes(classes)), *(CELL_COLUMNS if review else ())]
         extra = ["reviewed"] if review else []
-        self._counts = Table(out / "counts.csv", [*self._count_columns, *extra, "group", "status"])
-        self._cells = Table(out / "cells.csv", columns)
+        self._counts = Table(out / "counts.csv", [*self._count_columns, *extra, "group", "status"], bom)
+        self._cells = Table(out / "cells.csv", columns, bom)
         self._parquet = _parquet_table(out / PARQUET, columns, parquet)
-        self._failures = Table(out / "failures.csv", ["image", "cause"])
+        self._failures = Table(out / "failures.csv", ["image", "cause"], bom)
         self._shares = Table(
             out / "differential.csv",
             [
@@ -82,6 +85,7 @@ class _Tables:
                 *("unclassified", "unknown", "erythroblasts_per_100", "still_needed"),
                 *(("machine_count", "reviewed") if review else ()),
             ],
+            bom,
         )
 
     def add(self, entry: Entry, group: str) -> None:

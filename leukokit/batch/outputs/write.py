@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Self
 
 from leukokit._files import flush_to_disk, remove_partial_files
 from leukokit._text import printable
@@ -16,6 +16,7 @@ from leukokit.batch.manifest import Manifest
 from leukokit.batch.manifest_files import MANIFEST_NAME
 from leukokit.batch.outputs.attention import MAX_NAMES, attention_lines
 from leukokit.batch.outputs.grouping import Grouping
+from leukokit.batch.outputs.parquet import require_pyarrow
 from leukokit.batch.outputs.relabel import Relabelling
 from leukokit.batch.outputs.report import MAX_FAILURES, write_report
 from leukokit.batch.outputs.reviewed import ReviewedLabels
@@ -39,6 +40,7 @@ class OutputOptions:
         grouping: which images are counted together.
         target: leukocytes that a differential count should have, if the user said.
         parquet: also write ``cells.parquet``.
+        bom: start CSV files with a byte order mark, by which Excel on Windows knows their encoding.
         relabelling: labels at another review threshold; None for those of the batch.
         notes: what a reader must know about this choice, a line each.
     """
@@ -46,8 +48,22 @@ class OutputOptions:
     grouping: Grouping = field(default_factory=lambda: Grouping(None))
     target: int | None = None
     parquet: bool = False
+    bom: bool = False
     relabelling: Relabelling | None = None
     notes: Sequence[str] = ()
+
+    @classmethod
+    def checked(
+        cls, group_by: str | None = None, target: int | None = None, parquet: bool = False, bom: bool = False
+    ) -> Self:
+        """Return the options that a user's arguments mean.
+
+        Raises:
+            ConfigError: not a regular expression, or pyarrow is missing.
+        """
+        if parquet:
+            require_pyarrow()
+        return cls(Grouping(group_by), target, parquet, bom)
 
     @property
     def choice(self) -> dict[str, Any]:
@@ -57,6 +73,7 @@ class OutputOptions:
             "group_by": self.grouping.rule,
             "target": self.target,
             "parquet": self.parquet,
+            "bom": self.bom,
             "review_threshold": threshold,
         }
 
@@ -68,6 +85,16 @@ class _Collected:
     failures: list[Entry] = field(default_factory=list)
     hashes: dict[str, str] = field(default_factory=dict)
     folders: set[Path] = field(default_factory=lambda: {Path()})
+
+
+def require_classifier(target: int | None, is_classified: bool) -> None:
+    """Refuse a target of classified leukocytes where no classifier gives any.
+
+    Raises:
+        ConfigError: there is a target and no classifier.
+    """
+    if target is not None and not is_classified:
+        raise ConfigError(f"--target {target}: counts leukocytes with a class; --classifier none gives none")
 
 
 def require_free_tables(out: Path, restart: bool) -> None:
@@ -118,7 +145,9 @@ def write_outputs(
         if labels is not None:
             stored, thumbnails = labels.entries(stored), labels.thumbnails(thumbnails)
     entries = zip(_collect(stored, collected), options.grouping.groups_of(names), strict=True)
-    totals = write_tables(manifest.out, entries, classes, options.target, options.parquet, review)
+    totals = write_tables(
+        manifest.out, entries, classes, options.target, options.parquet, review, bom=options.bom
+    )
     for folder in collected.folders:
         remove_partial_files(manifest.out / folder)
     problems = [*problems, *_missing(manifest)]

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 from batches import PLUGINS, arguments, folder_of, rows, run, save, with_scripted_plugins
 
+from leukokit.batch import job as job_module
 from leukokit.batch import resources
-from leukokit.batch import run as run_module
 from leukokit.registry import load_plugin_file, writers
 
 
@@ -142,14 +142,14 @@ def test_for_what_is_not_left_nothing_is_started(tmp_path: Path, monkeypatch: py
         asked.append(images)
         return share_cores(images)
 
-    monkeypatch.setattr(run_module, "share_cores", counting)
+    monkeypatch.setattr(job_module, "share_cores", counting)
     assert run(monkeypatch, arguments(root, out)) == 0
     assert run(monkeypatch, arguments(root, out)) == 0
     # Of an image that has changed since, it is not the name that counts.
     save(root / "slide-0" / "f000.png", 5)
     assert run(monkeypatch, arguments(root, out)) == 0
     assert asked == [3, 0, 1]
-    monkeypatch.setattr("leukokit.batch.run.start_workers", lambda work: pytest.fail("started"))
+    monkeypatch.setattr("leukokit.batch.job.start_workers", lambda work: pytest.fail("started"))
     assert run(monkeypatch, arguments(root, out, "--processes", "2")) == 0
 
 
