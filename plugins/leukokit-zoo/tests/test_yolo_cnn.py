@@ -11,7 +11,7 @@ import torch
 from leukokit.cells import Cells
 from leukokit.datasets.fields import AnnotatedField, Selection, write_fields
 from leukokit.detectors.yolo.detector import YoloDetector
-from leukokit.errors import DataError
+from leukokit.errors import ConfigError, DataError
 from leukokit.smear import Smear, read_smear
 from leukokit.taxonomy import KINDS, LEUKOCYTE
 from leukokit.testing import run_checks
@@ -137,6 +137,20 @@ def test_it_is_trained_from_a_recipe(
     card = read_card(path, ClassifierCard)
     assert card.classes == CLASSES and "leukokit_zoo.train yolo-cnn" in card.command
     YoloCnnDetector(YoloCnnDetector.parse({"judge": path})).detect([smear])
+
+
+def test_a_stopped_training_is_resumed(fields: Path, tmp_path: Path) -> None:
+    own = recipe(fields, steps=3, check_every=1)
+    whole = train_judge(own, tmp_path / "whole", report=lambda _: None)
+
+    # The checkpoint of the last step is all that a resumed run needs.
+    resumed = tmp_path / "resumed"
+    resumed.mkdir()
+    (resumed / "state.pt").write_bytes((tmp_path / "whole" / "state.pt").read_bytes())
+    again = train_judge(own, resumed, resume=True, report=lambda _: None)
+    assert again.read_bytes() == whole.read_bytes()
+    with pytest.raises(ConfigError, match="nothing to resume"):
+        train_judge(own, tmp_path / "none", resume=True, report=lambda _: None)
 
 
 def test_what_cannot_be_trained_is_said_in_a_line(

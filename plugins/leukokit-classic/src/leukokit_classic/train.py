@@ -29,7 +29,8 @@ def train(
     config: Annotated[Path, typer.Option(help="Recipe (YAML).")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and weights.")] = Path("runs"),
     assign: Annotated[
-        list[str] | None, typer.Option("--set", help="Over the recipe, e.g. penalty=3; repeatable.")
+        list[str] | None,
+        typer.Option("--set", help="Over --config, e.g. penalty=3; repeatable."),
     ] = None,
 ) -> None:
     """Write OUT/svm-features/best.safetensors with its card, or OUT/sift-words.safetensors."""

@@ -31,12 +31,23 @@ from leukokit_zoo.detr import build
 
 
 def train_detr(
-    recipe: DetectorRecipe, out: Path, report: Callable[[str], None] = print, command: str = ""
+    recipe: DetectorRecipe,
+    out: Path,
+    resume: bool = False,
+    report: Callable[[str], None] = print,
+    command: str = "",
 ) -> Path:
-    """Train the decoder; returns the path of its weights, with their card beside.
+    """Train the decoder on a CPU; returns the path of its weights, with their card beside.
+
+    Args:
+        recipe: what is trained on what, and how.
+        out: folder for checkpoints and weights.
+        resume: go on from the last checkpoint in ``out``.
+        report: called with each line of progress.
+        command: what makes these weights again, for the card.
 
     Raises:
-        DataError: no field is selected.
+        DataError: no field is selected.  ConfigError: nothing to resume.
     """
     torch.manual_seed(recipe.seed)
     out.mkdir(parents=True, exist_ok=True)
@@ -51,6 +62,8 @@ def train_detr(
         )
     network, path = build(), out / "best.safetensors"
     training = Training(network, recipe, _plan(recipe), frozen=list(network.model[:-1]))
+    if resume:
+        training.load(out / "state.pt")
 
     def keep(_: float) -> None:
         decoder: Any = training.average.get_submodule(f"model.{len(network.model) - 1}")
@@ -60,8 +73,12 @@ def train_detr(
         save_weights(decoder, path)
 
     supply = WindowDataset(fields, recipe, recipe.steps * recipe.batch)
-    loss_of = lambda batch: network.loss(_leukocytes(batch))[0]  # noqa: E731
-    fit(training, supply, loss_of, report=report, collate=collate, check=keep)
+
+    def loss_of(batch: dict[str, torch.Tensor]) -> torch.Tensor:
+        loss: torch.Tensor = network.loss(_leukocytes(batch))[0]
+        return loss
+
+    fit(training, supply, loss_of, out / "state.pt", report, collate, keep)
     card = DetectorCard(
         name=recipe.name,
         architecture="rtdetr-decoder on smear-yolo11n",

@@ -50,8 +50,9 @@ class JudgeRecipe(BaseModel):
     held_back: float = Field(0.08, description="share of the photographs kept for calibration")
     steps: int = Field(1500, description="optimiser steps")
     batch: int = Field(64, description="crops per step")
-    learning_rate: float = Field(1e-3, description="peak, after a warm-up of 40 steps; cosine to nought")
+    learning_rate: float = Field(1e-3, description="peak, after a warm-up of 40 steps; cosine to zero")
     weight_decay: float = 0.02
+    check_every: int = Field(500, description="steps between checkpoints", ge=1)
     seed: int = 0
 
 
@@ -91,13 +92,22 @@ def train_judge(
     recipe: JudgeRecipe,
     out: Path,
     device: str = "cpu",
+    resume: bool = False,
     report: Callable[[str], None] = print,
     command: str = "",
 ) -> Path:
-    """Train in one go, which takes minutes; returns the path of the weights, with their card beside.
+    """Train the CNN; returns the path of the weights, with their card beside.
+
+    Args:
+        recipe: what is trained on what, and how.
+        out: folder for checkpoints and weights.
+        device: ``cpu``, ``cuda`` or ``cuda:N``.
+        resume: go on from the last checkpoint in ``out``.
+        report: called with each line of progress.
+        command: what makes these weights again, for the card.
 
     Raises:
-        DataError: no field with a leukocyte is selected.
+        DataError: no field with a leukocyte is selected.  ConfigError: nothing to resume.
     """
     out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(recipe.seed)
@@ -111,12 +121,14 @@ def train_judge(
     report(f"{len(fields)} fields to train on, {len(held)} held back to calibrate")
     network = WbcsNet(len(CLASSES)).to(device)
     training = Training(network, recipe, _plan(recipe))
+    if resume:
+        training.load(out / "state.pt")
 
     def loss_of(batch: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
         crops, labels = batch
         return nn.functional.cross_entropy(network(crops.to(device).float() / 255), labels.to(device))
 
-    fit(training, supply, loss_of, report=report)
+    fit(training, supply, loss_of, out / "state.pt", report)
     network.eval()
     path = out / "best.safetensors"
     save_weights(network, path)
@@ -143,7 +155,7 @@ def _plan(recipe: JudgeRecipe) -> Plan:
     return Plan(
         steps=recipe.steps,
         batch=recipe.batch,
-        check_every=recipe.steps,
+        check_every=recipe.check_every,
         learning_rate=recipe.learning_rate,
         schedule=warm_up_and_cosine(recipe.steps, WARM_UP),
         weight_decay=recipe.weight_decay,

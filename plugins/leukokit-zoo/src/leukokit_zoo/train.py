@@ -25,8 +25,10 @@ def train(
     config: Annotated[Path, typer.Option(help="Recipe (YAML).")],
     out: Annotated[Path, typer.Option(help="Folder for checkpoints and weights.")] = Path("runs"),
     assign: Annotated[
-        list[str] | None, typer.Option("--set", help="Over the recipe, e.g. steps=100; repeatable.")
+        list[str] | None,
+        typer.Option("--set", help="Over --config, e.g. steps=100; repeatable."),
     ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")] = False,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
 ) -> None:
     """Train a network of this package; writes OUT/NAME-OF-THE-WEIGHTS/best.safetensors with its card."""
@@ -39,14 +41,14 @@ def train(
         from leukokit_zoo.judge_training import JudgeRecipe, train_judge
 
         judge = load_settings(JudgeRecipe, config, assignments)
-        path = train_judge(judge, out / judge.name, where, typer.echo, command)
+        path = train_judge(judge, out / judge.name, where, resume, typer.echo, command)
     elif name == "detr":
         from leukokit.training import DetectorRecipe
 
         from leukokit_zoo.detr_training import train_detr
 
         recipe = load_settings(DetectorRecipe, config, assignments)
-        path = train_detr(recipe, out / recipe.name, typer.echo, command)
+        path = train_detr(recipe, out / recipe.name, resume, typer.echo, command)
     else:
         raise ConfigError(f"'{name}' cannot be trained here; there are: {', '.join(NAMES)}")
     typer.echo(f"wrote {path} and its card")
