@@ -102,13 +102,7 @@ def evaluate_pipeline(
     """
     if pipeline.classifier is None:
         raise ConfigError("the configuration names no classifier; 'leukokit evaluate detector' needs none")
-    _refuse_whole_pictures(fields)
-    complete = [annotated for annotated in fields if "leukocyte" in annotated.annotated_kinds]
-    if not any(any(_leukocytes(annotated)[1]) for annotated in complete):
-        raise DataError(
-            "no leukocyte has a class in those fields whose leukocytes are all annotated "
-            f"({len(complete)} of {len(fields)}); choose others"
-        )
+    complete = _complete(fields)
     processed: list[tuple[AnnotatedField, list[CellOutcome]]] = []
     failures: list[str] = []
     for number, annotated in enumerate(complete, 1):
@@ -221,6 +215,22 @@ def _leukocytes(annotated: AnnotatedField) -> tuple[npt.NDArray[np.float32], lis
     chosen = annotated.kind_array() == LEUKOCYTE
     labels = annotated.labels or [""] * len(chosen)
     return annotated.box_array()[chosen], [labels[number] for number in np.flatnonzero(chosen)]
+
+
+def _complete(fields: Sequence[AnnotatedField]) -> list[AnnotatedField]:
+    """The fields whose leukocytes are all annotated.
+
+    Raises:
+        DataError: a field's box is its whole picture, or no leukocyte of these fields has a class.
+    """
+    _refuse_whole_pictures(fields)
+    complete = [annotated for annotated in fields if "leukocyte" in annotated.annotated_kinds]
+    if not any(any(_leukocytes(annotated)[1]) for annotated in complete):
+        raise DataError(
+            "no leukocyte has a class in those fields whose leukocytes are all annotated "
+            f"({len(complete)} of {len(fields)}); choose others"
+        )
+    return complete
 
 
 def _refuse_whole_pictures(fields: Sequence[AnnotatedField]) -> None:
