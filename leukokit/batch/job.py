@@ -22,7 +22,7 @@ from leukokit.batch.memory import MemoryBudget
 from leukokit.batch.messages import PipelineDescription, WorkerSettings
 from leukokit.batch.outputs.write import remove_tables, require_free_tables
 from leukokit.batch.records import Record
-from leukokit.batch.resources import process_count, share_cores
+from leukokit.batch.resources import opencv_threads, process_count, share_cores
 from leukokit.batch.scheduler import Scheduler
 from leukokit.batch.shard import Shard
 from leukokit.batch.summary import BatchProgress
@@ -141,7 +141,8 @@ class Job:
         for name in self.devices[: max(left, 1)]:
             number, threads = share_cores(left) if name == "cpu" else (1, 0)
             pipelines += [Pipeline.from_config(self.config, name, threads) for _ in range(number)]
-        yield pipelines, PipelineDescription.of(pipelines[0])
+        with opencv_threads(max(1, cores() // len(pipelines))):
+            yield pipelines, PipelineDescription.of(pipelines[0])
 
     def settings(self, description: PipelineDescription) -> dict[str, Any]:
         """Return what decides the results: another device, number of threads or of processes does not."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Final
 
 from leukokit.engines.cpu import cores
@@ -27,6 +28,19 @@ def share_cores(images: int) -> tuple[int, int]:
     """
     pipelines = max(1, min(cores(), images, MAX_PIPELINES))
     return pipelines, max(1, cores() // pipelines)
+
+
+@contextmanager
+def opencv_threads(count: int) -> Iterator[None]:
+    """Let OpenCV use so many threads per call within: each pipeline has its own core already."""
+    import cv2
+
+    before = cv2.getNumThreads()
+    cv2.setNumThreads(count)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before)
 
 
 def process_count(asked: int | None, devices: Sequence[str], images: int, isolate: bool = False) -> int:

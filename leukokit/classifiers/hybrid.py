@@ -71,7 +71,7 @@ class HybridClassifier(NeuralClassifier[HybridParams]):
         path, card = self.path, self.card
 
         if path.suffix != ".safetensors":
-            return Model.exported(path, card.sha256, HYBRID_INPUTS, HYBRID_OUTPUTS)
+            return Model.exported(path, (card.sha256, card.onnx_sha256), HYBRID_INPUTS, HYBRID_OUTPUTS)
         module = partial(_context_module, path, len(card.classes))
         return Model(
             path, HYBRID_INPUTS, HYBRID_OUTPUTS, weights.graph_of(path, card), card.onnx_sha256, module

@@ -182,7 +182,7 @@ class CropClassifier(NeuralClassifier[N_co]):
     def model_of(cls, path: Path, card: ClassifierCard) -> Model:
         """What an engine needs to know of a weight file."""
         if path.suffix != ".safetensors":
-            return Model.exported(path, card.sha256, cls.inputs(), cls.outputs())
+            return Model.exported(path, (card.sha256, card.onnx_sha256), cls.inputs(), cls.outputs())
         module = partial(_crop_module, cls, path, len(card.classes))
         return Model(
             path, cls.inputs(), cls.outputs(), weights.graph_of(path, card), card.onnx_sha256, module

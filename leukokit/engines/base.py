@@ -32,6 +32,7 @@ class Model:
         graph_sha256: what its hash must be; empty for a foreign file.
         module: makes the torch module with its weights, on the CPU, in evaluation mode; it takes and
             returns tensors of the shapes and types of the graph. None for a foreign ONNX file.
+        values_sha256: what the hash of OpenVINO's .bin must be; empty where nothing is known of it.
     """
 
     weights: Path
@@ -40,11 +41,21 @@ class Model:
     graph: Path | None = None
     graph_sha256: str = ""
     module: Callable[[], Any] | None = None
+    values_sha256: str = ""
 
     @classmethod
-    def exported(cls, path: Path, sha256: str, inputs: tuple[str, ...], outputs: tuple[str, ...]) -> Model:
-        """A file that ``leukokit export`` wrote, which holds graph and weights: ONNX or OpenVINO's."""
-        return cls(path, inputs, outputs, path, sha256)
+    def exported(
+        cls, path: Path, hashes: tuple[str, str], inputs: tuple[str, ...], outputs: tuple[str, ...]
+    ) -> Model:
+        """A file that ``leukokit export`` wrote, with graph and weights: ONNX, or OpenVINO's with its .bin.
+
+        Args:
+            path: the file.
+            hashes: what the SHA-256 of the file and of its .bin must be; empty where nothing is known.
+            inputs: names of what the network takes.
+            outputs: names of what it returns.
+        """
+        return cls(path, inputs, outputs, path, hashes[0], values_sha256=hashes[1])
 
     def read_graph(self) -> OnnxFile:
         """The graph with its weights, checked.

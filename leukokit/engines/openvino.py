@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
 from collections.abc import Mapping, Sequence
@@ -75,6 +76,12 @@ def _read(model: Model) -> tuple[tuple[bytes, bytes], tuple[Port, ...]]:
         raise WeightsError(
             f"{model.graph}: cannot be read with its .bin ({error.strerror}); keep the two together"
         ) from error
+    for file, data, expected in (
+        (model.graph, text, model.graph_sha256),
+        (model.graph.with_suffix(".bin"), values, model.values_sha256),
+    ):
+        if expected and hashlib.sha256(data).hexdigest() != expected:
+            raise WeightsError(f"{file}: SHA-256 is not the card's; export it again")
     return (text, values), ()
 
 

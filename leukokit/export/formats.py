@@ -56,7 +56,9 @@ def export(target: Target, kind: str, out: Path) -> tuple[Path, float]:
             f"{target.path}: as {kind} it returns other values than in torch (by {apart:.2g}, allowed are "
             f"{TOLERANCE:g}); nothing is written"
         )
-    write_card(target.card.model_copy(update={"sha256": sha256_of(path), "onnx_sha256": ""}), path)
+    values = path.with_suffix(".bin")
+    beside = sha256_of(values) if suffix == ".xml" else ""
+    write_card(target.card.model_copy(update={"sha256": sha256_of(path), "onnx_sha256": beside}), path)
     return path, apart
 
 
@@ -72,7 +74,7 @@ def difference(target: Target, path: Path, engine: type[Engine] | None) -> float
     if engine is None:
         run: Callable[[Arrays], dict[str, Any]] = _scripted(path, names, outputs)
     else:
-        run = load(Model.exported(path, "", names, outputs), engine)
+        run = load(Model.exported(path, ("", ""), names, outputs), engine)
     largest = 0.0
     for sample in target.samples:
         with torch.inference_mode():

@@ -22,6 +22,7 @@ Boxes never move: the standardised image has the size of the original.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import cv2
@@ -183,11 +184,15 @@ def _enlarged(
     return np.asarray(enlarged, np.float32)
 
 
+@lru_cache(maxsize=8)
 def _basis(height: int, width: int) -> npt.NDArray[np.float32]:
+    # Kept, because the fields of a folder have few sizes.
     y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
     radius = x * x + y * y
     terms = [np.ones_like(x), x, y, x * x, y * y, x * y, radius * radius]
-    return np.stack([term.ravel() for term in terms], axis=1).astype(np.float32)
+    basis = np.stack([term.ravel() for term in terms], axis=1).astype(np.float32)
+    basis.setflags(write=False)
+    return basis
 
 
 def _upper_envelope(

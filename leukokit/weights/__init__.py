@@ -41,7 +41,8 @@ class Card(BaseModel):
     architecture: str = Field(description="of the network, e.g. yolo11n or efficientnet-lite0")
     sha256: str = Field(description="of the weight file")
     onnx_sha256: str = Field(
-        default="", description="of the ONNX graph beside the weight file; empty without one"
+        default="",
+        description="of the ONNX graph beside the weight file, or of OpenVINO's .bin; empty without one",
     )
     command: str = Field(default="", description="command that makes these weights again")
     recipe: dict[str, Any] = Field(default_factory=dict, description="the configuration it was trained with")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from typing import Final
 
 import cv2
@@ -47,12 +46,10 @@ class PngWriter(Writer[PngParams]):
 
     def write(self, result: SmearResult) -> None:
         """Save one result."""
-        from PIL import Image
-
         picture = draw(result.smear.image, result.cells, self.params.longest_side)
-        stream = io.BytesIO()
-        Image.fromarray(picture).save(stream, "PNG", compress_level=3)
-        self.save(self.path_for(result, OWN_PICTURES), mark_as_drawn(stream.getvalue()))
+        # Of little compression: twice as fast, and a tenth larger.
+        encoded = cv2.imencode(".png", picture[..., ::-1], [cv2.IMWRITE_PNG_COMPRESSION, 1])[1]
+        self.save(self.path_for(result, OWN_PICTURES), mark_as_drawn(encoded.tobytes()))
 
 
 def draw(image: RGBImage, cells: Cells, longest_side: int = 4096) -> RGBImage:

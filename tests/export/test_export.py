@@ -13,6 +13,7 @@ import pytest
 
 from leukokit import weights
 from leukokit.cells import Cells, Labelling
+from leukokit.classifiers.altarawneh import AltarawnehClassifier, AltarawnehParams
 from leukokit.cli import main
 from leukokit.engines.base import Model
 from leukokit.engines.choose import load
@@ -45,6 +46,21 @@ def test_exported_classifier_returns_what_torch_returns(tmp_path: Path, kind: st
     assert 0 <= apart < 1e-4 and path.stem == "leukocyte-altarawneh"
     card = weights.read_card(path, weights.ClassifierCard)
     assert card.sha256 == weights.sha256_of(path) and card.classes == target.card.model_dump()["classes"]
+
+
+def test_openvinos_values_are_checked(tmp_path: Path) -> None:
+    pytest.importorskip("openvino", reason="the extra 'openvino' is not installed")
+    (target,) = classifier_targets("altarawneh", None)
+    path, _ = export(target, "openvino", tmp_path)
+    plugin = AltarawnehClassifier(AltarawnehParams(weights=path))
+    assert plugin.network.engine.startswith("openvino")
+    values = path.with_suffix(".bin")
+    values.write_bytes(b"\0" * values.stat().st_size)
+    with pytest.raises(WeightsError, match="SHA-256 is not the card's"):
+        _ = AltarawnehClassifier(AltarawnehParams(weights=path)).network
+    values.unlink()
+    with pytest.raises(WeightsError, match=r"cannot be read with its \.bin"):
+        _ = AltarawnehClassifier(AltarawnehParams(weights=path)).network
 
 
 def test_exported_files_run_in_a_pipeline(
@@ -150,5 +166,5 @@ def test_int8_detector_runs_and_has_a_card(tmp_path: Path) -> None:
     assert change.fields == 2 and change.leukocytes == 4 and change.moved == 0
     card = weights.read_card(path, weights.DetectorCard)
     assert card.name == "smear-yolo11n-int8" and path.stat().st_size < 6_000_000
-    network = load(Model.exported(path, card.sha256, ("pictures",), ("anchors",)))
+    network = load(Model.exported(path, (card.sha256, ""), ("pictures",), ("anchors",)))
     assert network({"pictures": np.zeros((1, 64, 64, 3), np.uint8)})["anchors"].shape == (1, 7, 84)

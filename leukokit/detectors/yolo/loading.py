@@ -65,7 +65,7 @@ def load_yolo(
 def model_of(path: Path, card: weights.DetectorCard) -> Model:
     """Return what an engine needs to know of a weight file with a card."""
     if path.suffix != ".safetensors":
-        return Model.exported(path, card.sha256, YOLO_INPUTS, YOLO_OUTPUTS)
+        return Model.exported(path, (card.sha256, card.onnx_sha256), YOLO_INPUTS, YOLO_OUTPUTS)
     module = partial(_yolo_module, path, card.architecture, len(card.kinds))
     return Model(path, YOLO_INPUTS, YOLO_OUTPUTS, weights.graph_of(path, card), card.onnx_sha256, module)
 
