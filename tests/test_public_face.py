@@ -85,7 +85,7 @@ def sources() -> Iterator[tuple[str, str]]:
     """Name and text of every Python source that a plugin author reads."""
     for path in [*(ROOT / "plugins").glob("*/src/*/*.py"), *(ROOT / "examples").glob("*.py")]:
         yield path.name, path.read_text(encoding="utf-8")
-    for page in ("plugins.md", "python.md"):
+    for page in ("tutorials/your-own-plugin.md", "how-to/python.md"):
         text = (ROOT / "docs" / page).read_text(encoding="utf-8")
         for number, block in enumerate(re.findall(r"```python\n(.*?)```", text, re.DOTALL)):
             yield f"{page}, block {number}", block
