@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import ClassVar, Self
@@ -25,17 +25,19 @@ class Writer(Plugin[P_co], ABC):
     Attributes:
         files: what has been written so far.
         protected: paths below ``out``, with forward slashes, that ``save`` does not replace.
+        shared_files: names, below ``out``, of the files about all images.
         file_per_image: whether ``write`` finishes the files of its image, so that a stopped batch can go on;
             False where a file holds all images.
     """
 
     file_per_image: ClassVar[bool] = True
+    shared_files: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, out: Path, params: P_co | None = None) -> None:
         super().__init__(params)
         self.out = out
         self.files: list[Path] = []
-        self.protected: Collection[str] = ()
+        self.protected: Container[str] = ()
 
     @abstractmethod
     def write(self, result: SmearResult) -> None:
@@ -65,6 +67,18 @@ class Writer(Plugin[P_co], ABC):
             raise write_error(path, error) from error
         return path
 
+    def require_free(self, path: Path) -> None:
+        """Refuse to replace a file that is protected.
+
+        Raises:
+            FileNameError: it is.
+        """
+        if path.is_relative_to(self.out) and path.relative_to(self.out).as_posix() in self.protected:
+            raise FileNameError(
+                f"{printable(path)}: exists, and leukokit did not write it; "
+                "choose another --out, or replace it with --overwrite"
+            )
+
     def save(self, path: Path, content: bytes | str) -> None:
         """Write a file whole or not at all, and list it in ``files``.
 
@@ -72,11 +86,7 @@ class Writer(Plugin[P_co], ABC):
             FileNameError: the file cannot have this name, or is protected.
             OutputError: the disk is full, the folder may not be written to, ...
         """
-        if self.protected and path.relative_to(self.out).as_posix() in self.protected:
-            raise FileNameError(
-                f"{printable(path)}: exists, and leukokit did not write it; "
-                "choose another --out, or replace it with --overwrite"
-            )
+        self.require_free(path)
         write_atomically(path, content)
         self.files.append(path)
 

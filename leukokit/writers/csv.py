@@ -4,29 +4,53 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
 
 from leukokit.errors import OutputError
 from leukokit.plugin import PluginParams
 from leukokit.results import SmearResult
 from leukokit.taxonomy import UNCLASSIFIED
 from leukokit.writers.base import Writer
-from leukokit.writers.tables import Table, cell_columns, cell_row, column_classes, count_columns, count_row
+from leukokit.writers.tables import (
+    DELIMITERS,
+    Table,
+    cell_columns,
+    cell_row,
+    column_classes,
+    count_columns,
+    count_row,
+)
 
 
-class CsvWriter(Writer):
-    """``cells.csv``, one row per cell, and ``counts.csv``, one row per image, also if it has no cell.
+class CsvParams(PluginParams):
+    """Parameters of the writer ``csv``."""
 
-    Their columns are those of a batch's tables, and the same whether a classifier has looked or not: the five
-    classes of a differential count, and others that the first image's classifier knows. What is not known is
-    blank.
+    delimiter: Literal["comma", "semicolon", "tab"] = Field(
+        "comma",
+        description="what separates columns; Excel expects semicolons where the comma is the decimal sign",
+    )
+    bom: bool = Field(
+        False, description="begin with a byte order mark, without which Excel on Windows garbles names"
+    )
+
+
+class CsvWriter(Writer[CsvParams]):
+    """``cells.csv``, with one row per cell, and ``counts.csv``, with one row per image.
+
+    The columns are those of a batch's tables, with a classifier and without: the five classes of a differential
+    count, then others that the first image's classifier knows. What is not known is blank.
     """
 
     name = "csv"
-    version = "1.2"
+    version = "1.3"
     summary = "cells.csv with one row per cell, counts.csv with one row per image"
     file_per_image = False
 
-    def __init__(self, out: Path, params: PluginParams | None = None) -> None:
+    shared_files = ("cells.csv", "counts.csv")
+
+    def __init__(self, out: Path, params: CsvParams | None = None) -> None:
         super().__init__(out, params)
         self._classes: tuple[str, ...] = ()
         self._tables: tuple[Table, Table] | None = None
@@ -61,7 +85,10 @@ class CsvWriter(Writer):
 
     def _begin(self, classes: Sequence[str]) -> tuple[Table, Table]:
         self._classes = column_classes(classes)
+        for name in self.shared_files:
+            self.require_free(self.out / name)
+        delimiter, bom = DELIMITERS[self.params.delimiter], self.params.bom
         return (
-            Table(self.out / "cells.csv", cell_columns(self._classes)),
-            Table(self.out / "counts.csv", count_columns(self._classes)),
+            Table(self.out / "cells.csv", cell_columns(self._classes), delimiter=delimiter, bom=bom),
+            Table(self.out / "counts.csv", count_columns(self._classes), delimiter=delimiter, bom=bom),
         )

@@ -74,7 +74,12 @@ def draw(image: RGBImage, cells: Cells, longest_side: int = 4096) -> RGBImage:
         name = KINDS[LEUKOCYTE] if label is None else label.name
         taken.append(_draw_label(scene, boxes[number].tolist(), text, name, thickness, taken))
     size = scene.shape[1]
-    legends = [_legend(counts, size, thickness) for counts in (cells.counts, cells.class_counts) if counts]
+    drawn = {
+        KINDS[kind] if label is None else label.name for kind, label in zip(cells.kinds, labels, strict=True)
+    }
+    legends = [
+        _legend(counts, drawn, size, thickness) for counts in (cells.counts, cells.class_counts) if counts
+    ]
     return np.concatenate([scene, *legends])
 
 
@@ -130,8 +135,11 @@ def _text_colour(name: str) -> tuple[int, int, int]:
     return (0, 0, 0) if 0.2126 * red + 0.7152 * green + 0.0722 * blue > LIGHT else (255, 255, 255)
 
 
-def _legend(counts: dict[str, int], width: int, thickness: int) -> RGBImage:
-    """White rows as wide as the picture, with as many entries each as there is room for; RGB."""
+def _legend(counts: dict[str, int], drawn: set[str], width: int, thickness: int) -> RGBImage:
+    """Return the counts in white rows as wide as the picture; RGB uint8.
+
+    An entry has a patch of its colour if a box of that colour is ``drawn``.
+    """
     scale = min(0.4 + 0.12 * thickness, width / 900 + 0.1)
     row = round(46 * scale) + 4
     bands: list[RGBImage] = []
@@ -142,7 +150,8 @@ def _legend(counts: dict[str, int], width: int, thickness: int) -> RGBImage:
         if x + step > width:
             bands.append(np.full((row, width, 3), 255, dtype=np.uint8))
             x = row // 3
-        cv2.rectangle(bands[-1], (x, row // 4), (x + row // 2, 3 * row // 4), _class_rgb(name), -1)
+        if name in drawn:
+            cv2.rectangle(bands[-1], (x, row // 4), (x + row // 2, 3 * row // 4), _class_rgb(name), -1)
         origin = (x + round(0.7 * row), round(0.68 * row))
         cv2.putText(bands[-1], text, origin, _FONT, scale, (40, 40, 40), 1, cv2.LINE_AA)
         x += step + row // 2

@@ -7,12 +7,15 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Final, TextIO
 
 from leukokit._files import partial_path, write_error
 from leukokit._text import escape_formula
 from leukokit.errors import OutputError
 from leukokit.taxonomy import ERYTHROBLAST, KINDS, LEUKOCYTE_CLASSES, UNCLASSIFIED, UNKNOWN
+
+DELIMITERS: Final = {"comma": ",", "semicolon": ";", "tab": "\t"}
+"""Characters between columns, by name."""
 
 
 class GrowingFile:
@@ -63,21 +66,29 @@ class GrowingFile:
 
 
 class Table(GrowingFile):
-    """A CSV file (RFC 4180); text that a spreadsheet would run as a formula is quoted with an apostrophe."""
+    """A CSV file (RFC 4180); text that a spreadsheet would run as a formula is quoted with an apostrophe.
 
-    def __init__(self, path: Path, header: Sequence[str], bom: bool = False) -> None:
+    Args:
+        path: of the file.
+        header: names of the columns.
+        delimiter: what separates columns.
+        bom: start it with a byte order mark.
+    """
+
+    def __init__(self, path: Path, header: Sequence[str], *, delimiter: str = ",", bom: bool = False) -> None:
         super().__init__(path, bom)
+        self._delimiter = delimiter
         self.row(header)
 
     def row(self, values: Sequence[object]) -> None:
         """Append a row; None is blank, and truth is written as JSON writes it."""
-        self.write(lines([values]))
+        self.write(lines([values], self._delimiter))
 
 
-def lines(rows: Iterable[Sequence[object]]) -> str:
+def lines(rows: Iterable[Sequence[object]], delimiter: str = ",") -> str:
     """Rows as text, for ``Table.write``."""
     stream = io.StringIO(newline="")
-    csv.writer(stream).writerows([_as_text(value) for value in row] for row in rows)
+    csv.writer(stream, delimiter=delimiter).writerows([_as_text(value) for value in row] for row in rows)
     return stream.getvalue()
 
 

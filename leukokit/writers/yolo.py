@@ -18,6 +18,8 @@ class YoloWriter(Writer):
     version = "1.0"
     summary = "one text file per image: kind, centre and size of each box, as fractions of the image"
 
+    shared_files = ("classes.txt",)
+
     def write(self, result: SmearResult) -> None:
         """Save one result."""
         width, height = result.smear.width, result.smear.height
