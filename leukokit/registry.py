@@ -147,7 +147,9 @@ class Registry(Generic[T]):
             raise PluginError(f"{self.kind} '{name}' comes from several packages ({packages}); keep one")
         try:
             plugin = entries[0].load()
-        except (Exception, SystemExit) as error:
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
             # Whatever a stranger's module raises at import is that plugin's error, not the toolkit's.
             cause = cause_of(error)
             raise PluginError(
@@ -280,9 +282,9 @@ def load_plugin_file(path: str | Path) -> list[type[Any]]:
     before = {id(plugin) for registry in ALL for plugin in registry.registered()}
     try:
         spec.loader.exec_module(module)
-    except PluginError:
+    except (PluginError, KeyboardInterrupt):
         raise
-    except (Exception, SystemExit) as error:
+    except BaseException as error:
         raise PluginError(f"{path}: {cause_of(error)}") from error
     new = [plugin for registry in ALL for plugin in registry.registered() if id(plugin) not in before]
     if not new:

@@ -13,7 +13,7 @@ from leukokit.batch.messages import WorkerSettings
 from leukokit.batch.worker_process import start_workers
 from leukokit.config import PipelineConfig
 from leukokit.engines.cpu import cores
-from leukokit.errors import ImageError, LeukokitError, PluginError
+from leukokit.errors import LeukokitError, PluginError, WeightsError
 from leukokit.images.inputs import FoundImage
 from leukokit.pipeline import Pipeline
 from leukokit.results import SmearResult
@@ -72,6 +72,9 @@ def _results_here(pipeline: Pipeline, images: Sequence[FoundImage]) -> Outcomes:
     for image in images:
         try:
             yield pipeline.run(image.path, image.stem_path)
-        except (ImageError, PluginError) as error:
+        except WeightsError:
+            # No image's fault: the next would meet it, too.
+            raise
+        except LeukokitError as error:
             # What is wrong with one image must not cost the others.
             yield error

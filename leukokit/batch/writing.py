@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Container, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +33,17 @@ def writer_names(save: str | Iterable[str]) -> list[str]:
 
 
 def open_writers(
-    names: Sequence[str], config: PipelineConfig, out: Path, protected: Collection[str] = ()
+    names: Sequence[str], config: PipelineConfig, out: Path, protected: Container[str] = ()
 ) -> list[Writer]:
     """Return the writers of these names with their parameters.
 
     Raises:
         ConfigError: a wrong parameter.
     """
+    for name in config.writers:
+        if name not in writers.names():
+            # Names the writers that exist.
+            writers.get(name)
     opened = []
     for name in names:
         plugin = writers.get(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -22,6 +23,7 @@ from leukokit.cli import (
     options,
     plugins,
     review,
+    supervision,
     train,
 )
 from leukokit.errors import ConfigError, LeukokitError, cause_of
@@ -73,11 +75,13 @@ def program() -> None:
         # A console that lacks a letter of a name gets its number, and no error.
         with contextlib.suppress(AttributeError, ValueError):
             stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]
+    supervision.enter_program()
     code = 0
     try:
         main()
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
+    supervision.mark_finished()
     if _is_any_call_abandoned():
         # A thread that comes back from native code while the interpreter ends aborts the process.
         for stream in (sys.stdout, sys.stderr):
@@ -110,9 +114,10 @@ def main() -> None:
         typer.echo("stopped", err=True)
         sys.exit(130)
     except BrokenPipeError:
-        # Whoever read the output has had enough.
-        sys.stderr.close()
-        sys.exit(0)
+        # Whoever read the output closed it. Shells report 141 for programs that this ends.
+        with contextlib.suppress(OSError, ValueError), Path(os.devnull).open("wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        sys.exit(141)
     except Exception as error:
         if debug:
             raise

@@ -39,8 +39,8 @@ class CsvParams(PluginParams):
 class CsvWriter(Writer[CsvParams]):
     """``cells.csv``, with one row per cell, and ``counts.csv``, with one row per image.
 
-    The columns are those of a batch's tables, with a classifier and without: the five classes of a differential
-    count, then others that the first image's classifier knows. What is not known is blank.
+    The columns are those of a batch's tables, with a classifier and without: the five classes of a
+    differential count, then others that the first image's classifier knows. What is not known is blank.
     """
 
     name = "csv"

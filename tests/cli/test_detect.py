@@ -20,7 +20,7 @@ from rich.console import Console
 from leukokit.batch.manifest import Manifest
 from leukokit.cells import Cells, Labelling
 from leukokit.cli import main
-from leukokit.cli.detect import _print_classes, _print_differential, _print_row
+from leukokit.cli.detect_output import print_classes, print_differential, print_row
 from leukokit.differential import differential
 from leukokit.results import SmearResult
 from leukokit.smear import Smear
@@ -62,8 +62,8 @@ def printed(to: Console) -> str:
 def test_classes_stand_on_one_line_below_the_row() -> None:
     to = console()
     result = counted({"neutrophil": 4, "lymphocyte": 3, UNCLASSIFIED: 1})
-    _print_row(to, result, first=True)
-    _print_classes(to, result)
+    print_row(to, result, first=True)
+    print_classes(to, result)
     lines = printed(to).splitlines()
     assert len(lines) == 3
     assert lines[2] == "  neutrophil 4  lymphocyte 3  unclassified 1"
@@ -72,7 +72,7 @@ def test_classes_stand_on_one_line_below_the_row() -> None:
 @pytest.mark.parametrize("result", [counted({}), counted({"neutrophil": 2}, labelled=False)])
 def test_nothing_is_said_where_there_is_no_class(result: SmearResult) -> None:
     to = console()
-    _print_classes(to, result)
+    print_classes(to, result)
     assert printed(to) == ""
 
 
@@ -80,7 +80,7 @@ def test_nothing_is_said_where_there_is_no_class(result: SmearResult) -> None:
 def test_many_classes_break_between_entries_only(width: int) -> None:
     to = console(width)
     counts = dict.fromkeys((*ALL, UNCLASSIFIED), 12)
-    _print_classes(to, counted(counts))
+    print_classes(to, counted(counts))
     lines = printed(to).splitlines()
     assert len(lines) == {30: 6, 80: 2, 200: 1}[width]
     entries = [entry for line in lines for entry in line.strip().split("  ")]
@@ -90,7 +90,7 @@ def test_many_classes_break_between_entries_only(width: int) -> None:
 def test_the_differential_has_n_percent_and_limits() -> None:
     to = console()
     counts = {"neutrophil": 50, "lymphocyte": 49, "basophil": 1, ERYTHROBLAST: 3, UNCLASSIFIED: 2}
-    _print_differential(to, differential(counts), 4)
+    print_differential(to, differential(counts), 4)
     rows = [re.split(r"\s{2,}", line.strip()) for line in printed(to).splitlines() if line]
     assert rows[0] == ["differential of 4 images", "n", "%", "95% interval"]
     assert rows[1] == ["neutrophil", "50", "50.0", "39.8 - 60.2"]
@@ -103,7 +103,7 @@ def test_the_differential_has_n_percent_and_limits() -> None:
 
 def test_few_leukocytes_are_said() -> None:
     to = console()
-    _print_differential(to, differential({"neutrophil": 99}), 1)
+    print_differential(to, differential({"neutrophil": 99}), 1)
     text = printed(to)
     assert "differential of 1 image " in text
     assert "n = 99: a differential count needs 100" in text
@@ -112,7 +112,7 @@ def test_few_leukocytes_are_said() -> None:
 
 def test_a_differential_of_nothing_is_no_table() -> None:
     to = console()
-    _print_differential(to, differential({"neutrophil": 0, ERYTHROBLAST: 1, UNCLASSIFIED: 2}), 1)
+    print_differential(to, differential({"neutrophil": 0, ERYTHROBLAST: 1, UNCLASSIFIED: 2}), 1)
     text = printed(to)
     assert "n = 0: " in text and "%" not in text
     assert "unclassified 2" in text and "erythroblasts 1; not" in text
@@ -222,7 +222,7 @@ class Fickle(Writer):
     def write(self, result):
         if result.smear.path.stem == "1":
             raise ValueError("not this one")
-        self.files.append(self.out / "2.txt")
+        self.save(self.out / "2.txt", "")
 
 
 @writers.register
