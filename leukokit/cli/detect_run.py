@@ -27,7 +27,7 @@ from leukokit.cli.detect_output import (
 from leukokit.cli.streams import SafeStream
 from leukokit.config import PipelineConfig
 from leukokit.differential import differential
-from leukokit.errors import ConfigError, FileNameError, LeukokitError
+from leukokit.errors import ConfigError, FileNameError, LeukokitError, PluginError
 from leukokit.images.inputs import find_images
 from leukokit.registry import writers
 from leukokit.results import SmearResult

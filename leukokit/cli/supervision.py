@@ -1,8 +1,8 @@
 """A second process that watches a command whose writers are plugins of others.
 
-Other plugins of others run in worker processes; writers run in the command's own. One may end it, even with exit
-code 0, crash it, or keep it from hearing Ctrl-C. So the command runs in a child process, and the parent reports
-how it ended.
+Detectors and the like of others run in worker processes, but writers run in the command's own process. One
+may end it, even with exit code 0, crash it, or keep it from hearing Ctrl-C. So the command runs in a child
+process, and the parent reports how it ended.
 """
 
 from __future__ import annotations

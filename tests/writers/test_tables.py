@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from leukokit._text import FORMULA_STARTS, escape_formula, unescape_formula
+from leukokit.errors import ConfigError
+from leukokit.writers.csv import CsvWriter
 from leukokit.writers.tables import GrowingFile, Table, lines
 
 
@@ -36,3 +39,16 @@ def test_a_growing_file_is_not_seen_before_it_is_whole(tmp_path: Path) -> None:
     assert not (tmp_path / "table.csv").exists()
     assert growing.finish().read_text() == "half"
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+
+
+def test_tables_for_excel_have_its_mark_and_its_delimiter(tmp_path: Path) -> None:
+    params = CsvWriter.parse({"bom": True, "delimiter": "semicolon"})
+    with CsvWriter(tmp_path, params):
+        pass
+    content = (tmp_path / "cells.csv").read_bytes()
+    assert content.startswith(b"\xef\xbb\xbfimage;id;kind;")
+    with CsvWriter(tmp_path, CsvWriter.parse({})):
+        pass
+    assert (tmp_path / "cells.csv").read_bytes().startswith(b"image,id,kind,")
+    with pytest.raises(ConfigError, match="csv: delimiter"):
+        CsvWriter.parse({"delimiter": "|"})

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
-import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,14 @@ from PIL import Image
 from leukokit._files import write_atomically
 from leukokit._text import FORMULA_STARTS
 from leukokit.cells import Cells
+from leukokit.datasets import prepare, read_fields
+from leukokit.datasets.recipe import SetRecipe
 from leukokit.errors import ConfigError, OutputError
+from leukokit.images import find_images
 from leukokit.registry import writers
 from leukokit.results import SmearResult
-from leukokit.smear import Smear
+from leukokit.smear import Smear, read_smear
+from leukokit.synthetic import draw_smear, save_smear
 from leukokit.taxonomy import (
     COLOURS,
     ERYTHROCYTE,
@@ -271,7 +275,8 @@ def test_png_of_an_empty_field_is_the_field_and_zeros() -> None:
     before = smear.image.copy()
     picture = draw(smear.image, Cells.empty())
     np.testing.assert_array_equal(picture[:150], before)
-    assert all(has_colour(picture[150:], kind) for kind in range(2))
+    assert not any(has_colour(picture[150:], kind) for kind in range(3))
+    assert (picture[150:] != 255).any(), "the counts are there, without colours that no box has"
     draw(smear.image, CELLS)
     np.testing.assert_array_equal(smear.image, before)
 
@@ -433,26 +438,25 @@ def test_a_name_that_is_too_long(tmp_path: Path) -> None:
     refusal(lambda: write_atomically(path, "text"), path)
 
 
-def full_disk(path: Path) -> None:
-    """Have the temporary file beside ``path`` lie on a device that is always full."""
-    if not Path("/dev/full").exists():
-        pytest.skip("no /dev/full on this system")
-    path.with_name(f".{path.name}.{os.getpid()}.part").symlink_to("/dev/full")
-
-
-def assert_still_former(path: Path) -> None:
-    # Renamed by a faulty writer, the path would be /dev/full itself, which can be read without end.
-    assert not path.is_symlink()
-    assert path.read_text() == "former"
+@contextlib.contextmanager
+def full_disk(limit: int) -> Iterator[None]:
+    """Refuse files of more than ``limit`` bytes, as a disk does that has no more room."""
+    resource = pytest.importorskip("resource", reason="this system has no limit on files")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 def test_a_full_disk_leaves_the_former_file(tmp_path: Path) -> None:
     path = tmp_path / "smear.json"
     path.write_text("former")
-    full_disk(path)
-    refusal(lambda: write_atomically(path, "new"), path)
+    with full_disk(100):
+        refusal(lambda: write_atomically(path, "new" * 100), path)
     assert [file.name for file in tmp_path.iterdir()] == ["smear.json"]
-    assert_still_former(path)
+    assert path.read_text() == "former"
 
 
 @pytest.mark.parametrize(
@@ -460,20 +464,27 @@ def test_a_full_disk_leaves_the_former_file(tmp_path: Path) -> None:
 )
 @pytest.mark.parametrize("images", [1, 100], ids=["when closed", "on the way"])
 def test_a_disk_that_fills_up_leaves_no_half_file(tmp_path: Path, name: str, full: str, images: int) -> None:
-    full_disk(tmp_path / full)
-    (tmp_path / full).write_text("former")
+    # Without cells, the table of images is the larger one.
+    cells = Cells.empty() if full == "counts.csv" else CELLS
 
-    def work() -> None:
-        with writers.get(name)(tmp_path) as writer:
+    def work(out: Path) -> None:
+        out.mkdir()
+        (out / full).write_text("former")
+        with writers.get(name)(out) as writer:
             for number in range(images):
-                writer.write(made(stem=f"{number} {'long name ' * 20}", height=2, width=2))
+                writer.write(made(cells, stem=f"{number} {'long name ' * 20}", height=2, width=2))
 
-    refusal(work, tmp_path / full)
-    assert not list(tmp_path.glob(".*.part"))
-    assert_still_former(tmp_path / full)
+    work(tmp_path / "whole")
+    sizes = sorted(path.stat().st_size for path in (tmp_path / "whole").iterdir())
+    out = tmp_path / "full"
+    with full_disk((sizes[-1] + (sizes[0] if len(sizes) > 1 else 0)) // 2):
+        refusal(lambda: work(out), out / full)
+    assert not list(out.glob(".*"))
+    assert (out / full).read_text() == "former"
     if name == "csv":
         (other,) = {"cells.csv", "counts.csv"} - {full}
-        assert rows_of(tmp_path / other)
+        saved_rows = (out / other).read_bytes()
+        assert saved_rows and (tmp_path / "whole" / other).read_bytes().startswith(saved_rows)
 
 
 def test_a_writer_that_fails_is_closed(tmp_path: Path) -> None:
@@ -491,3 +502,24 @@ def test_a_writer_that_fails_is_closed(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="no"), Failing(tmp_path) as writer:
         writer.write(replace(made(), seconds=1.0))
     assert closed == [writer]
+
+
+def test_coco_names_images_so_that_they_are_found_below_any_folder(tmp_path: Path) -> None:
+    """The set can be prepared for training wherever its folder lies."""
+    images = tmp_path / "slides" / "ward 3"
+    images.mkdir(parents=True)
+    save_smear(draw_smear(1, 200, 160, 1, 40.0), images / "one.png")
+    found = find_images([tmp_path / "slides"]).images
+    with writers.get("coco")(tmp_path) as writer:
+        for image in found:
+            cells = Cells(np.array([[10, 20, 60, 70]]), np.array([0]), np.array([0.9]))
+            writer.write(SmearResult(read_smear(image.path), cells, image.stem_path))
+    (document,) = [json.loads((tmp_path / "coco.json").read_text())["images"]]
+    assert [image["file_name"] for image in document] == ["ward 3/one.png"]
+    moved = tmp_path / "elsewhere"
+    (tmp_path / "slides").rename(moved)
+    (tmp_path / "coco.json").rename(moved / "coco.json")
+    recipe = SetRecipe.model_validate({"name": "own", "format": "coco"})
+    prepare(moved, tmp_path / "fields.jsonl", recipe)
+    (field,) = read_fields(tmp_path / "fields.jsonl")
+    assert field.boxes == [[10.0, 20.0, 60.0, 70.0]]
