@@ -73,10 +73,10 @@ class _Tables:
         self._count_columns = count_columns(self._classes)
         columns = [*cell_columns(column_classes(classes)), *(CELL_COLUMNS if review else ())]
         extra = ["reviewed"] if review else []
-        self._counts = Table(out / "counts.csv", [*self._count_columns, *extra, "group", "status"], bom)
-        self._cells = Table(out / "cells.csv", columns, bom)
+        self._counts = Table(out / "counts.csv", [*self._count_columns, *extra, "group", "status"], bom=bom)
+        self._cells = Table(out / "cells.csv", columns, bom=bom)
         self._parquet = _parquet_table(out / PARQUET, columns, parquet)
-        self._failures = Table(out / "failures.csv", ["image", "cause"], bom)
+        self._failures = Table(out / "failures.csv", ["image", "cause"], bom=bom)
         self._shares = Table(
             out / "differential.csv",
             [
@@ -85,7 +85,7 @@ class _Tables:
                 *("unclassified", "unknown", "erythroblasts_per_100", "still_needed"),
                 *(("machine_count", "reviewed") if review else ()),
             ],
-            bom,
+            bom=bom,
         )
 
     def add(self, entry: Entry, group: str) -> None:
