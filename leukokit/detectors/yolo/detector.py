@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,7 @@ from pydantic import Field
 from typing_extensions import TypeVar
 
 from leukokit import weights
-from leukokit.cells import Cells
+from leukokit.cells import MIN_ERYTHROCYTES, Cells
 from leukokit.detectors.base import Detector, DetectorParams
 from leukokit.detectors.yolo.loading import load_yolo
 from leukokit.detectors.yolo.network import YoloModel
@@ -23,6 +23,7 @@ from leukokit.detectors.yolo.ruler import (
     ENOUGH_ERYTHROCYTES,
     PROBE_SIDE,
     Probe,
+    densest_point,
     measure_diameter,
     predict_diameter,
     probes,
@@ -30,7 +31,7 @@ from leukokit.detectors.yolo.ruler import (
 from leukokit.detectors.yolo.tiling import Tile, in_core, suppress_enclosing, suppress_overlaps, tiles_of
 from leukokit.images.pixels import RGBImage, scale_image
 from leukokit.smear import Smear
-from leukokit.taxonomy import LEUKOCYTE
+from leukokit.taxonomy import ERYTHROCYTE, LEUKOCYTE
 
 DEFAULT_WEIGHTS: Final = "smear-yolo11n"
 STRIDE: Final = 32
@@ -143,7 +144,7 @@ class YoloDetector(Detector[Y_co]):
         for number, tiles in zip(remaining, tiled, strict=True):
             parts = list(itertools.islice(cells_of_tiles, len(tiles)))
             found[number] = parts[0] if len(parts) == 1 else self._suppress(Cells.concatenate(parts))
-        return [cells for cells in found if cells is not None]
+        return [self._with_note(cells) for cells in found if cells is not None]
 
     @property
     def weight_files(self) -> tuple[Path, ...]:
@@ -174,6 +175,17 @@ class YoloDetector(Detector[Y_co]):
     def _probes(self, smear: Smear) -> Iterator[Probe]:
         return probes(smear.width, smear.height, min(PROBE_SIDE, self.params.tile_px))
 
+    def _all_probes(
+        self, smear: Smear, first: Probe, measured: Sequence[tuple[int, float]]
+    ) -> Iterator[Probe]:
+        """Yield the first probe, the usual ones and, while nothing is measured, those of the densest part."""
+        yield first
+        yield from (probe for probe in self._probes(smear) if probe != first)
+        if not any(erythrocytes for erythrocytes, _ in measured) and (centre := densest_point(smear)):
+            side, whole = min(PROBE_SIDE, self.params.tile_px), (0, 0, smear.width, smear.height)
+            around = probes(smear.width, smear.height, side, centre)
+            yield from (probe for probe in around if probe.region != whole)
+
     def _chosen_scale(self) -> float:
         return float(self.model.cell_diameter_px / (self.params.cell_diameter_px or 1.0))
 
@@ -185,12 +197,12 @@ class YoloDetector(Detector[Y_co]):
         low, high = self.model.diameter_range_px
         whole = (0, 0, smear.width, smear.height)
         measured: list[tuple[int, float]] = []
-        looks: dict[float, Cells] = {}
-        for probe in (first, *(probe for probe in self._probes(smear) if probe != first)):
+        whole_fields: dict[float, Cells] = {}
+        for probe in self._all_probes(smear, first, measured):
             if probe != first:
                 cells = next(self._run([_probe_view(smear, probe)]))
             if probe.region == whole:
-                looks[probe.scale] = cells
+                whole_fields[probe.scale] = cells
             confident = cells[cells.scores >= max(self.model.confidence, 0.25)]
             ruler = measure_diameter(confident, low / probe.scale, high / probe.scale)
             if ruler is not None:
@@ -202,14 +214,22 @@ class YoloDetector(Detector[Y_co]):
         scale = next(self._probes(smear)).scale
         if measured:
             scale = float(self.model.cell_diameter_px / max(measured)[1])
-        nearest = min(looks, key=lambda seen: abs(math.log(seen / scale)))
-        return scale, looks[nearest] if 1 / SAME_SIZE <= nearest / scale <= SAME_SIZE else None
+        nearest = min(whole_fields, key=lambda tried: abs(math.log(tried / scale)))
+        return scale, whole_fields[nearest] if 1 / SAME_SIZE <= nearest / scale <= SAME_SIZE else None
 
     def _tile_views(self, smear: Smear, scale: float) -> list[_View]:
         side = max(int(self.params.tile_px / scale), 1)
         overlap = int(LARGEST_CELL * self.model.cell_diameter_px / scale)
         tiles = tiles_of(smear.width, smear.height, side, min(overlap, side // 2))
         return [_View(smear, tile, scale) for tile in tiles]
+
+    def _with_note(self, cells: Cells) -> Cells:
+        """Add a note where the ruler is missing: without it scale and counts are less reliable."""
+        finds_erythrocytes = ERYTHROCYTE in self.model.kinds and self.params.cell_diameter_px is None
+        if not finds_erythrocytes or cells.erythrocyte_diameter_px is not None:
+            return cells
+        note = f"fewer than {MIN_ERYTHROCYTES} erythrocytes found: no diameter was measured; check the counts"
+        return replace(cells, notes=(*cells.notes, note))
 
     def _suppress(self, cells: Cells) -> Cells:
         cells = suppress_overlaps(cells, same_kind=self.params.overlap, any_kind=OTHER_KIND_OVERLAP)

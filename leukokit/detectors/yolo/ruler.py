@@ -6,6 +6,7 @@ it finds enough erythrocytes; their median diameter then decides the size at whi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -43,20 +44,29 @@ class Probe:
     scale: float
 
 
-def probes(width: int, height: int, side: int = PROBE_SIDE) -> Iterator[Probe]:
+def probes(
+    width: int, height: int, side: int = PROBE_SIDE, centre: tuple[float, float] | None = None
+) -> Iterator[Probe]:
     """Yield the parts of a field to measure, in order.
 
-    First comes the whole field reduced, then its middle at higher and higher magnification, then the whole
+    First comes the whole field reduced, then a part of it at higher and higher magnification, then the whole
     field reduced further. No probe is longer than ``side`` pixels.
+
+    Args:
+        width: of the field, pixels.
+        height: of the field, pixels.
+        side: longest side of what the network is shown, pixels.
+        centre: x, y of the middle of the magnified parts, pixels; by default the field's middle.
     """
+    centre = (width / 2, height / 2) if centre is None else centre
     whole = min(1.0, side / max(width, height))
     yield Probe((0, 0, width, height), whole)
     scale = whole
     while scale < 1.0:
         scale = min(1.0, scale * 2.5)
-        yield Probe(_middle(width, height, round(side / scale)), scale)
+        yield Probe(_around(width, height, centre, round(side / scale)), scale)
     yield Probe((0, 0, width, height), whole / 2.5)
-    yield Probe(_middle(width, height, side // 2), 2.0)
+    yield Probe(_around(width, height, centre, side // 2), 2.0)
 
 
 def predict_diameter(smear: Smear) -> float | None:
@@ -80,7 +90,10 @@ def predict_diameter(smear: Smear) -> float | None:
         mask = (green < PALEST).astype(np.uint8)
     if mask.all() or not mask.any():
         return None
-    distance = cv2.distanceTransform(_without_pallor(mask), cv2.DIST_L2, 3)
+    filled = _without_pallor(mask)
+    if filled.all():
+        return None
+    distance = cv2.distanceTransform(filled, cv2.DIST_L2, 3)
     is_centre = (distance > 2) & (distance == cv2.dilate(distance, np.ones((5, 5), np.uint8)))
     radii = np.sort(distance[is_centre])
     if len(radii) < ENOUGH_ERYTHROCYTES:
@@ -132,6 +145,25 @@ def measure_diameter(cells: Cells, smallest: float, largest: float) -> tuple[flo
     return None
 
 
-def _middle(width: int, height: int, side: int) -> tuple[int, int, int, int]:
-    left, top = max(0, (width - side) // 2), max(0, (height - side) // 2)
+def densest_point(smear: Smear) -> tuple[float, float] | None:
+    """Return x, y of where most of a field's cells lie together, in pixels; None where it has none.
+
+    In a field with few cells, all in one clump, the middle may hold none of them.
+    """
+    scale = min(1.0, GUESS_SIDE / max(smear.width, smear.height))
+    reduced = scale_image(smear.image, scale)
+    if smear.standardization is not None:
+        reduced = smear.standardization.apply(reduced)
+    mask = (reduced[..., 1] < PALEST).astype(np.float32)
+    if not mask.any():
+        return None
+    window = max(3, min(mask.shape) // 4)
+    crowd = cv2.blur(mask, (window, window), borderType=cv2.BORDER_CONSTANT)
+    row, column = np.unravel_index(int(crowd.argmax()), crowd.shape)
+    return float(column) / scale, float(row) / scale
+
+
+def _around(width: int, height: int, centre: tuple[float, float], side: int) -> tuple[int, int, int, int]:
+    left = min(max(0, math.floor(centre[0] - side / 2)), max(0, width - side))
+    top = min(max(0, math.floor(centre[1] - side / 2)), max(0, height - side))
     return left, top, min(width, left + side), min(height, top + side)

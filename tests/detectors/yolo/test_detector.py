@@ -289,3 +289,28 @@ def test_tiles_of_a_drawn_field_count_each_cell_once(model: YoloModel, example: 
     assert tiled.counts["leukocyte"] == one.counts["leukocyte"] >= 9
     assert close(tiled.counts["erythrocyte"], one.counts["erythrocyte"])
     assert len(tiled) != 0 and not np.array_equal(tiled.boxes, one.boxes)
+
+
+def corner_of_an_empty_field(part: RGBImage) -> RGBImage:
+    background = np.percentile(part.reshape(-1, 3), 90, axis=0)
+    noise = np.random.default_rng(0).normal(0, 2, (1200, 1600, 3))
+    field = np.clip(background + noise, 0, 255).astype(np.uint8)
+    field[60 : 60 + part.shape[0], 80 : 80 + part.shape[1]] = part
+    return field
+
+
+def test_cells_in_one_corner_of_an_empty_field_are_the_ruler(model: YoloModel) -> None:
+    """The middle of the field, where the ruler is sought first, holds none of them."""
+    part = draw_smear(7, 160, 120, 0, 24.0).image
+    smear = prepared(corner_of_an_empty_field(part))
+    (cells,) = detector(model).detect([smear])
+    assert cells.erythrocyte_diameter_px == pytest.approx(24.0, rel=0.25)
+    assert cells.counts["erythrocyte"] >= 8 and cells.notes == ()
+
+
+def test_a_ruler_that_could_not_be_measured_is_a_note(model: YoloModel) -> None:
+    empty = prepared(np.full((300, 400, 3), 230, np.uint8))
+    (cells,) = detector(model).detect([empty])
+    assert len(cells) == 0 and "no diameter was measured" in cells.notes[0]
+    (cells,) = detector(model, cell_diameter_px=40).detect([empty])
+    assert cells.notes == ()
