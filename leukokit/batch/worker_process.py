@@ -73,6 +73,10 @@ def kill_workers(processes: Sequence[WorkerProcess]) -> None:
 class WorkerProcess:
     """A process that does images; started when made."""
 
+    _description: PipelineDescription | None = None
+    _deadline = float("inf")
+    _is_overdue = False
+
     def __init__(self, settings: WorkerSettings) -> None:
         self.settings = settings
         # No process is started any more once they are to end.
@@ -181,7 +185,7 @@ class WorkerProcess:
         with self._starting:
             if self._is_ended:
                 return
-            self._description: PipelineDescription | None = None
+            self._description = None
             self._deadline, self._is_overdue = float("inf"), False
             self._connection, other = context.Pipe()
             self._process = context.Process(target=run_worker, args=(other, self.settings))
