@@ -123,6 +123,11 @@ def drawn_figures(name: str) -> dict[str, list[tuple[int, float]]]:
     series: dict[str, list[tuple[int, float]]] = {}
     for number, run in enumerate(read_runs(name)):
         for path, value in flatten(run["figures"]).items():
-            if any(fnmatchcase(path, pattern) for pattern in BENCHMARKS[name].drawn):
+            if is_drawn(name, path):
                 series.setdefault(path, []).append((number, value))
     return series
+
+
+def is_drawn(name: str, path: str) -> bool:
+    """Whether the history draws a figure of a benchmark."""
+    return any(fnmatchcase(path, pattern) for pattern in BENCHMARKS[name].drawn)
