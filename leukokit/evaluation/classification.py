@@ -159,7 +159,7 @@ def evaluate(predictions: Predictions, resamples: int = 1000, seed: int = 0) -> 
 def evaluate_classifier(
     pipeline: Pipeline,
     fields: Sequence[DetectedField],
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda *_: None,
 ) -> tuple[Predictions, ClassificationReport]:
     """Measure the pipeline's graph builder and classifier on annotated cells.
 
@@ -182,7 +182,7 @@ def evaluate_classifier(
 def predict_detected(
     pipeline: Pipeline,
     fields: Sequence[DetectedField],
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Predictions:
     """Return what the pipeline's graph builder and classifier predict for the annotated cells of fields.
 

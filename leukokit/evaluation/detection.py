@@ -52,7 +52,7 @@ class _Tally:
 def evaluate_detector(
     pipeline: Pipeline,
     fields: Sequence[AnnotatedField],
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda *_: None,
 ) -> dict[str, Any]:
     """Run the pipeline's detector on the fields and measure it.
 

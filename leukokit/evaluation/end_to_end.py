@@ -68,7 +68,7 @@ class CellOutcome(NamedTuple):
 def evaluate_pipeline(
     pipeline: Pipeline,
     fields: Sequence[AnnotatedField],
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda *_: None,
 ) -> dict[str, Any]:
     """Run the pipeline on the fields whose leukocytes are all annotated, and measure its results.
 

@@ -18,7 +18,7 @@ TIME_LIMIT: Final = 60.0
 """Time limit of a check, in seconds."""
 
 
-class Hang(PluginError):
+class HangError(PluginError):
     """A plugin did not finish within the time limit of a check."""
 
 
@@ -63,7 +63,7 @@ class Check:
             raise AssertionError(f"{said}: {one_line(error)}") from error
         except TimeoutError as error:
             if not ended:
-                raise Hang(f"{said}: did not finish within {self.seconds:g} s") from error
+                raise HangError(f"{said}: did not finish within {self.seconds:g} s") from error
             raise PluginError(f"{said}: {raised(error, self.source)}") from error
         except (Exception, SystemExit) as error:
             raise PluginError(f"{said}: {raised(error, self.source)}") from error

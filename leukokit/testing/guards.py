@@ -30,7 +30,7 @@ def no_network() -> Iterator[list[str]]:
 
         return connect
 
-    def look_up(host: Any, *arguments: Any, **options: Any) -> Any:
+    def look_up(host: Any, *_: Any, **__: Any) -> Any:
         tried.append(str(host))
         raise OSError(f"no network in this check: look-up of {host}")
 

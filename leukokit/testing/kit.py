@@ -10,7 +10,7 @@ from typing import Any, Final
 from leukokit.errors import PluginError
 from leukokit.plugin import PluginParams
 from leukokit.registry import ALL, Registry, classifiers, detectors, graph_builders, registry_of, writers
-from leukokit.testing.check import TIME_LIMIT, Check, Hang, Subject
+from leukokit.testing.check import TIME_LIMIT, Check, HangError, Subject
 from leukokit.testing.classifiers import classifier_checks
 from leukokit.testing.declarations import declaration_checks
 from leukokit.testing.detectors import detector_checks
@@ -88,7 +88,7 @@ def run_checks(
     params: PluginParams | dict[str, Any] | None = None,
     kind: str | None = None,
     seconds: float = TIME_LIMIT,
-    each: Callable[[CheckOutcome], None] = lambda outcome: None,
+    each: Callable[[CheckOutcome], None] = lambda _: None,
 ) -> Report:
     """Run all checks of a plugin, and measure time and memory.
 
@@ -147,5 +147,5 @@ def _outcome(check: Check) -> tuple[CheckOutcome, bool]:
     try:
         check.run()
     except (AssertionError, PluginError) as error:
-        message, ended = str(error), not isinstance(error, Hang)
+        message, ended = str(error), not isinstance(error, HangError)
     return CheckOutcome(check.name, not message, message, time.perf_counter() - started), ended

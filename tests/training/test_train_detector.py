@@ -142,7 +142,7 @@ def test_kind_that_is_not_annotated_learns_nothing(index: Path, annotated: tuple
     assert PLATELET == 2
 
 
-class Stopped(Exception):
+class StoppedError(Exception):
     """What a user's Ctrl-C is to a run."""
 
 
@@ -179,12 +179,12 @@ def test_resumed_run_ends_where_an_uninterrupted_one_does(
 
     def stops(training: Training, loss: torch.Tensor) -> float:
         if training.step == 5:
-            raise Stopped
+            raise StoppedError
         return advance(training, loss)
 
     with monkeypatch.context() as patch:
         patch.setattr(Training, "advance", stops)
-        with pytest.raises(Stopped):
+        with pytest.raises(StoppedError):
             train_detector(recipe(index), tmp_path, report=lambda _: None)
     # Another state of torch's generator must not matter.
     torch.rand(17)

@@ -32,7 +32,7 @@ def compare(
     out: Path,
     device: str = "auto",
     restart: bool = False,
-    progress: Callable[[int, int], None] = lambda done, total: None,
+    progress: Callable[[int, int], None] = lambda *_: None,
 ) -> ComparisonReport:
     """Compare methods on the same fields, and write ``compare.json``, ``.csv``, ``.md`` and ``.html``.
 

@@ -122,8 +122,8 @@ def run_methods(
     out: Path,
     device: str,
     restart: bool = False,
-    progress: Callable[[int, int], None] = lambda done, total: None,
-    report_failure: Callable[[str], None] = lambda message: None,
+    progress: Callable[[int, int], None] = lambda *_: None,
+    report_failure: Callable[[str], None] = lambda _: None,
 ) -> tuple[dict[str, ResultStore], dict[str, Pipeline]]:
     """Return every method's results for every test field; those that are missing are made now.
 
