@@ -16,10 +16,15 @@ from pathlib import Path
 from typing import Any, Final
 
 from leukokit._files import write_atomically
+from leukokit.engines.base import Model
+from leukokit.engines.choose import load
+from leukokit.engines.onnxruntime import OnnxRuntimeEngine
 from leukokit.errors import WeightsError, cause_of
 
 OPSET: Final = 18
 """The first version of the operators that scatters with a maximum, which attention over links wants."""
+TOLERANCE: Final = 1e-3
+"""Largest difference of a graph's outputs from torch's, in units of 1 + |value|."""
 PREFIX: Final = "network."
 """What the name of a weight begins with where a module wraps the network that the file holds."""
 
@@ -64,7 +69,43 @@ def write_graph_beside(network: Exportable, path: Path) -> str:
     """
     graph = export_graph(network.module, network.inputs, network.outputs)
     share_weights(graph, path)
-    return save_graph(graph, path.with_suffix(".onnx"))
+    target = path.with_suffix(".onnx")
+    digest = save_graph(graph, target)
+    try:
+        _require_same(network, path, target)
+    except WeightsError:
+        target.unlink()
+        raise
+    return digest
+
+
+def _require_same(network: Exportable, weights: Path, graph: Path) -> None:
+    """Refuse a graph that returns other values than torch: what a module does outside torch is not traced.
+
+    Raises:
+        WeightsError: it does.
+    """
+    import numpy as np
+    import torch
+
+    rng = np.random.default_rng(0)
+    inputs = {}
+    for one in network.inputs:
+        values = one.value.numpy()
+        if values.dtype == np.uint8:
+            values = rng.integers(0, 256, values.shape, np.uint8)
+        elif values.dtype.kind == "f":
+            values = rng.normal(size=values.shape).astype(values.dtype)
+        inputs[one.name] = values
+    with torch.inference_mode():
+        found = network.module(*(torch.from_numpy(values) for values in inputs.values()))
+    run = load(Model(weights, tuple(inputs), tuple(network.outputs), graph), OnnxRuntimeEngine)
+    returned = run(inputs)
+    parts = found if isinstance(found, tuple) else (found,)
+    for name, part in zip(network.outputs, parts, strict=True):
+        wanted = part.numpy()
+        if not (np.abs(returned[name] - wanted) <= TOLERANCE * (1 + np.abs(wanted))).all():
+            raise WeightsError(f"{weights}: cannot be exported to ONNX: '{name}' differs from torch's")
 
 
 def export_graph(module: Any, inputs: Sequence[Example], outputs: Mapping[str, Mapping[int, str]]) -> Any:

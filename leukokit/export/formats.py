@@ -11,15 +11,12 @@ import numpy as np
 from leukokit._files import make_folder
 from leukokit.engines.base import Engine, Model
 from leukokit.engines.choose import load
-from leukokit.engines.export import Exportable, export_graph, save_graph
+from leukokit.engines.export import TOLERANCE, Exportable, export_graph, save_graph
 from leukokit.engines.onnxruntime import OnnxRuntimeEngine
 from leukokit.engines.openvino import OpenVinoEngine
 from leukokit.errors import ConfigError, WeightsError, cause_of
 from leukokit.export.targets import Arrays, Target
 from leukokit.weights import sha256_of, write_card
-
-TOLERANCE: Final = 1e-3
-"""Largest difference from torch, in units of 1 + |value|, so that boxes in pixels have one of their own."""
 
 
 def export(target: Target, kind: str, out: Path) -> tuple[Path, float]:

@@ -9,12 +9,20 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
 from leukokit.engines.base import Model
-from leukokit.engines.export import PREFIX, read_safetensors_header, share_weights
+from leukokit.engines.export import (
+    PREFIX,
+    Example,
+    Exportable,
+    read_safetensors_header,
+    share_weights,
+    write_graph_beside,
+)
 from leukokit.engines.onnx_file import Port, read_onnx
 from leukokit.errors import WeightsError
 
@@ -193,3 +201,24 @@ def test_weights_of_another_network_are_refused(model: Model, tmp_path: Path) ->
     exported = a_model(numpy_helper.from_array(np.ones((8, 3, 3, 3), np.float32), f"{PREFIX}0.weight"))
     with pytest.raises(WeightsError, match="is not the one of the network"):
         share_weights(exported, model.weights)
+
+
+def test_what_a_module_does_outside_torch_is_not_exported(model: Model, tmp_path: Path) -> None:
+    assert model.module is not None
+    module = model.module()
+
+    class Hidden(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = module.network
+
+        def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+            brightness = torch.from_numpy(np.array([float(pictures.numpy().mean())], np.float32))
+            found: torch.Tensor = module(pictures) + brightness
+            return found
+
+    example = Example("pictures", torch.zeros(1, 8, 9, 3, dtype=torch.uint8), {0: "n"})
+    network = Exportable(Hidden().eval(), module, [example], {"scores": {0: "n"}})
+    with pytest.raises(WeightsError, match="'scores' differs from torch's"):
+        write_graph_beside(network, model.weights)
+    assert not model.weights.with_suffix(".onnx").exists()
