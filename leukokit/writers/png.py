@@ -14,7 +14,7 @@ from leukokit.images.pixels import RGBImage, scale_image
 from leukokit.images.png import mark_as_drawn
 from leukokit.plugin import PluginParams
 from leukokit.results import SmearResult
-from leukokit.taxonomy import KINDS, LEUKOCYTE, colour_of
+from leukokit.taxonomy import KINDS, LEUKOCYTE, UNCLASSIFIED, colour_of
 from leukokit.writers.base import Writer
 from leukokit.writers.labels import CellLabel, cell_labels
 
@@ -121,7 +121,8 @@ def _shared(first: _Box, second: _Box) -> int:
 def _label_text(label: CellLabel | None, score: float) -> str:
     if label is None:
         return f"leukocyte {score:.2f}"
-    return f"{label.likeliest}{'?' if label.review else ''} {label.probability:.2f}"
+    doubt = "?" if label.name == UNCLASSIFIED else ""
+    return f"{label.likeliest}{doubt} {label.probability:.2f}"
 
 
 def _class_rgb(name: str) -> tuple[int, int, int]:

@@ -224,3 +224,11 @@ def test_the_legend_wraps_rather_than_losing_a_class() -> None:
 def test_png_of_any_size_labelled(size: tuple[int, int]) -> None:
     picture = draw(np.zeros((*size, 3), np.uint8), CELLS, 64)
     assert picture.shape[1] == max(1, round(size[1] * min(1, 64 / max(size))))
+
+
+def test_an_unknown_cell_is_named_without_a_question_mark() -> None:
+    from leukokit.writers.labels import CellLabel
+    from leukokit.writers.png import _label_text
+
+    assert _label_text(CellLabel("unknown", "unknown", 0.8, True), 0.9) == "unknown 0.80"
+    assert _label_text(CellLabel("unclassified", "monocyte", 0.5, True), 0.9) == "monocyte? 0.50"
