@@ -45,7 +45,7 @@ CNN = "leukocyte-cnn"
 
 def network_of(seed: int = 0, layers: int = 2) -> ContextNetwork:
     torch.manual_seed(seed)
-    return ContextNetwork(5, layers=layers).eval()
+    return ContextNetwork(8, layers=layers).eval()
 
 
 def data_of(rng: np.random.Generator, nodes: int, links: int) -> Data:
@@ -90,7 +90,7 @@ def test_the_order_of_cells_and_links_does_not_matter(seed: int, nodes: int, lin
         edge_attr=data.edge_attr[shuffled],
     )
     found = answers(network, data)
-    assert found.shape == (nodes, 5) and torch.isfinite(found).all()
+    assert found.shape == (nodes, 8) and torch.isfinite(found).all()
     torch.testing.assert_close(answers(network, other), found[order], atol=1e-4, rtol=1e-4)
 
 
@@ -99,7 +99,7 @@ def test_the_order_of_cells_and_links_does_not_matter(seed: int, nodes: int, lin
 def test_its_attention_is_torch_geometric_s(seed: int, nodes: int, links: int, size: float) -> None:
     data = data_of(np.random.default_rng(seed), nodes, links)
     torch.manual_seed(seed)
-    own: Any = ContextNetwork(5).eval()
+    own: Any = ContextNetwork(8).eval()
     oracle = copy.deepcopy(own)
     oracle.links = nn.ModuleList(
         GATv2Conv(link.lin_l.in_features, link.shape[2], link.shape[1], edge_dim=2, add_self_loops=False)
@@ -228,7 +228,7 @@ def test_only_leukocytes_bring_a_picture(seen: tuple[Smear, CellGraph], tmp_path
     data = Data(x=features, edge_index=edges, edge_attr=figures)
     data.pictures = torch.zeros(len(graph), EMBEDDING)
     crops = torch.from_numpy(classifier.crops(GraphedField(smear, graph, nodes), None)).permute(0, 3, 1, 2)
-    cnn = CropNetwork(5)
+    cnn = CropNetwork(8)
     load_weights(cnn, weights.find(CNN))
     with torch.no_grad():
         data.pictures[torch.from_numpy(nodes)] = cnn.eval().backbone(crops.float() / 255)
@@ -251,7 +251,7 @@ def test_any_field_is_a_normal_input(tmp_path: Path) -> None:
     none = CellGraph.unlinked(Cells.empty())
     erythrocytes = CellGraph.unlinked(Cells(boxes, np.ones(4, int), np.ones(4, np.float32)))
     found = classifier.classify([smear] * 4, [odd, alone, none, erythrocytes])
-    assert [answer.shape for answer in found] == [(4, 5), (1, 5), (0, 5), (4, 5)]
+    assert [answer.shape for answer in found] == [(4, 8), (1, 8), (0, 8), (4, 8)]
     np.testing.assert_allclose(np.concatenate(found[:2]).sum(axis=1), 1, atol=1e-5)
     assert not found[3].any()
 
