@@ -110,10 +110,10 @@ def scorers_of(bank: Array, labels: npt.NDArray[np.int64]) -> dict[str, Callable
     """Scores by name: of embeddings (N, E) and logits (N, C), larger for outliers."""
     means = np.stack([bank[labels == label].mean(axis=0) for label in np.unique(labels)])
     within = bank - means[np.searchsorted(np.unique(labels), labels)]
-    precision = np.linalg.inv(_ridged(within.T @ within / len(within)))
+    precision: Array = np.asarray(np.linalg.inv(_ridged(within.T @ within / len(within))), np.float64)
     centre = bank.mean(axis=0)
     total = _ridged(np.cov(bank.T))
-    whole = np.linalg.inv(total)
+    whole: Array = np.asarray(np.linalg.inv(total), np.float64)
     minor = np.linalg.eigh(total)[1][:, :-48]
 
     def distance(points: Array, centres: Array, metric: Array) -> Array:

@@ -46,14 +46,14 @@ def detect(
     quiet: options.Quiet = False,
 ) -> None:
     """Find, count and name the cells of smear images; print the counts and save the results."""
-    from leukokit.cli.detect_run import Detection, writer_names
+    from leukokit.cli.detect_run import Detection, split_writer_names
     from leukokit.cli.streams import SafeStream, private_stdout
     from leukokit.cli.supervision import supervise
 
     folder = out or DEFAULT_OUT
     if save is None:
         save = DEFAULT_SAVE if out is not None or not json_lines else ""
-    names = writer_names(save)
+    names = split_writer_names(save)
     supervise(names)
     with contextlib.ExitStack() as stack:
         # With --json, standard output holds documents and nothing that a plugin prints.

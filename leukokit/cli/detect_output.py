@@ -18,17 +18,17 @@ if TYPE_CHECKING:
 
 FEWEST_COLUMNS: Final = 20
 """Least width of the column of names on a terminal."""
-WIDE: Final = 200
+PIPE_WIDTH: Final = 200
 """Columns of a file or pipe, which has no width: lines are not broken, and names not cut."""
 
 
-def make_console(stream: object, quiet: bool) -> Console:
+def open_console(stream: object, quiet: bool) -> Console:
     """Return the console of a stream; a file or a pipe is wide, whatever FORCE_COLOR says."""
     from rich.console import Console
 
     console = Console(file=stream, quiet=quiet, highlight=False)  # type: ignore[arg-type]
     if not console.file.isatty():
-        console.width = WIDE
+        console.width = PIPE_WIDTH
     return console
 
 

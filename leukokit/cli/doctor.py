@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Final
 
 import typer
@@ -20,10 +21,9 @@ def doctor() -> None:
     from rich.console import Console
     from rich.markup import escape
 
-    from leukokit import __version__, weights
+    from leukokit import __version__
     from leukokit.engines.choose import list_engines
-    from leukokit.errors import LeukokitError
-    from leukokit.registry import ALL, engines
+    from leukokit.registry import engines
 
     console = Console(highlight=False)
     problems = 0
@@ -52,10 +52,20 @@ def doctor() -> None:
     for engine in list_engines(map(engines.get, engines.names()), devices):
         use = f"used on {', '.join(engine.devices)}" if engine.devices else engine.problem
         line(f"engine {engine.name}", f"{engine.version or 'no library'}, {use}")
+    for name, value, problem in (*_plugin_rows(), *_weight_rows()):
+        line(name, value, problem)
+    if problems:
+        raise typer.Exit(1)
+
+
+def _plugin_rows() -> Iterator[tuple[str, str, str]]:
+    from leukokit.errors import LeukokitError
+    from leukokit.registry import ALL
+
     for registry in ALL:
         for row in registry.rows():
             if row.disabled:
-                line(f"{row.kind} {row.name}", f"{row.version} ({row.package}), disabled")
+                yield f"{row.kind} {row.name}", f"{row.version} ({row.package}), disabled", ""
                 continue
             problem = row.error
             if not problem:
@@ -63,17 +73,23 @@ def doctor() -> None:
                     registry.get(row.name)
                 except LeukokitError as error:
                     problem = str(error)
-            line(f"{row.kind} {row.name}", f"{row.version} ({row.package})", problem)
+            yield f"{row.kind} {row.name}", f"{row.version} ({row.package})", problem
+
+
+def _weight_rows() -> Iterator[tuple[str, str, str]]:
+    from leukokit import weights
+    from leukokit.errors import LeukokitError
+
     if not weights.shipped():
-        line("weights", "none", "the package is incomplete; install leukokit again")
+        yield "weights", "none", "the package is incomplete; install leukokit again"
     for path in weights.shipped():
         try:
             card = weights.read_card(path, weights.card_model(path.with_suffix(".json")))
-            line(f"weights {path.stem}", f"sha256 {card.sha256[:16]}..., {path.stat().st_size / 1e6:.1f} MB")
         except LeukokitError as error:
-            line(f"weights {path.stem}", "unusable", str(error))
-    if problems:
-        raise typer.Exit(1)
+            yield f"weights {path.stem}", "unusable", str(error)
+        else:
+            size = f"{path.stat().st_size / 1e6:.1f} MB"
+            yield f"weights {path.stem}", f"sha256 {card.sha256[:16]}..., {size}", ""
 
 
 def _devices() -> list[tuple[str, str, str]]:

@@ -22,7 +22,7 @@ from typing import Any, Final
 
 FINISHED: Final = "LEUKOKIT_FINISHED_FILE"
 """Environment variable of the child: the file that it makes when it ends in order."""
-PATIENCE: Final = 5.0
+CHILD_PATIENCE: Final = 5.0
 """Seconds that a child has to end after Ctrl-C."""
 
 _is_program = False
@@ -86,7 +86,7 @@ def _run_child(finished: Path) -> int:
         if deadline is not None:
             child.kill()
             return
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + CHILD_PATIENCE
         child.send_signal(signal.SIGINT if os.name != "nt" else number)
 
     before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -78,7 +78,7 @@ def parse_yolo(content: bytes, names: Mapping[int, str], size: tuple[int, int], 
             x, y, w, h = shares[0] * width, shares[1] * height, shares[2] * width, shares[3] * height
             box = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
         elif len(shares) >= 6 and len(shares) % 2 == 0:
-            x1, y1, x2, y2 = _around(shares)
+            x1, y1, x2, y2 = _box_around(shares)
             box = (x1 * width, y1 * height, x2 * width, y2 * height)
         else:
             raise DataError(
@@ -197,10 +197,10 @@ def _coco_box(row: Mapping[str, Any]) -> tuple[float, float, float, float]:
     points = [_finite(value) for polygon in row["segmentation"] for value in polygon]
     if len(points) < 6:
         raise ValueError("neither bbox nor polygon")
-    return _around(points)
+    return _box_around(points)
 
 
-def _around(points: Sequence[float]) -> tuple[float, float, float, float]:
+def _box_around(points: Sequence[float]) -> tuple[float, float, float, float]:
     xs, ys = points[::2], points[1::2]
     return min(xs), min(ys), max(xs), max(ys)
 

@@ -90,10 +90,8 @@ def evaluate_pipeline(
           ``balanced_recall``; and ``accuracy``, the share of the found that are given their class.
           A class unknown to the classifier has a recall of 0.
         - ``confusion``: annotated classes and ``NO_CELL`` by predictions, ``UNCLASSIFIED`` and ``MISSED``.
-        - ``differential``: percent of each class as annotated and as the pipeline says at its threshold, of
-          all fields together, and the mean absolute difference in percentage points over the classes that
-          occur in either. Erythroblasts are no part of it (see ``leukokit.differential``).
-
+        - ``differential``: percent of each class in all fields, as annotated and by the pipeline at its
+          threshold, and the mean absolute difference over the classes that occur in either.
         Detections that met an annotated leukocyte without a class count for the detection alone.
 
     Raises:
@@ -111,14 +109,13 @@ def evaluate_pipeline(
         except LeukokitError as error:
             failures.append(str(error))
         progress(number, len(complete))
-    if not any(any(_leukocytes(annotated)[1]) for annotated, _ in processed):
+    if not any(any(_leukocytes(each)[1]) for each, _ in processed):
         raise DataError(f"every field with an annotated leukocyte failed; the first failure: {failures[0]}")
-    photos = photo_codes(
-        [annotated.photo for annotated, _ in processed], [annotated.lab for annotated, _ in processed]
-    )
+    measured = [annotated for annotated, _ in processed]
+    photos = photo_codes([each.photo for each in measured], [each.lab for each in measured])
     review_threshold = float(pipeline.classifier.review_threshold)
     head = {
-        "fields": len(processed),
+        "fields": len(measured),
         "fields_left_out": len(fields) - len(complete),
         "photos": len(np.unique(photos)),
         "review_threshold": round(review_threshold, 4),

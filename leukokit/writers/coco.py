@@ -40,7 +40,7 @@ class CocoWriter(Writer):
     def write(self, result: SmearResult) -> None:
         """Save one result."""
         cells, number = result.cells, len(self._images) + 1
-        name = _file_name(result)
+        name = _image_file_name(result)
         size = {"width": result.smear.width, "height": result.smear.height}
         self._images.append({"id": number, "file_name": name, **size})
         for kind, score, (x1, y1, x2, y2), label in zip(
@@ -81,7 +81,7 @@ class CocoWriter(Writer):
             self.files.append(self._file.finish())
 
 
-def _file_name(result: SmearResult) -> str:
+def _image_file_name(result: SmearResult) -> str:
     """Return the image's path below the folder that was searched, with forward slashes.
 
     Other tools look for images by this name below a folder that they are given, so it must not hold the path

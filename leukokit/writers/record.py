@@ -11,7 +11,7 @@ from typing import Final
 
 from leukokit._files import files_below, write_error
 
-RECORD: Final = ".leukokit-files"
+RECORD_NAME: Final = ".leukokit-files"
 """Name of the record in an output folder: a SHA-256 and a path per line, as ``sha256sum`` writes them."""
 
 
@@ -29,7 +29,7 @@ class ForeignFiles:
         self._existing = (
             {path.relative_to(out).as_posix() for path in files_below(out)} if out.is_dir() else set()
         )
-        self._recorded = _read(out / RECORD)
+        self._recorded = _read_names(out / RECORD_NAME)
 
     def __contains__(self, path: object) -> bool:
         if not isinstance(path, str) or path not in self._existing:
@@ -50,7 +50,7 @@ class ForeignFiles:
             # A line break in a name would be another line; such a file counts as foreign the next time.
             if "\n" not in name and (digest := _sha256(path)) is not None:
                 lines.append(f"{digest}  {name}\n")
-        record = self._out / RECORD
+        record = self._out / RECORD_NAME
         try:
             with record.open("ab") as stream:
                 stream.write(os.fsencode("".join(lines)))
@@ -58,7 +58,7 @@ class ForeignFiles:
             raise write_error(record, error) from error
 
 
-def _read(record: Path) -> dict[str, str]:
+def _read_names(record: Path) -> dict[str, str]:
     """Return the hash of each recorded path; the last line of a path counts."""
     known: dict[str, str] = {}
     with contextlib.suppress(OSError):
