@@ -165,7 +165,8 @@ def test_run_leaves_weights_with_their_card(uninterrupted: tuple[Path, list[str]
     loaded = load_yolo(path, "cpu", trust_pickle=False)
     assert loaded.cell_diameter_px == 30.0
     assert np.isfinite(loaded.network(np.zeros((1, 64, 64, 3), np.uint8))).all()
-    assert {file.name for file in path.parent.iterdir()} == {"best.safetensors", "best.json", "state.pt"}
+    names = {"best.safetensors", "best.json", "best.onnx", "state.pt"}
+    assert {file.name for file in path.parent.iterdir()} == names
     assert any("held-back loss" in line for line in said)
 
 

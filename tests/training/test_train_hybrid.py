@@ -194,7 +194,7 @@ def test_the_cnn_is_a_classifier_and_stays_with_its_hybrid(
     np.testing.assert_allclose(found, plain_logits(network, cells, own), atol=1e-4)
     for name in ("best.safetensors", "best.json"):
         shutil.copy(trained.with_name(name), tmp_path)
-    with pytest.raises(WeightsError, match="stands on the CNN 'own-cnn', which is not shipped"):
+    with pytest.raises(WeightsError, match="needs the CNN 'own-cnn', which is not shipped"):
         pipeline_of(tmp_path / "best.safetensors")
     # Of the same name, but not the file that it was trained with.
     shutil.copy(weights.find("leukocyte-altarawneh"), tmp_path / cnn.name)
