@@ -84,8 +84,12 @@ def main() -> None:
     recipe = HybridRecipe.model_validate({**values, "steps": choice.steps, "seed": choice.seed})
     choice.out.mkdir(parents=True, exist_ok=True)
     found = {lab: left_out(recipe, lab, choice.out, choice.trained) for lab in choice.labs}
-    calibrations = {name: calibrate(found, name, recipe) for name in ("hybrid", "cnn")}
-    text = "\n\n".join(table(found, name, recipe, *calibrations[name]) for name in ("hybrid", "cnn"))
+    found_by = ("hybrid", "cnn")
+    calibrations = {name: calibrate(found, name, recipe) for name in found_by}
+    text = "\n\n".join(table(found, name, recipe, *calibrations[name]) for name in found_by)
+    if choice.trained:
+        held = predict(load_hybrid(choice.trained), training_cells(recipe)[1], recipe)
+        text += "\n\n" + "\n".join(held_back(held, name, *calibrations[name]) for name in found_by)
     print(text)
     (choice.out / "table.md").write_text(text + "\n", encoding="utf-8")
     if choice.card:
@@ -198,6 +202,19 @@ def table(
         common.append(of_ten)
     lines.append(f"| mean | | {np.mean(everywhere):.3f} | {np.mean(common):.3f} | | | | | |")
     return "\n".join(lines)
+
+
+def held_back(found: Predictions, name: str, temperature: float, threshold: float) -> str:
+    """What becomes of the abnormal cells among those held back from training, in one line."""
+    probabilities = softmax(getattr(found, name) / temperature)
+    given, classified = probabilities.argmax(axis=1), probabilities.max(axis=1) >= threshold
+    abnormal = found.labels >= len(LEUKOCYTE_CLASSES)
+    mature = int((abnormal & classified & (given < len(LEUKOCYTE_CLASSES))).sum())
+    right = int((abnormal & classified & (given == found.labels)).sum())
+    return (
+        f"`{name}`, held back: of {int(abnormal.sum())} abnormal cells {mature} get a mature class above the "
+        f"threshold, {right} their own"
+    )
 
 
 def _row(
