@@ -35,6 +35,8 @@ DISABLE: Final = "LEUKOKIT_DISABLE_PLUGINS"
 """Environment variable that names the plugins and packages to leave alone."""
 FILE_MODULE: Final = "leukokit_plugin_"
 """What the name of the module of a plugin file starts with."""
+FROM_FILE: Final = "(file)"
+"""Stands for the package of a plugin that was registered by the decorator."""
 OWN: Final = "leukokit"
 """The package whose plugins nobody else can replace or shadow."""
 
@@ -43,7 +45,8 @@ OWN: Final = "leukokit"
 class PluginRow:
     """A line of ``leukokit plugins list``.
 
-    ``error`` is empty when nothing is known to be wrong; ``disabled`` is whether the environment says so.
+    ``version`` is that of the package, because a plugin's own is known only once it is imported; ``error`` is
+    empty when nothing is known to be wrong; ``disabled`` is whether the environment says so.
     """
 
     name: str
@@ -53,6 +56,11 @@ class PluginRow:
     target: str
     error: str = ""
     disabled: bool = False
+
+    @property
+    def origin(self) -> str:
+        """Its package with the package's version; of a plugin file, that it is one."""
+        return self.package if self.package == FROM_FILE else f"{self.package} {self.version}"
 
     @property
     def status(self) -> str:
@@ -126,7 +134,7 @@ class Registry(Generic[T]):
         for name, plugin in sorted(self._registered.items()):
             version = str(getattr(plugin, "version", "?"))
             target = f"{plugin.__module__}:{plugin.__qualname__}"
-            yield PluginRow(name, self.kind, version, "(file)", target, "", name in disabled)
+            yield PluginRow(name, self.kind, version, FROM_FILE, target, "", name in disabled)
 
     def get(self, name: str) -> type[T]:
         """The plugin's class; where a stranger's bears the name of one of leukokit's own, leukokit's.
@@ -140,7 +148,7 @@ class Registry(Generic[T]):
             return self._registered[name]
         entries = [entry for entry in self._enabled() if entry.name == name]
         if not entries:
-            raise self._not_there(name)
+            raise self._unknown(name)
         entries = [entry for entry in entries if _package(entry) == OWN] or entries
         if len(entries) > 1:
             packages = ", ".join(sorted({_package(entry) for entry in entries}))
@@ -167,20 +175,20 @@ class Registry(Generic[T]):
         from leukokit.plugin import PluginParams
 
         base, candidate = self.base_class, plugin
-        said = f"{self.kind} '{name}'"
+        subject = f"{self.kind} '{name}'"
         if not (isinstance(plugin, type) and issubclass(plugin, base)):
-            raise PluginError(f"{said} is not a class derived from {base.__module__}.{base.__name__}")
+            raise PluginError(f"{subject} is not a class derived from {base.__module__}.{base.__name__}")
         for attribute in ("name", "version", "summary"):
             if not isinstance(text := getattr(plugin, attribute, None), str):
-                raise PluginError(f"{said} declares no '{attribute}'")
+                raise PluginError(f"{subject} declares no '{attribute}'")
             if not text.isprintable():
-                raise PluginError(f"{said}: '{attribute}' must be one printable line")
+                raise PluginError(f"{subject}: '{attribute}' must be one printable line")
         if candidate.name != name:
-            raise PluginError(f"{said} calls itself '{candidate.name}'; the two names must be one")
+            raise PluginError(f"{subject} calls itself '{candidate.name}'; the two names must be one")
         if problem := _api_problem(candidate.api_version):
-            raise PluginError(f"{said} {problem}")
+            raise PluginError(f"{subject} {problem}")
         if not (isinstance(candidate.Params, type) and issubclass(candidate.Params, PluginParams)):
-            raise PluginError(f"{said}: Params must derive from leukokit.plugin.PluginParams")
+            raise PluginError(f"{subject}: Params must derive from leukokit.plugin.PluginParams")
 
     def _entries(self) -> list[importlib.metadata.EntryPoint]:
         return list(importlib.metadata.entry_points(group=self.group))
@@ -189,7 +197,7 @@ class Registry(Generic[T]):
         disabled = _disabled()
         return [entry for entry in self._entries() if not _is_off(entry.name, _package(entry), disabled)]
 
-    def _not_there(self, name: str) -> PluginError:
+    def _unknown(self, name: str) -> PluginError:
         off = [row.package for row in self.rows() if row.name == name and row.disabled]
         if off:
             return PluginError(
@@ -199,7 +207,9 @@ class Registry(Generic[T]):
         names = self.names()
         near = difflib.get_close_matches(name, names, n=max(1, len(names)), cutoff=0.4)
         ordered = ", ".join([*near, *(other for other in names if other not in near)]) or "none"
-        return UnknownPluginError(f"no {self.kind} is called '{name}'; there are: {ordered}")
+        return UnknownPluginError(
+            f"no {self.kind} is called '{name}'; there are: {ordered}; name the file of another with --plugin"
+        )
 
 
 detectors: Registry[Detector] = Registry("detector", "leukokit.detectors", "leukokit.detectors.base:Detector")

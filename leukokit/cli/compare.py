@@ -24,7 +24,8 @@ def compare_command(
     """Compare methods: accuracy, tests against a baseline, time and size. A stopped comparison resumes."""
     from collections import Counter
 
-    from leukokit.cli.tables import comparison_table, make_console, print_tables
+    from leukokit.cli.consoles import make_console
+    from leukokit.cli.tables import comparison_table, print_tables
     from leukokit.config import load_settings
     from leukokit.evaluation import comparison
     from leukokit.evaluation.comparison.methods import Comparison, fields_of

@@ -18,18 +18,6 @@ if TYPE_CHECKING:
 
 FEWEST_COLUMNS: Final = 20
 """Least width of the column of names on a terminal."""
-PIPE_WIDTH: Final = 200
-"""Columns of a file or pipe, which has no width: lines are not broken, and names not cut."""
-
-
-def open_console(stream: object, quiet: bool) -> Console:
-    """Return the console of a stream; a file or a pipe is wide, whatever FORCE_COLOR says."""
-    from rich.console import Console
-
-    console = Console(file=stream, quiet=quiet, highlight=False)  # type: ignore[arg-type]
-    if not console.file.isatty():
-        console.width = PIPE_WIDTH
-    return console
 
 
 def print_row(console: Console, result: SmearResult, first: bool) -> None:

@@ -16,8 +16,8 @@ from leukokit._text import printable
 from leukokit.batch.manifest_files import MANIFEST_NAME
 from leukokit.batch.results import open_results
 from leukokit.batch.writing import open_writers
+from leukokit.cli.consoles import make_console
 from leukokit.cli.detect_output import (
-    open_console,
     print_classes,
     print_differential,
     print_files,
@@ -35,7 +35,7 @@ from leukokit.writers.base import close_all, write_with
 from leukokit.writers.record import ForeignFiles
 
 
-def split_writer_names(save: str) -> list[str]:
+def writer_names(save: str) -> list[str]:
     """Return the names in ``--save``, each once; an empty list for ``none``."""
     names = (name.strip() for name in save.split(","))
     return [name for name in dict.fromkeys(names) if name not in ("", "none")]
@@ -93,7 +93,7 @@ class Detection:
             PluginError: a plugin does not exist or cannot be started.
             WeightsError: a plugin has no network that works.
         """
-        console = open_console(people, quiet)
+        console = make_console(people, quiet=quiet)
         found = find_images(images)
         failed, done = len(found.problems), 0
         for problem in found.problems:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import typer
 
+from leukokit.cli.consoles import make_console
+
+Finding = tuple[str, str, str]
+"""What was looked at, what was found, and the problem with it and its remedy; empty if there is none."""
 FOR_ALL: Final = ("onnxruntime", "opencv-python-headless")
 """Packages without which nothing runs."""
 FOR_TORCH: Final = ("torch", "torchvision", "ultralytics-opencv-headless")
@@ -15,68 +19,79 @@ FOR_TORCH: Final = ("torch", "torchvision", "ultralytics-opencv-headless")
 
 def doctor() -> None:
     """Show versions, devices, plugins and weights, and what to do about each problem."""
-    import importlib.metadata
-    import platform
+    from rich.text import Text
 
-    from rich.console import Console
-    from rich.markup import escape
+    from leukokit._text import printable
 
-    from leukokit import __version__
-    from leukokit.engines.choose import list_engines
-    from leukokit.registry import engines
-
-    console = Console(highlight=False)
-    problems = 0
-
-    def line(name: str, value: str, problem: str = "") -> None:
-        nonlocal problems
-        problems += bool(problem)
-        mark = "[red]problem[/red]" if problem else "[green]ok[/green]     "
-        console.print(f"{mark} {escape(name):<28} {escape(value)}", soft_wrap=True)
+    console = make_console()
+    has_problems = False
+    for name, value, problem in _findings():
+        has_problems = has_problems or bool(problem)
+        mark = Text("problem", "red") if problem else Text("ok     ", "green")
+        console.print(Text.assemble(mark, f" {printable(name):<28} {printable(value)}"), soft_wrap=True)
         if problem:
-            console.print(f"        {escape(problem)}", soft_wrap=True)
-
-    line("leukokit", __version__)
-    line("python", f"{platform.python_version()} on {platform.system()} {platform.machine()}")
-    for package in (*FOR_ALL, *FOR_TORCH):
-        try:
-            line(package, importlib.metadata.version(package))
-        except importlib.metadata.PackageNotFoundError:
-            if package in FOR_ALL:
-                line(package, "not installed", f"install it: python -m pip install {package}")
-            else:
-                line(package, "not installed; needed to train, on CUDA, and for weights without a graph")
-    for name, value, problem in _devices():
-        line(name, value, problem)
-    devices = ("cpu", *(name.removeprefix("device ") for name, _, _ in _devices() if ":" in name))
-    for engine in list_engines(map(engines.get, engines.names()), devices):
-        use = f"used on {', '.join(engine.devices)}" if engine.devices else engine.problem
-        line(f"engine {engine.name}", f"{engine.version or 'no library'}, {use}")
-    for name, value, problem in (*_plugin_rows(), *_weight_rows()):
-        line(name, value, problem)
-    if problems:
+            console.print(Text(f"        {printable(problem)}"), soft_wrap=True)
+    if has_problems:
         raise typer.Exit(1)
 
 
-def _plugin_rows() -> Iterator[tuple[str, str, str]]:
+def _findings() -> Iterator[Finding]:
+    import platform
+
+    from leukokit import __version__
+
+    yield "leukokit", __version__, ""
+    yield "python", f"{platform.python_version()} on {platform.system()} {platform.machine()}", ""
+    yield from _packages()
+    devices = _devices()
+    yield from devices
+    yield from _engines(["cpu", *(name.removeprefix("device ") for name, _, _ in devices if ":" in name)])
+    yield from _plugins()
+    yield from _weights()
+
+
+def _packages() -> Iterator[Finding]:
+    from importlib.metadata import PackageNotFoundError, version
+
+    for package in (*FOR_ALL, *FOR_TORCH):
+        try:
+            yield package, version(package), ""
+        except PackageNotFoundError:
+            if package in FOR_ALL:
+                yield package, "not installed", f"install it: python -m pip install {package}"
+            else:
+                yield package, "not installed; needed to train, on CUDA, and for weights without a graph", ""
+
+
+def _engines(devices: Sequence[str]) -> Iterator[Finding]:
+    from leukokit.engines.choose import list_engines
+    from leukokit.registry import engines
+
+    for engine in list_engines(map(engines.get, engines.names()), devices):
+        use = f"used on {', '.join(engine.devices)}" if engine.devices else engine.problem
+        yield f"engine {engine.name}", f"{engine.version or 'no library'}, {use}", ""
+
+
+def _plugins() -> Iterator[Finding]:
     from leukokit.errors import LeukokitError
     from leukokit.registry import ALL
 
     for registry in ALL:
         for row in registry.rows():
+            name, problem = f"{row.kind} {row.name}", row.error
             if row.disabled:
-                yield f"{row.kind} {row.name}", f"{row.version} ({row.package}), disabled", ""
+                yield name, f"{row.origin}, disabled", ""
                 continue
-            problem = row.error
+            version = "?"
             if not problem:
                 try:
-                    registry.get(row.name)
+                    version = registry.get(row.name).version
                 except LeukokitError as error:
                     problem = str(error)
-            yield f"{row.kind} {row.name}", f"{row.version} ({row.package})", problem
+            yield name, f"{version} ({row.origin})", problem
 
 
-def _weight_rows() -> Iterator[tuple[str, str, str]]:
+def _weights() -> Iterator[Finding]:
     from leukokit import weights
     from leukokit.errors import LeukokitError
 
@@ -85,14 +100,13 @@ def _weight_rows() -> Iterator[tuple[str, str, str]]:
     for path in weights.shipped():
         try:
             card = weights.read_card(path, weights.card_model(path.with_suffix(".json")))
-        except LeukokitError as error:
-            yield f"weights {path.stem}", "unusable", str(error)
-        else:
             size = f"{path.stat().st_size / 1e6:.1f} MB"
             yield f"weights {path.stem}", f"sha256 {card.sha256[:16]}..., {size}", ""
+        except LeukokitError as error:
+            yield f"weights {path.stem}", "unusable", str(error)
 
 
-def _devices() -> list[tuple[str, str, str]]:
+def _devices() -> list[Finding]:
     import importlib.util
 
     from leukokit.engines.cpu import cores

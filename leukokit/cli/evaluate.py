@@ -51,7 +51,8 @@ def evaluate_detector_command(
     if card:
         record_metrics(card, title or "detector", figures)
     if not _write_figures(figures, out, as_json):
-        from leukokit.cli.tables import detection_table, make_console
+        from leukokit.cli.consoles import make_console
+        from leukokit.cli.tables import detection_table
 
         make_console().print(detection_table(figures))
     _exit_for(figures["failures"])
@@ -100,7 +101,8 @@ def evaluate_classifier_command(
 
         save_confusion(picture, report.confusion)
     if not _write_figures(report.to_json(), out, as_json):
-        from leukokit.cli.tables import classification_table, confusion_table, make_console, print_tables
+        from leukokit.cli.consoles import make_console
+        from leukokit.cli.tables import classification_table, confusion_table, print_tables
 
         parts = classification_table(report), classification_note(report), confusion_table(report.confusion)
         print_tables(make_console(), *parts)
@@ -143,7 +145,8 @@ def pipeline(
 
         save_confusion(picture, confusion)
     if not _write_figures(figures, out, as_json):
-        from leukokit.cli.tables import confusion_table, make_console, pipeline_tables, print_tables
+        from leukokit.cli.consoles import make_console
+        from leukokit.cli.tables import confusion_table, pipeline_tables, print_tables
 
         print_tables(
             make_console(), *pipeline_tables(figures), end_to_end_note(figures), confusion_table(confusion)

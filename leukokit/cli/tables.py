@@ -18,17 +18,6 @@ if TYPE_CHECKING:
     from leukokit.evaluation.comparison.figures import MethodRow
     from leukokit.metrics.confusion import ConfusionMatrix
 
-WIDE = 1000
-"""Columns of what is no terminal: no table needs as many."""
-
-
-def make_console(stderr: bool = False) -> Console:
-    """Return where tables are printed: in a file or a pipe, which has no width, as wide as they are."""
-    console = Console(stderr=stderr, highlight=False)
-    if not console.is_terminal:
-        console.width = WIDE
-    return console
-
 
 def print_tables(console: Console, *parts: Table | str) -> None:
     """Print tables and the notes below them; an empty note is left out."""

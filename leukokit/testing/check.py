@@ -56,17 +56,17 @@ class Check:
             finally:
                 ended = True
 
-        said = f"{self.plugin}: {self.name}"
+        subject = f"{self.plugin}: {self.name}"
         try:
             TimeLimit(self.seconds).run(whole)
         except AssertionError as error:
-            raise AssertionError(f"{said}: {one_line(error)}") from error
+            raise AssertionError(f"{subject}: {one_line(error)}") from error
         except TimeoutError as error:
             if not ended:
-                raise HangError(f"{said}: did not finish within {self.seconds:g} s") from error
-            raise PluginError(f"{said}: {raised(error, self.source)}") from error
+                raise HangError(f"{subject}: did not finish within {self.seconds:g} s") from error
+            raise PluginError(f"{subject}: {raised(error, self.source)}") from error
         except (Exception, SystemExit) as error:
-            raise PluginError(f"{said}: {raised(error, self.source)}") from error
+            raise PluginError(f"{subject}: {raised(error, self.source)}") from error
 
     def __str__(self) -> str:
         return self.name
