@@ -12,7 +12,7 @@ import pytest
 
 from leukokit import __version__
 from leukokit.cli import main
-from leukokit.registry import isolated
+from leukokit.registry import isolated, writers
 from leukokit.synthetic.smear import draw_smear, save_smear
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "smear.png"
@@ -265,3 +265,34 @@ def test_module_and_light_start(tmp_path: Path) -> None:
     check = "import sys, leukokit.cli; print(sorted({'torch', 'cv2', 'scipy', 'pandas'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout == "[]\n"
+
+
+def test_plugins_of_a_package_have_its_version_and_info_has_their_own(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    _, listed, _ = run(capfd, "plugins", "list")
+    (row,) = [line.split() for line in listed.splitlines() if line.startswith("writer") and " png " in line]
+    assert row == ["writer", "png", "leukokit", __version__, "ok"]
+    version = writers.get("png").version
+    assert version != __version__, "else this test shows nothing"
+    _, described, _ = run(capfd, "plugins", "info", "png")
+    assert described.startswith(f"writer png {version}: ")
+    _, checked, _ = run(capfd, "doctor")
+    assert f"{version} (leukokit {__version__})" in checked
+
+
+def test_an_unknown_plugin_is_sought_in_a_file(capfd: pytest.CaptureFixture[str]) -> None:
+    code, _, err = run(capfd, "detect", EXAMPLE, "--save", "brief", "--device", "cpu")
+    assert code == 2
+    assert "no writer is called 'brief'; there are: " in err and "--plugin" in err
+
+
+def test_texts_of_plugins_are_no_markup(capfd: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    own = tmp_path / "marked.py"
+    own.write_text(
+        PLUGIN.replace("one leukocyte in the middle", "[/red] [bold]x").replace("side of the box", "[/]")
+    )
+    for command in (["plugins", "list"], ["plugins", "info", "middle"]):
+        code, out, err = run(capfd, *command, "--plugin", own)
+        assert (code, err) == (0, "")
+    assert "[/red] [bold]x" in out and "[/]" in out
