@@ -56,7 +56,7 @@ def disable_tf32() -> None:
 def prepare_process(device: str) -> None:
     """Make networks usable in this process; call it before each use.
 
-    After a fork there is one thread only: those of torch and OpenCV are gone, and would be waited for.
+    After a fork there is one thread only: those of torch are gone, and would be waited for.
 
     Raises:
         PluginError: the process was forked, and a GPU does not survive that.
@@ -70,9 +70,7 @@ def prepare_process(device: str) -> None:
             "a pipeline on a GPU does not work in a forked process; start it with the method 'spawn', "
             "e.g. multiprocessing.set_start_method('spawn')"
         )
-    import cv2
-
-    cv2.setNumThreads(1)
+    # OpenCV does without threads that are gone; telling it to use fewer would wait for them.
     if (torch := sys.modules.get("torch")) is not None:
         torch.set_num_threads(1)
     _used_in = os.getpid()

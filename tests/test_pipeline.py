@@ -168,13 +168,14 @@ def test_a_builder_that_takes_other_parameters_than_the_card_names_is_another(
 
 
 def test_an_empty_grey_field_has_no_classes_to_doubt(pipeline: Pipeline) -> None:
-    assert not pipeline.run(Smear.from_array(np.full((60, 80, 3), 245, np.uint8))).notes
+    notes = pipeline.run(Smear.from_array(np.full((60, 80, 3), 245, np.uint8))).notes
+    assert not any("grey" in note for note in notes)
 
 
 def test_classes_in_a_grey_picture_are_called_unreliable(pipeline: Pipeline, image: Path) -> None:
     coloured = read_image(image)
     grey = np.repeat(coloured.mean(axis=2, keepdims=True).astype(np.uint8), 3, axis=2)
-    assert not pipeline.run(Smear.from_array(coloured)).notes
+    assert not any("grey" in note for note in pipeline.run(Smear.from_array(coloured)).notes)
     assert any("grey image" in note for note in pipeline.run(Smear.from_array(grey)).notes)
 
 

@@ -6,6 +6,7 @@ import importlib.util
 import os
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final
+from weakref import WeakSet
 
 from leukokit.engines.base import Array, Engine, Model, Network, check_inputs, checked
 from leukokit.engines.cpu import avx_problem
@@ -15,8 +16,20 @@ QUIET: Final = 4
 """ONNX Runtime's log level that lets fatal errors through; what matters is raised."""
 
 
+_LIVE: Final = WeakSet[Any]()
+"""Sessions of this process."""
 _FORKED: Final[list[Any]] = []
 """Sessions of the process that this one was forked from; their end would wait for threads that are gone."""
+
+
+def _keep_sessions() -> None:
+    """In a forked process: let no session end, be it garbage already."""
+    _FORKED.extend(_LIVE)
+    _LIVE.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_sessions)
 
 
 class OnnxRuntimeEngine(Engine):
@@ -80,7 +93,6 @@ class _Session(Network):
 
     def __call__(self, inputs: Mapping[str, Array]) -> dict[str, Array]:
         if self.process != os.getpid():
-            _FORKED.append(self.session)
             self.session, self.process = self._start(1), os.getpid()
         check_inputs(self.model, self.file.inputs, inputs)
         try:
@@ -106,6 +118,7 @@ class _Session(Network):
             session = onnxruntime.InferenceSession(self.file.data, options, providers=[(provider, settings)])
         except Exception as error:
             raise WeightsError(f"{graph}: onnxruntime cannot run it ({_one_line(error)})") from error
+        _LIVE.add(session)
         if (used := session.get_providers()[0]) != provider:
             raise WeightsError(
                 f"{graph}: onnxruntime fell back from {provider} to {used}; "
