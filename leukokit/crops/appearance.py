@@ -1,4 +1,4 @@
-"""What a cell looks like in a few numbers: the colours of every node of a cell graph.
+"""The appearance of cells in numbers: the colours of every node of a cell graph.
 
 Measured on the standardised field, in optical density (natural log), where stain is additive
 (Beer-Lambert), so that an erythrocyte's figures say how strongly *this* smear took the stain.
@@ -35,14 +35,22 @@ RULER_PX: Final = 24
 PATCH_PX: Final = 16
 
 
-def erythrocyte_density(looks: npt.NDArray[np.float32], cells: Cells) -> npt.NDArray[np.float32] | None:
-    """(3,) median optical density of a field's erythrocytes, of all ``looks`` (N, 13); None of too few."""
-    found = looks[cells.kinds == ERYTHROCYTE, :3]
+def erythrocyte_density(figures: npt.NDArray[np.float32], cells: Cells) -> npt.NDArray[np.float32] | None:
+    """Return the median optical density of a field's erythrocytes.
+
+    Args:
+        figures: (N, 13) float32, ``appearance`` of the cells.
+        cells: the N cells.
+
+    Returns:
+        (3,) float32, red, green, blue; None with fewer than ``MIN_ERYTHROCYTES``.
+    """
+    found = figures[cells.kinds == ERYTHROCYTE, :3]
     return np.median(found, axis=0) if len(found) >= MIN_ERYTHROCYTES else None
 
 
 def appearance(smear: Smear, cells: Cells) -> npt.NDArray[np.float32]:
-    """Colour figures of every cell.
+    """Measure the colours of every cell.
 
     Args:
         smear: the field; standardised as it says.

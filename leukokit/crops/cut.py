@@ -21,7 +21,7 @@ REACH: Final = 2.4
 def crop_sides(
     cells: Cells, nodes: npt.NDArray[np.int64], cover: float, unit: CropUnit
 ) -> npt.NDArray[np.float32]:
-    """Sides of the crops that show cells to a classifier.
+    """Return the sides of the crops that show cells to a classifier.
 
     Args:
         cells: all cells of the field.
@@ -43,7 +43,7 @@ def crop_sides(
 
 
 def cut_crop(smear: Smear, centre: tuple[float, float], side: float, px: int) -> RGBImage:
-    """A square of the smear around a point, standardised as the smear says.
+    """Cut a square around a point of a field, standardised as the field says.
 
     Args:
         smear: the field of view.
@@ -76,7 +76,7 @@ def cut_crop(smear: Smear, centre: tuple[float, float], side: float, px: int) ->
 def cut_crops(
     smear: Smear, boxes: npt.NDArray[np.float32], sides: npt.NDArray[np.float32], px: int
 ) -> npt.NDArray[np.uint8]:
-    """Crops around the middles of boxes.
+    """Cut squares around the middles of boxes.
 
     Args:
         smear: the field of view.
@@ -95,7 +95,7 @@ def cut_crops(
 
 
 def optical_density(picture: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
-    """Optical density (natural log) of standardised RGB uint8 of any shape; the background is 0."""
+    """Return the optical density (natural log) of standardised RGB uint8 of any shape; background is 0."""
     table = -np.log(np.maximum(np.arange(256, dtype=np.float32), 1.0) / np.float32(WHITE))
     return np.asarray(cv2.LUT(np.ascontiguousarray(picture).reshape(1, -1), table), dtype=np.float32).reshape(
         picture.shape

@@ -24,7 +24,7 @@ NUCLEUS_REFERENCE: Final = np.array([0.75, 1.40, 0.50], dtype=np.float32)
 NUCLEUS_QUANTILE: Final = 0.6
 """Share of a leukocyte's pixels that lie below its nucleus in red optical density."""
 RIDGE: Final = 0.04
-"""Pull towards no change at all, in squared lengths of the nucleus's density."""
+"""Penalty on any change, in squared lengths of the nucleus's density."""
 
 
 def nucleus_map(

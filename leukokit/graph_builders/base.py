@@ -17,7 +17,7 @@ from leukokit.plugin import Plugin, PluginParams
 from leukokit.taxonomy import LEUKOCYTE
 
 MOST_PAIRS = 20_000_000
-"""Most pairs a graph is built of; more would fill the memory, and are a parameter gone astray."""
+"""Most pairs of a graph; more would fill the memory, and come from a mistaken parameter."""
 
 
 class GraphBuilderParams(PluginParams):
@@ -35,10 +35,10 @@ G_co = TypeVar("G_co", bound=GraphBuilderParams, default=GraphBuilderParams, cov
 
 
 class GraphBuilder(Plugin[G_co], ABC):
-    """Links cells that belong together. A subclass says which points do; its Params extend those here."""
+    """Links neighbouring cells. A subclass chooses the pairs of points; its Params extend those here."""
 
     def build(self, cells: Cells) -> CellGraph:
-        """The graph of one smear's cells: all of them nodes, those that ``nodes`` names linked.
+        """Return the graph of one field's cells: all are nodes, those that ``nodes`` names are linked.
 
         No cells, one, two, cells on a line and cells on one spot are normal inputs.
 
@@ -49,14 +49,14 @@ class GraphBuilder(Plugin[G_co], ABC):
         chosen = np.arange(len(cells)) if whole else np.flatnonzero(cells.kinds == LEUKOCYTE)
         edges = np.empty((2, 0), np.int64)
         if len(chosen) > 1:
-            # Where no cell has a size there is no ruler, and pixels stand in.
+            # Where no cell has a size there is no ruler: distances are in pixels.
             unit = (cells.ruler_px or 1.0) if self.params.unit == "diameters" else 1.0
             edges = chosen[canonical_edges(self.pairs(cells.centres[chosen], unit), len(chosen))]
         return CellGraph(cells, edges, self.name, self.params.model_dump(mode="json"))
 
     @abstractmethod
     def pairs(self, points: npt.NDArray[np.float64], unit: float) -> npt.NDArray[np.int64]:
-        """Which points are linked.
+        """Choose the pairs of points to link.
 
         Args:
             points: (M, 2) float64, centres of the cells to link in pixels, M at least 2; may coincide.
@@ -81,7 +81,7 @@ class GraphBuilder(Plugin[G_co], ABC):
 
 
 def squared_lengths(points: npt.NDArray[np.float64], pairs: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """(P,) float64: squared distance of the two points of each pair."""
+    """Return (P,) float64: squared distance of the two points of each pair."""
     between = points[pairs[1]] - points[pairs[0]]
     return np.asarray((between**2).sum(axis=1))
 
@@ -89,5 +89,5 @@ def squared_lengths(points: npt.NDArray[np.float64], pairs: npt.NDArray[np.int64
 def within(
     points: npt.NDArray[np.float64], pairs: npt.NDArray[np.int64], distance: float | None
 ) -> npt.NDArray[np.int64]:
-    """Those pairs (2, P) whose points are at most ``distance`` pixels apart; all of them for None."""
+    """Return the pairs (2, P) whose points are at most ``distance`` pixels apart; all of them for None."""
     return pairs if distance is None else pairs[:, squared_lengths(points, pairs) <= distance**2]

@@ -21,10 +21,10 @@ class DelaunayParams(GraphBuilderParams):
 
 
 class DelaunayBuilder(GraphBuilder[DelaunayParams]):
-    """The edges of the Delaunay triangulation of the centres, without those across empty plasma.
+    """Links along the edges of the Delaunay triangulation of the centres, without those across empty plasma.
 
     Triangles are Qhull's (Barber, Dobkin & Huhdanpaa 1996, doi:10.1145/235815.235821). Cells on one line
-    are linked along it, and a cell on the very spot of another is linked to that one.
+    are linked along it; a cell at exactly the place of another is linked to it.
     """
 
     name = "delaunay"
@@ -32,13 +32,13 @@ class DelaunayBuilder(GraphBuilder[DelaunayParams]):
     summary = "links cells that are neighbours in the Delaunay triangulation"
 
     def pairs(self, points: npt.NDArray[np.float64], unit: float) -> npt.NDArray[np.int64]:
-        """The sides of all triangles."""
+        """Return the sides of all triangles."""
         longest = None if self.params.max_distance is None else self.params.max_distance * unit
         return within(points, triangulate(points), longest)
 
 
 def triangulate(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Edges (2, P) int64 of the Delaunay triangulation of (M, 2) points; each may be there twice."""
+    """Return the edges (2, P) int64 of the Delaunay triangulation of (M, 2) points; each may come twice."""
     from scipy.spatial import Delaunay, QhullError
 
     if len(points) < 3:
@@ -61,7 +61,7 @@ def triangulate(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
 
 
 def along_line(points: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Edges (2, M - 1) int64 from each point to the next along the axis on which they are spread wider."""
+    """Return edges (2, M - 1) int64 from each point to the next along the axis of the wider spread."""
     axis = int(np.argmax(np.ptp(points, axis=0)))
     order = np.lexsort((points[:, 1 - axis], points[:, axis]))
     return np.stack([order[:-1], order[1:]])

@@ -9,7 +9,7 @@ from pydantic import Field
 from leukokit.graph_builders.base import GraphBuilder, GraphBuilderParams, within
 
 _MARGIN = 1 + 1e-12
-"""Distances that differ by less than this factor may have been rounded apart."""
+"""Distances whose ratio is below this may be equal but for rounding."""
 _WORTH_THREADS = 5_000
 """Points from which a thread per core is faster than one, the starting of them included."""
 _FEW = 256
@@ -27,10 +27,17 @@ class KnnParams(GraphBuilderParams):
 
 
 class KnnBuilder(GraphBuilder[KnnParams]):
-    """Links every cell to its ``k`` nearest; a link that one of the two asks for is there.
+    """Links every cell to its ``k`` nearest; it is enough that one of the two is among the other's nearest.
 
-    Of cells equally far the lower numbers are taken. Where there are no more than ``k`` others, all of
-    them are.
+    Of cells equally far away the lower numbers are taken. Where there are at most ``k`` others, all of
+    them are linked.
+
+    Examples:
+        >>> from leukokit.cells import Cells
+        >>> boxes = np.array([[0, 0, 10, 10], [12, 0, 22, 10], [60, 0, 70, 10], [72, 0, 82, 10]])
+        >>> cells = Cells(boxes, np.ones(4, int), np.ones(4))
+        >>> KnnBuilder(KnnParams(k=1)).build(cells).edges.T.tolist()
+        [[0, 1], [2, 3]]
     """
 
     name = "knn"
@@ -38,7 +45,7 @@ class KnnBuilder(GraphBuilder[KnnParams]):
     summary = "links every cell to its k nearest cells"
 
     def pairs(self, points: npt.NDArray[np.float64], unit: float) -> npt.NDArray[np.int64]:
-        """Every point with its nearest."""
+        """Return every point paired with its nearest."""
         count, k = len(points), self.params.k
         longest = None if self.params.max_distance is None else self.params.max_distance * unit
         if k >= count - 1:
@@ -50,7 +57,7 @@ class KnnBuilder(GraphBuilder[KnnParams]):
 
 
 def nearest(points: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.int64]:
-    """(M, k) int64: the ``k`` nearest others of each of M points, M at least ``k`` + 2.
+    """Return (M, k) int64: the ``k`` nearest others of each of M points, M at least ``k`` + 2.
 
     Of points equally far the lower positions are taken, whatever order a tree would have found them in.
     """
@@ -67,7 +74,7 @@ def nearest(points: npt.NDArray[np.float64], k: int) -> npt.NDArray[np.int64]:
         width = min(width, len(points))
         threads = -1 if len(rows) > _WORTH_THREADS else 1
         distances, columns = tree.query(points[rows], k=width, workers=threads)
-        # What lies beyond the last column may be as near as the k-th neighbour: those rows look further.
+        # What lies beyond the last column may be as near as the k-th neighbour: these rows need more.
         settled = distances[:, -1] > distances[:, k] * _MARGIN
         if width == len(points):
             settled[:] = True
@@ -91,7 +98,7 @@ def _first(
 def _stack_mates(
     points: npt.NDArray[np.float64], rows: npt.NDArray[np.int64], k: int
 ) -> npt.NDArray[np.int64]:
-    """The first ``k`` others on the very spot of each row's point, where more than ``k`` others are."""
+    """The first ``k`` others at exactly the place of each row's point, where more than ``k`` others are."""
     order = np.lexsort(points.T)
     spots = points[order]
     is_first = np.append(True, (spots[1:] != spots[:-1]).any(axis=1))

@@ -29,7 +29,7 @@ class RadiusBuilder(GraphBuilder[RadiusParams]):
     summary = "links all cells within a distance of each other"
 
     def pairs(self, points: npt.NDArray[np.float64], unit: float) -> npt.NDArray[np.int64]:
-        """All pairs within the distance."""
+        """Return all pairs within the distance."""
         from scipy.spatial import cKDTree
 
         tree, distance = cKDTree(points), self.params.radius * unit

@@ -44,12 +44,12 @@ class DrawnCell:
         """Tight xyxy box of the mask clipped to a field, float32 (4,), and the mask's visible fraction."""
         rows, columns = np.nonzero(self.mask)
         rows, columns = rows + self.top, columns + self.left
-        seen = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
-        if not seen.any():
+        visible = (rows >= 0) & (rows < height) & (columns >= 0) & (columns < width)
+        if not visible.any():
             return np.zeros(4, dtype=np.float32), 0.0
-        rows, columns = rows[seen], columns[seen]
+        rows, columns = rows[visible], columns[visible]
         corners = [columns.min(), rows.min(), columns.max() + 1, rows.max() + 1]
-        return np.array(corners, dtype=np.float32), float(seen.mean())
+        return np.array(corners, dtype=np.float32), float(visible.mean())
 
     def stamp(self, field_density: Plane) -> None:
         """Add the cell's optical density to a field's, (H, W, 3) float32, in place."""

@@ -124,12 +124,12 @@ def smoothstep(low: float, high: float, value: Plane) -> Plane:
     return np.asarray(t * t * (3 - 2 * t), dtype=np.float32)
 
 
-def band_noise(rng: np.random.Generator, shape: tuple[int, int], fine: float, coarse: float = 0.0) -> Plane:
-    """Noise of mean 0 and deviation 1 without detail below ``fine`` pixels and above ``coarse``, if given."""
+def band_noise(rng: np.random.Generator, shape: tuple[int, int], fine: float, largest: float = 0.0) -> Plane:
+    """Noise of mean 0 and deviation 1, its detail from ``fine`` to ``largest`` pixels, if that is given."""
     white = rng.standard_normal(shape, dtype=np.float32)
     noise = cv2.GaussianBlur(white, (0, 0), max(fine, 0.3), borderType=cv2.BORDER_REFLECT)
-    if coarse:
-        noise = noise - cv2.GaussianBlur(white, (0, 0), coarse, borderType=cv2.BORDER_REFLECT)
+    if largest:
+        noise = noise - cv2.GaussianBlur(white, (0, 0), largest, borderType=cv2.BORDER_REFLECT)
     return np.asarray((noise - noise.mean()) / max(float(noise.std()), 1e-6), dtype=np.float32)
 
 

@@ -70,8 +70,13 @@ def draw_smear(
     Raises:
         DataError: the leukocytes do not fit, or an argument is out of range.
 
-    The density of overlapping cells adds as Beer and Lambert have it; how it is separated on real
-    slides is in Ruifrok & Johnston (2001, Anal. Quant. Cytol. Histol. 23:291-299).
+    The densities of overlapping cells add (Beer-Lambert); how stains are separated on real slides is in
+    Ruifrok & Johnston (2001, Anal. Quant. Cytol. Histol. 23:291-299).
+
+    Examples:
+        >>> drawn = draw_smear(seed=1, width=400, height=300, leukocytes=2, erythrocyte_diameter_px=40)
+        >>> drawn.image.shape, drawn.kinds.count("leukocyte")
+        ((300, 400, 3), 2)
     """
     _check_arguments(seed, width, height, leukocytes, erythrocyte_diameter_px)
     rng = np.random.default_rng(seed)

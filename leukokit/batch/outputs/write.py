@@ -16,6 +16,7 @@ from leukokit.batch.manifest import Manifest
 from leukokit.batch.manifest_files import MANIFEST_NAME
 from leukokit.batch.outputs.attention import MAX_NAMES, attention_lines
 from leukokit.batch.outputs.grouping import Grouping
+from leukokit.batch.outputs.overlaps import Overlaps
 from leukokit.batch.outputs.parquet import require_pyarrow
 from leukokit.batch.outputs.relabel import Relabelling
 from leukokit.batch.outputs.report import MAX_FAILURES, write_report
@@ -144,7 +145,9 @@ def write_outputs(
     for labels in (options.relabelling, review):
         if labels is not None:
             stored, thumbnails = labels.entries(stored), labels.thumbnails(thumbnails)
-    entries = zip(_collect(stored, collected), options.grouping.groups_of(names), strict=True)
+    overlaps = Overlaps()
+    groups = options.grouping.groups_of(names)
+    entries = overlaps.watch(zip(_collect(stored, collected), groups, strict=True))
     totals = write_tables(
         manifest.out, entries, classes, options.target, options.parquet, review, bom=options.bom
     )
@@ -153,7 +156,8 @@ def write_outputs(
     problems = [*problems, *_missing(manifest)]
     lines = attention_lines(totals, options.grouping, collected.hashes)
     reviewed = [] if review is None else [review.note]
-    attention = [*problems, *reviewed, *options.notes, *notes, *lines]
+    twice = [overlaps.attention] if overlaps.attention else []
+    attention = [*problems, *reviewed, *options.notes, *notes, *twice, *lines]
     is_classified = bool(classes if review is None else review.classes)
     document = _run_document(totals, {**remembered, **facts}, is_classified, attention, collected.hashes)
     write_run(manifest.out, document)
