@@ -49,7 +49,7 @@ def read_field(path: Path) -> Constellation:
     boxes = np.array([box for _, box in known]).reshape(-1, 4)
     kinds = np.array([kind for kind, _ in known], np.int64)
     size = int(root.findtext("size/width") or 0), int(root.findtext("size/height") or 0)
-    return Constellation(Cells(boxes, kinds, np.ones(len(kinds))), size)
+    return Constellation(Cells(boxes, kinds, np.ones(len(kinds), np.float32)), size)
 
 
 if __name__ == "__main__":

@@ -21,11 +21,11 @@ from leukokit.taxonomy import ERYTHROCYTE, LEUKOCYTE
 if TYPE_CHECKING:
     from scipy.spatial import cKDTree
 
-TOLERANCE: Final = 0.2
+PLACE_TOLERANCE: Final = 0.2
 """Largest distance, in erythrocyte diameters, of a cell on one field from the same cell on the other."""
 SIZE_RATIO: Final = 1.3
 """Largest ratio of the diameters that one cell has on two fields."""
-NEIGHBOURS: Final = 8
+ERYTHROCYTES_AROUND: Final = 8
 """Erythrocytes nearest to a leukocyte by which most shifts are ruled out at once."""
 LEAST_NEIGHBOURS: Final = 3
 """Smallest number of these that both fields show; the field's edge may cut off the others."""
@@ -63,7 +63,7 @@ class Constellation:
     @cached_property
     def around(self) -> npt.NDArray[np.float64]:
         """(L, K, 2): from each leukocyte to the erythrocytes nearest to it."""
-        count = min(NEIGHBOURS, len(self.erythrocytes))
+        count = min(ERYTHROCYTES_AROUND, len(self.erythrocytes))
         _, nearest = self.tree.query(self.places, k=list(range(1, count + 1)))
         return np.asarray(self.erythrocytes[nearest] - self.places[:, None])
 
@@ -112,7 +112,7 @@ def find_overlap(first: Constellation, second: Constellation) -> Overlap | None:
     if not 1 / SIZE_RATIO < rulers[0] / rulers[1] < SIZE_RATIO:
         return None
     ruler = sum(rulers) / 2
-    reach = TOLERANCE * ruler
+    reach = PLACE_TOLERANCE * ruler
     # From either side: an erythrocyte that one field lacks is missed among the neighbours on the other.
     shifts = [*_possible_shifts(first, second, reach), *-_possible_shifts(second, first, reach)]
     found = [overlap for shift in shifts if (overlap := _overlap_at(shift, first, second, ruler)) is not None]
@@ -135,7 +135,7 @@ def _overlap_at(
     shift: npt.NDArray[np.float64], first: Constellation, second: Constellation, ruler: float
 ) -> Overlap | None:
     """The overlap at a shift, refined by the erythrocytes; None where these do not agree."""
-    reach, edge = TOLERANCE * ruler, ruler / 2
+    reach, edge = PLACE_TOLERANCE * ruler, ruler / 2
     for width in (2 * reach, reach):
         moved = second.erythrocytes + shift
         moved = moved[_lies_within(moved, edge, first.size - edge)]

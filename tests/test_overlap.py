@@ -18,7 +18,7 @@ SIZE = (700, 500)
 def slide(seed: int) -> Cells:
     drawn = draw_smear(seed, 1600, 1100, 14, 40.0)
     kinds = np.array([KINDS.index(kind) for kind in drawn.kinds])
-    return Cells(drawn.boxes, kinds, np.ones(len(kinds)))
+    return Cells(drawn.boxes, kinds, np.ones(len(kinds), np.float32))
 
 
 def overlap_of(
@@ -35,7 +35,7 @@ def photograph(cells: Cells, left: int, top: int, seed: int = 0, lost: float = 0
     rng = np.random.default_rng(seed)
     low, high = cells.centres - (left, top), (left + SIZE[0], top + SIZE[1]) - cells.centres
     kept = (low > 0).all(axis=1) & (high > 0).all(axis=1) & (rng.random(len(cells)) >= lost)
-    boxes = cells.boxes[kept] - np.float32([left, top, left, top])
+    boxes = cells.boxes[kept] - np.array([left, top, left, top], np.float32)
     boxes = np.sort((boxes + rng.normal(0, 1, boxes.shape)).reshape(-1, 2, 2), axis=1).reshape(-1, 4)
     return Cells(boxes, cells.kinds[kept], cells.scores[kept])
 

@@ -35,7 +35,7 @@ from leukokit.writers.base import close_all, write_with
 from leukokit.writers.record import ForeignFiles
 
 
-def writer_names(save: str) -> list[str]:
+def split_writer_names(save: str) -> list[str]:
     """Return the names in ``--save``, each once; an empty list for ``none``."""
     names = (name.strip() for name in save.split(","))
     return [name for name in dict.fromkeys(names) if name not in ("", "none")]

@@ -46,7 +46,7 @@ def _findings() -> Iterator[Finding]:
     devices = _devices()
     yield from devices
     yield from _engines(["cpu", *(name.removeprefix("device ") for name, _, _ in devices if ":" in name)])
-    yield from _plugins()
+    yield from _plugin_findings()
     yield from _weights()
 
 
@@ -72,7 +72,7 @@ def _engines(devices: Sequence[str]) -> Iterator[Finding]:
         yield f"engine {engine.name}", f"{engine.version or 'no library'}, {use}", ""
 
 
-def _plugins() -> Iterator[Finding]:
+def _plugin_findings() -> Iterator[Finding]:
     from leukokit.errors import LeukokitError
     from leukokit.registry import ALL
 

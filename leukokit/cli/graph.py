@@ -39,7 +39,7 @@ def graph(
     from leukokit.config import NO_CLASSIFIER
     from leukokit.errors import ConfigError, LeukokitError
     from leukokit.pipeline import Pipeline
-    from leukokit.writers.graph_files import check_graph_suffix, save_graph
+    from leukokit.writers.graph_files import check_graph_suffix, save_cell_graph
 
     check_graph_suffix(out)
     if out.exists() and image.exists() and out.samefile(image):
@@ -61,7 +61,7 @@ def graph(
     (found,) = pipeline.process([smear])
     if isinstance(found, LeukokitError):
         raise found
-    save_graph(found, out, smear.image)
+    save_cell_graph(found, out, smear.image)
     if not quiet:
         _print_graph(found, smear.notes + found.cells.notes, out)
 

@@ -22,7 +22,7 @@ from leukokit.writers.graphml import graphml
 from leukokit.writers.png import draw
 
 SUFFIXES: Final = (".graphml", ".gexf", ".json", ".png")
-"""Suffixes of the formats that ``save_graph`` writes."""
+"""Suffixes of the formats that ``save_cell_graph`` writes."""
 LONGEST_SIDE: Final = 4096
 """Larger pictures are reduced to this side, in pixels."""
 
@@ -37,7 +37,7 @@ def check_graph_suffix(path: Path) -> None:
         raise ConfigError(f"{printable(path)}: must end in .graphml, .gexf, .json or .png")
 
 
-def save_graph(graph: CellGraph, path: Path, image: RGBImage) -> None:
+def save_cell_graph(graph: CellGraph, path: Path, image: RGBImage) -> None:
     """Write a graph in the format that the file's suffix names.
 
     ``.graphml`` and ``.gexf`` open in Gephi, Cytoscape and networkx, ``.json`` holds networkx's node-link

@@ -18,7 +18,7 @@ from leukokit.cells import Cells
 from leukokit.overlap import Constellation, find_overlap
 from leukokit.taxonomy import KINDS
 
-NEIGHBOURS: Final = 100
+FIELDS_COMPARED: Final = 100
 """Fields of a group, before a field in the order of names, that it is compared with."""
 
 
@@ -58,7 +58,7 @@ class Overlaps:
             return
         size = entry.document["image"]["width"], entry.document["image"]["height"]
         constellation, name = Constellation(_cells_of(entry.cells), size), entry.name.as_posix()
-        recent = self._recent.setdefault(group or NO_GROUP, deque(maxlen=NEIGHBOURS))
+        recent = self._recent.setdefault(group or NO_GROUP, deque(maxlen=FIELDS_COMPARED))
         for other, earlier in recent:
             overlap = find_overlap(earlier, constellation)
             if overlap is not None and len(overlap.leukocytes):

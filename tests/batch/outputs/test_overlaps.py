@@ -21,10 +21,10 @@ KIND_NUMBERS = np.array([KINDS.index(kind) for kind in DRAWN.kinds])
 
 def entry(name: str, left: int, width: int = 700) -> Entry:
     """The part of the drawn smear from ``left`` on, as a batch keeps it."""
-    whole = Cells(DRAWN.boxes, KIND_NUMBERS, np.ones(len(KIND_NUMBERS)))
+    whole = Cells(DRAWN.boxes, KIND_NUMBERS, np.ones(len(KIND_NUMBERS), np.float32))
     x = whole.centres[:, 0]
     part = whole[(x > left) & (x < left + width)]
-    cells = Cells(part.boxes - np.float32([left, 0, left, 0]), part.kinds, part.scores)
+    cells = Cells(part.boxes - np.array([left, 0, left, 0], np.float32), part.kinds, part.scores)
     smear = Smear.from_array(np.zeros((500, width, 3), np.uint8), Path(name))
     document = SmearResult(smear, cells, Path(name)).to_json()
     rows = lines(cell_row(name, cell, ()) for cell in document["cells"])
