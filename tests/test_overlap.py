@@ -36,8 +36,8 @@ def photograph(cells: Cells, left: int, top: int, seed: int = 0, lost: float = 0
     low, high = cells.centres - (left, top), (left + SIZE[0], top + SIZE[1]) - cells.centres
     kept = (low > 0).all(axis=1) & (high > 0).all(axis=1) & (rng.random(len(cells)) >= lost)
     boxes = cells.boxes[kept] - np.array([left, top, left, top], np.float32)
-    boxes = np.sort((boxes + rng.normal(0, 1, boxes.shape)).reshape(-1, 2, 2), axis=1).reshape(-1, 4)
-    return Cells(boxes, cells.kinds[kept], cells.scores[kept])
+    boxes = np.sort((boxes + rng.normal(0, 1, boxes.shape)).reshape(-1, 2, 2), axis=1)
+    return Cells(boxes.reshape(-1, 4).astype(np.float32), cells.kinds[kept], cells.scores[kept])
 
 
 @settings(deadline=None, max_examples=40)

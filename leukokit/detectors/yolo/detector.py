@@ -164,8 +164,8 @@ class YoloDetector(Detector[Y_co]):
         if (guess := predict_diameter(smear)) is None:
             return generic
         scale = float(self.model.cell_diameter_px / guess)
-        if generic.scale <= scale <= SAME_SIZE * generic.scale:
-            # As good, and smaller.
+        if scale <= SAME_SIZE * generic.scale:
+            # Near enough, or a reduction: that loses detail, and waits for a measured ruler.
             return generic
         fits = (
             scale <= LARGEST_GUESSED_SCALE and scale * max(smear.width, smear.height) <= self.params.tile_px
