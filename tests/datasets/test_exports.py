@@ -23,6 +23,7 @@ from leukokit.datasets.photographs import image_size, photo_name
 from leukokit.datasets.recipe import SetRecipe
 from leukokit.datasets.report import PreparationReport, Reason
 from leukokit.errors import ConfigError, DataError
+from leukokit.images.inputs import find_images
 from leukokit.pipeline import Pipeline
 from leukokit.smear import read_image
 from leukokit.writers.coco import CocoWriter
@@ -123,22 +124,23 @@ def test_a_coco_file_may_name_images_as_windows_does(tmp_path: Path, name: str) 
     assert field.image.samefile(image) and report.left_out == {}
 
 
-@pytest.mark.parametrize("where", ["beside", "above", "elsewhere"])
+@pytest.mark.parametrize("below", ["a.png", "ward 3/a.png"])
 def test_our_own_coco_file_is_found_again(
-    tmp_path: Path, where: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, below: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    typed = {"beside": "results/a.png", "above": "smears/a.png", "elsewhere": str(tmp_path / "x" / "a.png")}
-    image = Path(typed[where])
-    image.parent.mkdir(parents=True, exist_ok=True)
+    """It lies in the folder that was searched, wherever that folder has gone since."""
+    smears = tmp_path / "smears"
+    image = smears / below
+    image.parent.mkdir(parents=True)
     image.write_bytes((ROOT / "examples" / "smear.png").read_bytes())
-    result = Pipeline(classifier=None).run(image)
-    Path("results").mkdir(exist_ok=True)
-    with CocoWriter(Path("results")) as writer:
+    (found,) = find_images([smears]).images
+    result = Pipeline(classifier=None).run(found.path, found.stem_path)
+    with CocoWriter(smears) as writer:
         writer.write(result)
+    moved = smears.rename(tmp_path / "moved")
     monkeypatch.chdir("/")
-    (field,), _ = prepared(tmp_path / "results", "coco")
-    assert field.image.samefile(tmp_path / image) and len(field.boxes) == len(result.cells)
+    (field,), _ = prepared(moved, "coco")
+    assert field.image.samefile(moved / below) and len(field.boxes) == len(result.cells)
 
 
 def voc(

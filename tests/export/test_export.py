@@ -64,11 +64,11 @@ def test_openvinos_values_are_checked(tmp_path: Path) -> None:
 
 
 def test_exported_files_run_in_a_pipeline(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     assert run(monkeypatch, "export", "detector", "--out", tmp_path) == 0
     assert run(monkeypatch, "export", "classifier", "--out", tmp_path) == 0
-    assert capsys.readouterr().out.count("differs from torch by at most") == 3
+    assert capfd.readouterr().out.count("differs from torch by at most") == 3
     counted = []
     for chosen in ("", tmp_path / "{}.onnx"):
         settings = [
@@ -77,7 +77,7 @@ def test_exported_files_run_in_a_pipeline(
             if chosen
         ]
         assert run(monkeypatch, "detect", EXAMPLE, "--json", "--quiet", *settings) == 0
-        document = json.loads(capsys.readouterr().out)
+        document = json.loads(capfd.readouterr().out)
         counted.append((document["counts"], document["differential"]))
     assert counted[0] == counted[1]
 

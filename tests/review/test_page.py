@@ -95,11 +95,11 @@ def test_keys_and_mouse_do_what_the_page_says(results: Path, address: str, chrom
     wait_for(chromium, "document.querySelector('#progress').textContent.startsWith('1 of')")
     # A filter shows one label alone; space confirms it.
     buttons = "[...document.querySelectorAll('#labels button')]"
-    click(chromium, f"{buttons}.find((b) => b.textContent.includes('lymphocyte'))")
+    click(chromium, f"{buttons}.find((b) => b.textContent.includes('neutrophil'))")
     click(chromium, "document.querySelector('.cell')")
     press(chromium, " ")
     wait_for(chromium, "document.querySelector('#progress').textContent.startsWith('2 of')")
-    assert reviewed(results) == ["lymphocyte", "monocyte"]
+    assert reviewed(results) == ["monocyte", "neutrophil"]
     # A selection is dropped on a label.
     chromium.evaluate(
         "const target = [...document.querySelectorAll('#labels button')]"
