@@ -408,10 +408,10 @@ class Slow(GoodDetector):
 def test_a_plugin_that_hangs_is_named_and_the_kit_ends() -> None:
     Slow.asked.clear()
     started = time.perf_counter()
-    found = failures(Slow, seconds=0.5)
-    assert time.perf_counter() - started < 5
+    found = failures(Slow, seconds=2)
+    assert time.perf_counter() - started < 20
     first, *others = found.values()
-    assert first == "detector 'slow': a smear of one pixel: did not finish within 0.5 s"
+    assert first == "detector 'slow': a smear of one pixel: did not finish within 2 s"
     assert others and all(
         "not run, because 'a smear of one pixel' did not finish" in other for other in others
     )

@@ -46,7 +46,8 @@ WAITING_BATCHES: Final = 4
 """Most pictures that wait for others of their shape, in batches."""
 SAME_SIZE: Final = 1.3
 """Ratio of sizes up to which the first probe's cells are the result: processing again changes nothing."""
-
+CLOSE_UP: Final = 60
+"""Area in squares of an erythrocyte's diameter below which a field is a close-up of few cells."""
 LARGEST_GUESSED_SCALE: Final = 2.0
 """Largest factor by which a field is enlarged on a guess of its ruler."""
 
@@ -164,8 +165,9 @@ class YoloDetector(Detector[Y_co]):
         if (guess := predict_diameter(smear)) is None:
             return generic
         scale = float(self.model.cell_diameter_px / guess)
-        if scale <= SAME_SIZE * generic.scale:
-            # Near enough, or a reduction: that loses detail, and waits for a measured ruler.
+        is_close_up = smear.width * smear.height < CLOSE_UP * guess**2
+        if generic.scale <= scale <= SAME_SIZE * generic.scale or (is_close_up and scale < generic.scale):
+            # As good and smaller; or a field of few cells, where a guess is too rough to lose detail by.
             return generic
         fits = (
             scale <= LARGEST_GUESSED_SCALE and scale * max(smear.width, smear.height) <= self.params.tile_px
